@@ -1,0 +1,9 @@
+//! Pure statistics: ranking, calibration and agreement measures.
+
+mod agreement;
+mod probability;
+mod ranking;
+
+pub use agreement::{accuracy, macro_f1, mcc};
+pub use probability::{auroc, ece, percentile};
+pub use ranking::{mrr_at, ndcg_at, recall_at};
