@@ -1,5 +1,7 @@
 //! Normalisation, tokens and sentences: what more than one stage does with text.
 
 mod normalise;
+mod sentences;
 
 pub use normalise::{despace, is_invisible, normalise, words};
+pub use sentences::{Block, BlockKind, blocks, sentences};
