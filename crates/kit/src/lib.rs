@@ -1,0 +1,17 @@
+//! What every stage process shares: configuration, faults, links, serving, tracing and the store.
+
+pub mod call;
+pub mod config;
+pub mod fault;
+pub mod link;
+pub mod run;
+pub mod serve;
+pub mod store;
+pub mod telemetry;
+
+pub use call::Call;
+pub use config::{Config, Violation};
+pub use fault::{Fault, Kind};
+pub use link::{Link, Links};
+pub use run::run;
+pub use serve::{Context, Stage};

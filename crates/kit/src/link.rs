@@ -1,0 +1,203 @@
+//! The seam between stages: the same client code over a stage in this process or one on the network.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll, ready};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::channel::Change;
+use tonic::transport::{Channel, Endpoint};
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
+
+use crate::call::Call;
+use crate::config::{Balance, Server};
+use crate::serve::{Context, Stage};
+
+type Transport = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const RESOLVE_EVERY: Duration = Duration::from_secs(3);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A way to a stage. A generated client takes it as its transport.
+#[derive(Debug, Clone)]
+pub struct Link(Transport);
+
+/// The links of a process by stage name.
+#[derive(Debug, Clone, Default)]
+pub struct Links(Arc<BTreeMap<&'static str, Link>>);
+
+impl Links {
+    /// Links made from pairs of stage name and link.
+    pub fn new(links: impl IntoIterator<Item = (&'static str, Link)>) -> Self {
+        Self(Arc::new(links.into_iter().collect()))
+    }
+
+    /// Links over the network to the endpoints of the configuration.
+    ///
+    /// # Errors
+    /// An endpoint that is no URL.
+    pub fn remote(server: &Server, context: &Context) -> anyhow::Result<Self> {
+        let link = |(name, url)| Ok((name, Link::remote(url, server.balance, context)?));
+        Ok(Self::new(server.endpoints.iter().map(link).collect::<anyhow::Result<Vec<_>>>()?))
+    }
+
+    /// The link to a stage.
+    ///
+    /// # Errors
+    /// The process has no such link.
+    pub fn get(&self, stage: &str) -> anyhow::Result<Link> {
+        self.0.get(stage).cloned().ok_or_else(|| anyhow::anyhow!("no link to stage {stage}"))
+    }
+}
+
+impl Link {
+    /// A link to a stage of this process: no socket, the same metadata, deadlines and statuses.
+    pub fn local(stage: &Stage) -> Self {
+        let service = stage.service().map_err(|never| match never {});
+        Self(BoxCloneSyncService::new(service))
+    }
+
+    /// A link over the network, connected when first used and again whenever it breaks.
+    ///
+    /// # Errors
+    /// A URL that does not parse or has no host.
+    pub fn remote(url: &str, balance: Balance, context: &Context) -> anyhow::Result<Self> {
+        let endpoint = endpoint(url)?;
+        let host = endpoint.uri().host().unwrap_or_default().to_owned();
+        let literal = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        let channel = if literal || balance == Balance::Single {
+            endpoint.connect_lazy()
+        } else {
+            let (channel, changes) = Channel::balance_channel(64);
+            let resolver = Resolver { host, port: endpoint.uri().port_u16().unwrap_or(80), changes };
+            context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(resolver.run()));
+            channel
+        };
+        Ok(Self(BoxCloneSyncService::new(channel.map_err(|error| transport_status(error.into())))))
+    }
+}
+
+fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(url.to_owned())?;
+    anyhow::ensure!(endpoint.uri().host().is_some(), "{url}: has no host");
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_EVERY)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
+/// A failed connection is UNAVAILABLE, whatever it looks like from below.
+fn transport_status(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
+    let status = Status::from_error(error);
+    match status.code() {
+        tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled => {
+            Status::unavailable(status.message().to_owned())
+        }
+        _ => status,
+    }
+}
+
+/// Follows a DNS name: a new address is added to the balancer, a gone one removed.
+struct Resolver {
+    host: String,
+    port: u16,
+    changes: tokio::sync::mpsc::Sender<Change<SocketAddr, Endpoint>>,
+}
+
+impl Resolver {
+    async fn run(self) {
+        let mut known = HashSet::new();
+        loop {
+            match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
+                Ok(found) => {
+                    let found: HashSet<SocketAddr> = found.collect();
+                    for address in found.difference(&known) {
+                        if let Ok(endpoint) = endpoint(&format!("http://{address}")) {
+                            let _ = self.changes.send(Change::Insert(*address, endpoint)).await;
+                        }
+                    }
+                    for address in known.difference(&found) {
+                        let _ = self.changes.send(Change::Remove(*address)).await;
+                    }
+                    known = found;
+                }
+                // The last known addresses stay: a resolver outage is no reason to drop working connections.
+                Err(error) => tracing::warn!(host = self.host, %error, "cannot resolve"),
+            }
+            tokio::time::sleep(RESOLVE_EVERY).await;
+        }
+    }
+}
+
+impl Service<Request<Body>> for Link {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
+
+    fn poll_ready(&mut self, context: &mut Poller<'_>) -> Poll<Result<(), Status>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Some(deadline) = Call::current().inject(request.headers_mut()) else {
+            return Box::pin(std::future::ready(Err(expired())));
+        };
+        let response = self.0.call(request);
+        match deadline {
+            None => response,
+            Some(deadline) => Box::pin(async move {
+                let response = tokio::time::timeout_at(deadline, response).await.map_err(|_| expired())??;
+                Ok(response
+                    .map(|body| Body::new(Timed { body, end: Box::pin(tokio::time::sleep_until(deadline)) })))
+            }),
+        }
+    }
+}
+
+pub(crate) fn expired() -> Status {
+    Status::deadline_exceeded("the deadline of the call has passed")
+}
+
+/// A response body that ends with DEADLINE_EXCEEDED: a stream must not outlive the call either.
+struct Timed {
+    body: Body,
+    end: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for Timed {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| transport_status(error.into()))));
+        }
+        ready!(self.end.as_mut().poll(context));
+        // Poll again at once after the error: the reader takes it as the end.
+        self.end.as_mut().reset(Instant::now());
+        Poll::Ready(Some(Err(expired())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

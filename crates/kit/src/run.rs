@@ -1,0 +1,153 @@
+//! The main function of a stage process.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::config::{Config, Settings};
+use crate::link::Links;
+use crate::serve::{Context, Stage, serve};
+use crate::telemetry;
+
+#[derive(Parser)]
+#[command(about = "A stage of Firstline as a gRPC service.", version)]
+struct Flags {
+    /// Configuration file; default: $FIRSTLINE_CONFIG, else firstline.toml in the working directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on; wins over [server.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Ask the running stage for its health and exit with 0 when it serves, 1 otherwise
+    #[arg(long)]
+    health: bool,
+    /// Stop when standard input ends: a supervised stage does not outlive its supervisor
+    #[arg(long)]
+    supervised: bool,
+}
+
+/// Runs a stage: flags, configuration, logs, listener, drain. The exit code is 0 after an orderly stop,
+/// 1 when it could not start, with the reason in one line on stderr, and 2 for wrong flags.
+pub fn run<C, S, F>(name: &'static str, service: S) -> ExitCode
+where
+    C: Config,
+    S: FnOnce(C, Context) -> F,
+    F: Future<Output = anyhow::Result<Stage>>,
+{
+    let flags = Flags::parse();
+    match start(name, flags, service) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start<C, S, F>(name: &'static str, flags: Flags, service: S) -> anyhow::Result<()>
+where
+    C: Config,
+    S: FnOnce(C, Context) -> F,
+    F: Future<Output = anyhow::Result<Stage>>,
+{
+    let settings = Settings::discover(flags.config.as_deref())?;
+    let mut server = settings.server()?;
+    let config = settings.table::<C>(name)?;
+    let listen = server.listen.of(name).with_context(|| format!("{name} is no stage"))?;
+    let address = *flags.listen.as_ref().unwrap_or(listen);
+    runtime(server.worker_threads)?.block_on(async {
+        if flags.health {
+            return health(address).await;
+        }
+        let guard = telemetry::init(name, "info")?;
+        install_tls();
+        let listener = bind(address, name).await?;
+        let shutdown = CancellationToken::new();
+        let mut context = Context { server, shutdown: shutdown.clone(), ..Context::default() };
+        context.links = Links::remote(&context.server, &context)?;
+        let stage = service(config, context.clone()).await?;
+        let stop = stop_signal(flags.supervised)?;
+        context.tasks.spawn(shutdown.clone().run_until_cancelled_owned(async move {
+            stop.await;
+            shutdown.cancel();
+        }));
+        tracing::info!(stage = name, %address, bundle = %context.server.bundle.display(), "serving");
+        let served = serve(listener, stage, &context).await;
+        context.shutdown.cancel();
+        context.tasks.close();
+        context.tasks.wait().await;
+        tokio::task::spawn_blocking(|| guard.shutdown()).await?;
+        served
+    })
+}
+
+/// A runtime with that many threads; 0 means one a core, 1 runs everything on the calling thread.
+///
+/// # Errors
+/// The system refuses threads.
+pub fn runtime(worker_threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match worker_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if worker_threads > 1 {
+        builder.worker_threads(worker_threads);
+    }
+    builder.enable_all().build()
+}
+
+/// Makes ring the provider of TLS for this process; a second call changes nothing.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Binds the address of a stage.
+///
+/// # Errors
+/// The port is taken or the address is not of this machine, with the key to change.
+pub async fn bind(address: SocketAddr, stage: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (server.listen.{stage}, or --listen)"))
+}
+
+async fn health(address: SocketAddr) -> anyhow::Result<()> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
+    let request = HealthCheckRequest { service: String::new() };
+    let response = HealthClient::new(channel).check(request).await.context("no answer")?.into_inner();
+    anyhow::ensure!(response.status() == ServingStatus::Serving, "is {}", response.status().as_str_name());
+    Ok(())
+}
+
+/// Resolves on SIGTERM, SIGINT, or, when supervised, at the end of standard input.
+///
+/// # Errors
+/// The system refuses a signal handler.
+pub fn stop_signal(supervised: bool) -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        let orphaned = async {
+            if !supervised {
+                std::future::pending::<()>().await;
+            }
+            let mut stdin = tokio::io::stdin();
+            while stdin.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
+        };
+        tokio::select! {
+            _ = term.recv() => (),
+            _ = int.recv() => (),
+            () = orphaned => (),
+        }
+    })
+}

@@ -1,0 +1,235 @@
+//! A stage as routes, and the one way to serve it: limits, health, reflection, drain.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use opentelemetry::trace::TraceContextExt as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::Server as Http2;
+use tonic::transport::server::TcpIncoming;
+use tower::Service;
+use tracing::Instrument as _;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::call::Call;
+use crate::config;
+use crate::link::Links;
+use crate::telemetry;
+
+// Limits of promises.md, "What gRPC does not do for you": every one is off or infinite unless set.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
+const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_PENDING_ACCEPT_RESET_STREAMS: usize = 20;
+const MAX_LOCAL_ERROR_RESET_STREAMS: usize = 1024;
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+const MAX_REQUEST: Duration = Duration::from_secs(120);
+
+/// What a stage gets from its process.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// The shared configuration.
+    pub server: config::Server,
+    /// Ways to the other stages.
+    pub links: Links,
+    /// Where background work is spawned; awaited at the end.
+    pub tasks: TaskTracker,
+    /// Ends background work.
+    pub shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Creates and returns the data folder.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        use anyhow::Context as _;
+        let dir = &self.server.data_dir;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("server.data_dir: cannot create {}", dir.display()))?;
+        Ok(dir.clone())
+    }
+}
+
+/// A stage ready to serve: its gRPC services under their names.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    name: &'static str,
+    routes: Routes,
+    services: Vec<&'static str>,
+}
+
+impl Stage {
+    /// A stage without services.
+    pub fn new(name: &'static str) -> Self {
+        Self { name, routes: Routes::default(), services: Vec::new() }
+    }
+
+    /// Adds a gRPC service.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: NamedService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        self.services.push(S::NAME);
+        self.routes = self.routes.add_service(service);
+        self
+    }
+
+    /// The stage as a service that sees the caller's deadline and trace.
+    pub fn service(&self) -> InCall<Routes> {
+        InCall { inner: self.routes.clone().prepare(), stage: self.name }
+    }
+}
+
+/// Runs every request inside its [`Call`], in a span, until its deadline.
+#[derive(Debug, Clone)]
+pub struct InCall<S> {
+    inner: S,
+    stage: &'static str,
+}
+
+impl<S> Service<Request<Body>> for InCall<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (call, inbound) = Call::extract(request.headers());
+        let untraced = !telemetry::exporting() || request.uri().path().starts_with("/grpc.");
+        if untraced {
+            let response = self.inner.call(request);
+            return Box::pin(until_deadline(call, call.scope(response)));
+        }
+        let span = server_span(self.stage, request.uri().path());
+        if inbound {
+            let parent = opentelemetry::Context::new().with_remote_span_context(call.remote());
+            let _ = span.set_parent(parent);
+        }
+        let call = call.with_span(span.context().span().span_context());
+        let response = span.in_scope(|| self.inner.call(request));
+        let scoped = call.scope(response);
+        Box::pin(
+            async move {
+                let response = until_deadline(call, scoped).await;
+                if let Ok(response) = &response {
+                    record_status(response);
+                }
+                response
+            }
+            .instrument(span),
+        )
+    }
+}
+
+fn server_span(stage: &'static str, path: &str) -> tracing::Span {
+    let method = path.trim_start_matches('/');
+    let verb = method.rsplit('/').next().unwrap_or(method);
+    tracing::info_span!(
+        "rpc",
+        otel.name = format!("{stage}/{verb}"),
+        otel.kind = "server",
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.response.status_code = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
+    )
+}
+
+fn record_status(response: &Response<Body>) {
+    let code =
+        response.headers().get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<i32>().ok());
+    let code = tonic::Code::from_i32(code.unwrap_or(0));
+    let span = tracing::Span::current();
+    span.record("rpc.response.status_code", telemetry::status_name(code));
+    if matches!(code, tonic::Code::Internal | tonic::Code::Unknown | tonic::Code::Unavailable) {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+async fn until_deadline(
+    call: Call,
+    response: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    match call.deadline() {
+        None => response.await,
+        Some(deadline) => tokio::time::timeout_at(deadline, response)
+            .await
+            .unwrap_or_else(|_| Ok(crate::link::expired().into_http())),
+    }
+}
+
+/// Serves a stage until `shutdown`, then reports NOT_SERVING, lets requests in flight finish for
+/// `drain_ms` and returns.
+///
+/// # Errors
+/// The listener fails, or the descriptors do not decode.
+pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> anyhow::Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    for service in &stage.services {
+        reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let name = stage.name;
+    let routes = stage.routes.add_service(health).add_service(reflection).prepare();
+    let services = stage.services;
+    let draining = context.shutdown.clone();
+    let stop = async move {
+        draining.cancelled().await;
+        for service in services.iter().chain([&""]) {
+            reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+        }
+    };
+    let serving = hardened()
+        .layer(tower::layer::layer_fn(move |inner| InCall { inner, stage: name }))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
+    let drain = Duration::from_millis(context.server.drain_ms);
+    let late = async {
+        context.shutdown.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = late => tracing::warn!(stage = name, "drain time is over, requests in flight are cut"),
+    }
+    Ok(())
+}
+
+fn hardened() -> Http2 {
+    Http2::builder()
+        .timeout(MAX_REQUEST)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_ACCEPT_RESET_STREAMS))
+        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_ERROR_RESET_STREAMS))
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+}

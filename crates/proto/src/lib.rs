@@ -1,0 +1,15 @@
+//! Generated types, clients and servers of the `firstline.v1` contracts.
+
+#[expect(
+    clippy::large_enum_variant,
+    clippy::doc_lazy_continuation,
+    reason = "generated; the .proto files hold the documentation"
+)]
+mod generated {
+    tonic::include_proto!("firstline.v1");
+}
+
+pub use generated::*;
+
+/// The encoded `FileDescriptorSet` of all contracts, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
