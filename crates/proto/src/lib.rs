@@ -1,10 +1,6 @@
 //! Generated types, clients and servers of the `firstline.v1` contracts.
 
-#[expect(
-    clippy::large_enum_variant,
-    clippy::doc_lazy_continuation,
-    reason = "generated; the .proto files hold the documentation"
-)]
+#[expect(clippy::allow_attributes, clippy::large_enum_variant, reason = "generated code")]
 mod generated {
     tonic::include_proto!("firstline.v1");
 }

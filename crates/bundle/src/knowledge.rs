@@ -1,0 +1,249 @@
+//! Documents: Markdown with front matter, JSONL, and the import of what a company already has.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::read::{Problem, Problems, Reader, finish};
+use crate::types::{Audience, Document};
+
+/// Largest document, in bytes.
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Front {
+    id: String,
+    title: String,
+    audience: Audience,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: String,
+    title: String,
+    content: String,
+    audience: Option<Audience>,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+/// Splits a file into its YAML front matter and its body.
+pub(crate) fn front_matter<'t, T: DeserializeOwned>(
+    file: &Path,
+    text: &'t str,
+) -> Result<(T, &'t str), Problem> {
+    let missing = || Problem::new(file, 1, "has no front matter: a line of `---`, keys, a line of `---`");
+    let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")).ok_or_else(missing)?;
+    let end = rest
+        .match_indices("\n---")
+        .find(|(at, _)| matches!(rest.as_bytes().get(at + 4), None | Some(b'\n' | b'\r')));
+    let (end, _) = end.ok_or_else(missing)?;
+    let yaml = &rest[..end];
+    let body = rest[end + 4..].trim_start_matches(['\r', '\n']);
+    match serde_saphyr::from_str(yaml) {
+        Ok(front) => Ok((front, body)),
+        Err(error) => {
+            let line = error.location().map_or(1, |location| location.line() as usize + 1);
+            let message = error.to_string();
+            let message = message.lines().next().unwrap_or("does not parse").to_owned();
+            Err(Problem::new(file, line, message))
+        }
+    }
+}
+
+pub(crate) fn markdown(reader: &Reader, file: &Path) -> Result<Document, Problems> {
+    let text = reader.text(file)?;
+    let (front, body) = front_matter::<Front>(file, &text)?;
+    let document = Document {
+        id: front.id,
+        title: front.title,
+        content: body.to_owned(),
+        audience: front.audience,
+        tags: front.tags,
+    };
+    check(file, 1, &document)?;
+    Ok(document)
+}
+
+pub(crate) fn jsonl(reader: &Reader, file: &Path) -> Result<Vec<(usize, Document)>, Problems> {
+    let text = reader.text(file)?;
+    let mut documents = Vec::new();
+    let mut problems = Vec::new();
+    for (number, line) in lines(&text) {
+        match parse_line(file, number, line) {
+            Ok(Line { audience: None, .. }) => {
+                problems.push(Problem::new(
+                    file,
+                    number,
+                    "has no audience, allowed \"public\" and \"internal\"",
+                ));
+            }
+            Ok(line) => documents.push((number, document(line, Audience::Internal))),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    finish(documents, problems)
+}
+
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .filter(|(_, line)| !line.trim().is_empty())
+}
+
+fn parse_line(file: &Path, number: usize, line: &str) -> Result<Line, Problem> {
+    let parsed: Line = serde_json::from_str(line)
+        .map_err(|error| Problem::new(file, number, format!("is no document: {error}")))?;
+    let problem = limits(&parsed.id, &parsed.title, &parsed.content);
+    problem.map_or(Ok(parsed), |message| Err(Problem::new(file, number, message)))
+}
+
+fn document(line: Line, default: Audience) -> Document {
+    let Line { id, title, content, audience, tags } = line;
+    Document { id, title, content, audience: audience.unwrap_or(default), tags }
+}
+
+fn check(file: &Path, line: usize, document: &Document) -> Result<(), Problem> {
+    let problem = limits(&document.id, &document.title, &document.content);
+    problem.map_or(Ok(()), |message| Err(Problem::new(file, line, message)))
+}
+
+fn limits(id: &str, title: &str, content: &str) -> Option<String> {
+    if id.is_empty() || id.len() > 200 || id.chars().any(char::is_whitespace) {
+        return Some(format!(
+            "id {:?}, allowed 1 to 200 bytes without spaces",
+            id.chars().take(40).collect::<String>()
+        ));
+    }
+    if title.trim().is_empty() || title.len() > 1000 {
+        return Some(format!("title of {} bytes, allowed 1 to 1000", title.len()));
+    }
+    if content.trim().is_empty() {
+        return Some("content is empty".to_owned());
+    }
+    (content.len() > MAX_DOCUMENT_BYTES)
+        .then(|| format!("content of {} bytes, allowed up to {MAX_DOCUMENT_BYTES}", content.len()))
+}
+
+/// Reads documents from what a company has: a JSONL file, a Markdown file, or a folder of both.
+/// A Markdown file without front matter takes its id from its path and its title from its first heading.
+/// Also returns how many documents did not say their audience and got `default`.
+///
+/// # Errors
+/// Everything that is wrong, by file and line; nothing is imported then.
+pub fn import(source: &Path, default: Audience) -> Result<(Vec<Document>, usize), Problems> {
+    let mut found = Import { default, ..Import::default() };
+    if source.is_dir() {
+        found.folder(source, source)?;
+    } else {
+        found.file(source, source);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for document in &found.documents {
+        if !seen.insert(&document.id) {
+            found.problems.push(Problem::new(source, 0, format!("duplicate id {:?}", document.id)));
+        }
+    }
+    if found.documents.is_empty() && found.problems.is_empty() {
+        found.problems.push(Problem::new(source, 0, "has no document, allowed .jsonl and .md files"));
+    }
+    finish((found.documents, found.without_audience), found.problems)
+}
+
+struct Import {
+    default: Audience,
+    documents: Vec<Document>,
+    problems: Vec<Problem>,
+    without_audience: usize,
+}
+
+impl Default for Import {
+    fn default() -> Self {
+        Self { default: Audience::Internal, documents: Vec::new(), problems: Vec::new(), without_audience: 0 }
+    }
+}
+
+impl Import {
+    fn folder(&mut self, root: &Path, folder: &Path) -> Result<(), Problem> {
+        let fail = |error: std::io::Error| Problem::new(folder, 0, format!("cannot be read: {error}"));
+        let entries: std::io::Result<Vec<_>> = std::fs::read_dir(folder).map_err(fail)?.collect();
+        let mut paths: Vec<_> = entries.map_err(fail)?.into_iter().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            match path.extension().and_then(|extension| extension.to_str()) {
+                _ if hidden => {}
+                _ if path.is_dir() => self.folder(root, &path)?,
+                Some("md" | "jsonl") => self.file(root, &path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, root: &Path, file: &Path) {
+        let text = match std::fs::read(file).map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                let at = error.utf8_error().valid_up_to();
+                return self.problems.push(Problem::new(file, 0, format!("is not UTF-8 at byte {at}")));
+            }
+            Err(error) => {
+                return self.problems.push(Problem::new(file, 0, format!("cannot be read: {error}")));
+            }
+        };
+        if file.extension().is_some_and(|extension| extension == "jsonl") {
+            for (number, line) in lines(&text) {
+                match parse_line(file, number, line) {
+                    Ok(line) => {
+                        self.without_audience += usize::from(line.audience.is_none());
+                        self.documents.push(document(line, self.default));
+                    }
+                    Err(problem) => self.problems.push(problem),
+                }
+            }
+        } else {
+            match self.loose_markdown(root, file, &text) {
+                Ok(document) => self.documents.push(document),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+    }
+
+    fn loose_markdown(&mut self, root: &Path, file: &Path, text: &str) -> Result<Document, Problem> {
+        if text.starts_with("---") {
+            let (front, body) = front_matter::<Front>(file, text)?;
+            let Front { id, title, audience, tags } = front;
+            let document = Document { id, title, content: body.to_owned(), audience, tags };
+            return check(file, 1, &document).map(|()| document);
+        }
+        self.without_audience += 1;
+        let relative =
+            file.strip_prefix(root).ok().filter(|path| !path.as_os_str().is_empty()).unwrap_or(file);
+        let stem = relative.with_extension("");
+        let id = slug(&stem.to_string_lossy());
+        let heading = text.lines().find_map(|line| line.strip_prefix("# ")).map(str::trim);
+        let title = heading.map_or_else(|| id.replace('-', " "), str::to_owned);
+        let document =
+            Document { id, title, content: text.to_owned(), audience: self.default, tags: Vec::new() };
+        check(file, 1, &document).map(|()| document)
+    }
+}
+
+/// Lower-case letters and digits, everything else one hyphen.
+pub(crate) fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for c in text.chars().flat_map(char::to_lowercase) {
+        if c.is_alphanumeric() {
+            slug.push(c);
+        } else if !slug.ends_with('-') && !slug.is_empty() {
+            slug.push('-');
+        }
+    }
+    slug.trim_end_matches('-').to_owned()
+}

@@ -1,0 +1,388 @@
+//! Reading the files of a bundle, each error with file and line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+use crate::knowledge;
+use crate::types::*;
+
+/// Something wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, relative to the bundle.
+    pub file: PathBuf,
+    /// The line, from 1; 0 when the file as a whole is meant.
+    pub line: usize,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(file: impl Into<PathBuf>, line: usize, message: impl Into<String>) -> Self {
+        Self { file: file.into(), line, message: message.into() }
+    }
+
+    pub(crate) fn at(file: &Path, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
+        Self::new(file, line_of(text, span.start), message)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file.display(), self.message),
+            line => write!(f, "{}:{line}: {}", self.file.display(), self.message),
+        }
+    }
+}
+
+/// Everything wrong with a bundle; at least one problem.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", show(.0))]
+pub struct Problems(pub Vec<Problem>);
+
+fn show(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// An opened bundle: its list of files and its hash; the parts are read when asked for.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    root: PathBuf,
+    files: BTreeMap<PathBuf, blake3::Hash>,
+    hash: String,
+}
+
+impl Reader {
+    /// Lists and hashes the files of a bundle. Hidden files and folders are no part of it.
+    ///
+    /// # Errors
+    /// No folder, no `assistant.toml` in it, or a file that cannot be read.
+    pub fn open(root: &Path) -> Result<Self, Problems> {
+        if !root.is_dir() {
+            return Err(Problem::new(root, 0, "no such folder; `firstline bundle new` makes one").into());
+        }
+        let mut files = BTreeMap::new();
+        list(root, Path::new(""), &mut files)?;
+        if !files.contains_key(Path::new("assistant.toml")) {
+            return Err(Problem::new(root, 0, "no bundle: it has no assistant.toml").into());
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (name, hash) in &files {
+            let name = name.to_string_lossy();
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(hash.as_bytes());
+        }
+        let hash = hasher.finalize().to_hex()[..16].to_owned();
+        Ok(Self { root: root.to_owned(), files, hash })
+    }
+
+    /// Hash over names and contents of all files, 16 hexadecimal digits.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The folder of the bundle.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where artefacts built from the bundle live; content-addressed, never a part of the hash.
+    pub fn build_dir(&self) -> PathBuf {
+        self.root.join(".build")
+    }
+
+    /// `assistant.toml`.
+    ///
+    /// # Errors
+    /// The file does not parse or holds a value out of range.
+    pub fn assistant(&self) -> Result<Assistant, Problems> {
+        let file = Path::new("assistant.toml");
+        let text = self.text(file)?;
+        let assistant: Assistant = parse(file, &text)?;
+        let mut problems = Vec::new();
+        let mut refuse = |key: &str, message: String| {
+            problems.push(Problem::new(file, find_key(&text, key), message));
+        };
+        if assistant.schema != 1 {
+            refuse("schema", format!("schema is {}, allowed 1", assistant.schema));
+        }
+        if assistant.locales.is_empty() {
+            refuse("locales", "locales is empty, at least one language such as \"en\" is needed".to_owned());
+        }
+        if assistant.categories.is_empty() {
+            refuse("categories", "no category, at least one [categories.NAME] is needed".to_owned());
+        }
+        for (name, category) in &assistant.categories {
+            if !is_name(name) {
+                refuse(name, format!("category name {name:?}, allowed [a-z][a-z0-9_]*"));
+            }
+            let limits = [
+                ("accept_threshold", category.accept_threshold),
+                ("ambiguity_margin", category.ambiguity_margin),
+            ];
+            for (key, value) in limits {
+                if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+                    refuse(key, format!("categories.{name}.{key} is out of range, allowed 0..=1"));
+                }
+            }
+        }
+        finish(assistant, problems)
+    }
+
+    /// The intents of all files under `intents/`, in the order of the file names.
+    ///
+    /// # Errors
+    /// A file that does not parse, a duplicate, an unknown category, an intent without examples.
+    pub fn intents(&self) -> Result<Vec<Intent>, Problems> {
+        crate::check::intents(self, &self.assistant()?)
+    }
+
+    /// The documents of all files under `knowledge/`.
+    ///
+    /// # Errors
+    /// A file without front matter, a duplicate id, a document over the size limit, invalid UTF-8.
+    pub fn knowledge(&self) -> Result<Vec<Document>, Problems> {
+        let mut documents = Vec::new();
+        let mut problems = Vec::new();
+        let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for file in self.under("knowledge") {
+            let found = match file.extension().and_then(|extension| extension.to_str()) {
+                Some("md") => knowledge::markdown(self, file).map(|document| vec![(1, document)]),
+                Some("jsonl") => knowledge::jsonl(self, file),
+                _ => Err(Problem::new(file, 0, "unknown kind of file, allowed .md and .jsonl").into()),
+            };
+            match found {
+                Ok(found) => {
+                    for (line, document) in found {
+                        match seen.insert(document.id.clone(), file.clone()) {
+                            Some(other) => {
+                                let message =
+                                    format!("duplicate id {:?}, first in {}", document.id, other.display());
+                                problems.push(Problem::new(file, line, message));
+                            }
+                            None => documents.push(document),
+                        }
+                    }
+                }
+                Err(found) => problems.extend(found.0),
+            }
+        }
+        finish(documents, problems)
+    }
+
+    /// The answers of `curated.toml`; none without the file.
+    ///
+    /// # Errors
+    /// The file does not parse, an id or a question stands twice, an answer has no question.
+    pub fn curated(&self) -> Result<Vec<Curated>, Problems> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            #[serde(default)]
+            answer: Vec<Spanned<Curated>>,
+        }
+        let file = Path::new("curated.toml");
+        if !self.files.contains_key(file) {
+            return Ok(Vec::new());
+        }
+        let text = self.text(file)?;
+        let mut problems = Vec::new();
+        let mut ids = BTreeMap::new();
+        let mut questions = BTreeMap::new();
+        let mut answers = Vec::new();
+        for answer in parse::<File>(file, &text)?.answer {
+            let line = line_of(&text, answer.span().start);
+            let answer = answer.into_inner();
+            let mut refuse = |message: String| problems.push(Problem::new(file, line, message));
+            if answer.questions.is_empty() {
+                refuse(format!("answer {:?} has no questions, at least one is needed", answer.id));
+            }
+            if ids.insert(answer.id.clone(), ()).is_some() {
+                refuse(format!("duplicate id {:?}", answer.id));
+            }
+            for question in &answer.questions {
+                if let Some(other) = questions.insert(text::normalise(question), answer.id.clone()) {
+                    refuse(format!("question {question:?} is already answered by {other:?}"));
+                }
+            }
+            answers.push(answer);
+        }
+        finish(answers, problems)
+    }
+
+    /// The workflows of all files under `workflows/`.
+    ///
+    /// # Errors
+    /// A file that does not parse, a value out of range, a broken template or pattern, a duplicate name.
+    pub fn workflows(&self) -> Result<Vec<Workflow>, Problems> {
+        crate::check::workflows(self)
+    }
+
+    /// The prompts of all files under `prompts/`.
+    ///
+    /// # Errors
+    /// A file without front matter or with a broken template.
+    pub fn prompts(&self) -> Result<Vec<Prompt>, Problems> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Front {
+            version: serde_json::Value,
+            #[serde(default)]
+            inputs: Vec<String>,
+        }
+        let mut prompts = Vec::new();
+        for file in self.under("prompts") {
+            let text = self.text(file)?;
+            let (front, body) = knowledge::front_matter::<Front>(file, &text)?;
+            check_template(file, body)?;
+            let version = front.version.as_str().map_or_else(|| front.version.to_string(), str::to_owned);
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            prompts.push(Prompt { name, version, inputs: front.inputs, body: body.to_owned() });
+        }
+        Ok(prompts)
+    }
+
+    /// `safety/policy.toml`; the default without the file.
+    ///
+    /// # Errors
+    /// The file does not parse or holds a value out of range.
+    pub fn policy(&self) -> Result<Policy, Problems> {
+        let file = Path::new("safety/policy.toml");
+        if !self.files.contains_key(file) {
+            return Ok(Policy::default());
+        }
+        let text = self.text(file)?;
+        let policy: Policy = parse(file, &text)?;
+        let mut problems = Vec::new();
+        for (name, category) in &policy.categories {
+            let line = find_key(&text, &format!("categories.{name}"));
+            if category.threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+                let message = format!("categories.{name}.threshold is out of range, allowed 0..=1");
+                problems.push(Problem::new(file, line, message));
+            }
+            if matches!(category.on_failure, Some(Action::Allow | Action::Rewrite)) {
+                let message = format!("categories.{name}.on_failure, allowed escalate and block");
+                problems.push(Problem::new(file, line, message));
+            }
+        }
+        finish(policy, problems)
+    }
+
+    /// The lexicons of all files under `safety/lexicons/`.
+    ///
+    /// # Errors
+    /// A file that does not parse or holds a weight out of range.
+    pub fn lexicons(&self) -> Result<Vec<Lexicon>, Problems> {
+        let mut lexicons = Vec::new();
+        for file in self.under("safety/lexicons") {
+            let text = self.text(file)?;
+            let lexicon: Lexicon = parse(file, &text)?;
+            for term in &lexicon.terms {
+                if !(0.0..=1.0).contains(&term.weight) {
+                    let message = format!("weight of {:?} is {}, allowed 0..=1", term.phrase, term.weight);
+                    return Err(Problem::new(file, find_key(&text, &term.phrase), message).into());
+                }
+            }
+            lexicons.push(lexicon);
+        }
+        Ok(lexicons)
+    }
+
+    /// Names of the files under a folder, sorted.
+    pub(crate) fn under(&self, folder: &str) -> impl Iterator<Item = &PathBuf> {
+        self.files.keys().filter(move |file| file.starts_with(folder))
+    }
+
+    /// Hash over the files under the given folders or with the given names, 16 hexadecimal digits:
+    /// the content address of what is built from them.
+    pub fn hash_of(&self, parts: &[&str]) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (file, hash) in &self.files {
+            if parts.iter().any(|part| file.starts_with(part)) {
+                hasher.update(file.to_string_lossy().as_bytes()).update(&[0]).update(hash.as_bytes());
+            }
+        }
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+
+    pub(crate) fn text(&self, file: &Path) -> Result<String, Problem> {
+        let bytes = std::fs::read(self.root.join(file));
+        let bytes = bytes.map_err(|error| Problem::new(file, 0, format!("cannot be read: {error}")))?;
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+            Problem::new(file, line, format!("is not UTF-8 at byte {valid}"))
+        })
+    }
+}
+
+fn list(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, blake3::Hash>) -> Result<(), Problem> {
+    let fail = |error: std::io::Error| Problem::new(folder, 0, format!("cannot be read: {error}"));
+    for entry in std::fs::read_dir(root.join(folder)).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let name = folder.join(entry.file_name());
+        if entry.path().is_dir() {
+            list(root, &name, files)?;
+        } else {
+            let mut hasher = blake3::Hasher::new();
+            let read =
+                std::fs::File::open(entry.path()).and_then(|file| hasher.update_reader(file).map(|_| ()));
+            read.map_err(|error| Problem::new(&name, 0, format!("cannot be read: {error}")))?;
+            files.insert(name, hasher.finalize());
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, Problem> {
+    toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        Problem::at(file, text, span, error.message().replace('\n', " "))
+    })
+}
+
+pub(crate) fn finish<T>(value: T, problems: Vec<Problem>) -> Result<T, Problems> {
+    if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
+}
+
+/// The first line that names the key; for values whose type keeps no place.
+pub(crate) fn find_key(text: &str, key: &str) -> usize {
+    text.lines().position(|line| line.contains(key)).map_or(0, |line| line + 1)
+}
+
+/// Names of intents, categories, workflows and slots.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+pub(crate) fn check_template(file: &Path, body: &str) -> Result<(), Problem> {
+    let environment = minijinja::Environment::new();
+    let checked = environment.template_from_str(body);
+    checked.map(|_| ()).map_err(|error| {
+        Problem::new(
+            file,
+            error.line().unwrap_or(0),
+            format!("broken template: {}", error.detail().unwrap_or("syntax")),
+        )
+    })
+}

@@ -1,0 +1,118 @@
+//! A new bundle from existing material.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::knowledge::slug;
+use crate::read::{Problem, Problems};
+use crate::types::Document;
+
+/// Writes a new bundle: settings with safe defaults, one table an intent, the documents as JSONL.
+/// `examples` are utterances with their intent; those without one (out of scope) are left out.
+/// The folder appears whole or not at all. Returns how many examples were left out because the same
+/// words already stand under another intent: a bundle refuses such contradictions.
+///
+/// # Errors
+/// The folder exists already, or cannot be written.
+pub fn scaffold(
+    root: &Path,
+    name: &str,
+    documents: &[Document],
+    examples: &[(String, Option<String>)],
+) -> Result<usize, Problems> {
+    let fail = |error: std::io::Error| Problem::new(root, 0, format!("cannot be written: {error}"));
+    if root.exists() {
+        return Err(Problem::new(root, 0, "exists already; choose another folder or delete it").into());
+    }
+    let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(fail)?;
+    let staging = parent.join(format!(".{}.new", root.file_name().unwrap_or_default().to_string_lossy()));
+    let _ = std::fs::remove_dir_all(&staging);
+    let write = |file: &str, text: String| {
+        let path = staging.join(file);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::write(path, text)
+    };
+    write("assistant.toml", assistant(name)).map_err(fail)?;
+    let (intents, contradictions) = intents(examples);
+    write("intents/intents.toml", intents).map_err(fail)?;
+    write("knowledge/documents.jsonl", jsonl(documents)).map_err(fail)?;
+    std::fs::rename(&staging, root).map_err(fail)?;
+    Ok(contradictions)
+}
+
+fn assistant(name: &str) -> String {
+    let name = Some(slug(name)).filter(|name| !name.is_empty()).unwrap_or_else(|| "assistant".to_owned());
+    format!(
+        r#"schema = 1
+name = "{name}"
+title = "Assistant"
+locales = ["en"]
+greeting = "Hello, how can I help?"
+
+[handoff]
+message = "I am passing you to a colleague, who sees what you have written so far."
+[handoff.keywords]
+en = ["human", "representative"]
+
+# Every intent starts in this category. Split it by topic, and give each category the risk
+# of a wrong answer: low, medium or high.
+[categories.general]
+title = "General"
+risk = "low"
+"#
+    )
+}
+
+fn intents(examples: &[(String, Option<String>)]) -> (String, usize) {
+    let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut owners = BTreeMap::<String, &str>::new();
+    let mut contradictions = 0;
+    for (text, intent) in examples.iter().filter_map(|(text, intent)| Some((text, intent.as_deref()?))) {
+        let owner = *owners.entry(text::normalise(text)).or_insert(intent);
+        contradictions += usize::from(owner != intent);
+        if owner == intent {
+            by_name.entry(intent).or_default().push(text);
+        }
+    }
+    let mut names = BTreeMap::<String, usize>::new();
+    let mut out = String::new();
+    for (original, examples) in by_name {
+        let mut name = slug(original).replace('-', "_");
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
+            name.insert_str(0, "intent_");
+        }
+        name.retain(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        // Two labels that differ in punctuation alone stay two intents.
+        let uses = names.entry(name.clone()).or_default();
+        *uses += 1;
+        if *uses > 1 {
+            let _ = write!(name, "_{uses}");
+        }
+        let title = name.replace('_', " ");
+        let title = title
+            .chars()
+            .take(1)
+            .flat_map(char::to_uppercase)
+            .chain(title.chars().skip(1))
+            .collect::<String>();
+        let _ = writeln!(out, "[[intent]]\nname = {}\ntitle = {}", quote(&name), quote(&title));
+        let _ = writeln!(out, "category = \"general\"\nexamples = [");
+        examples.iter().for_each(|example| {
+            let _ = writeln!(out, "    {},", quote(example));
+        });
+        out.push_str("]\n\n");
+    }
+    (out, contradictions)
+}
+
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn jsonl(documents: &[Document]) -> String {
+    let line =
+        |document: &Document| serde_json::to_string(document).map(|line| line + "\n").unwrap_or_default();
+    documents.iter().map(line).collect()
+}

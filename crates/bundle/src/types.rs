@@ -1,0 +1,369 @@
+//! The types of a bundle, as its files spell them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How much harm a wrong decision can do. Left out means high.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// A wrong answer costs the customer a question more.
+    Low,
+    /// A wrong answer costs time or trust.
+    Medium,
+    /// A wrong answer costs money, safety or rights.
+    #[default]
+    High,
+}
+
+/// Who may read a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// Customers.
+    Public,
+    /// Staff only.
+    Internal,
+}
+
+/// `assistant.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assistant {
+    /// Version of the bundle format; 1.
+    pub schema: u32,
+    /// Id of the bundle, `[a-z0-9-]`.
+    pub name: String,
+    /// Name shown to customers.
+    pub title: String,
+    /// BCP 47 languages the bundle has examples for.
+    pub locales: Vec<String>,
+    /// Said when a chat opens.
+    #[serde(default)]
+    pub greeting: String,
+    /// What a customer reads when a person takes over.
+    pub handoff: Handoff,
+    /// When people are there; absent means always.
+    #[serde(default)]
+    pub business_hours: Option<BTreeMap<String, String>>,
+    /// Categories of intents by name.
+    pub categories: BTreeMap<String, Category>,
+}
+
+/// Texts and keywords of handoffs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handoff {
+    /// Text for every reason without one of its own.
+    pub message: String,
+    /// Words besides "agent" that reach a person at once, by locale.
+    #[serde(default)]
+    pub keywords: BTreeMap<String, Vec<String>>,
+    /// Text by reason, in snake case.
+    #[serde(default)]
+    pub messages: BTreeMap<String, String>,
+}
+
+/// A group of intents under one policy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Category {
+    /// Words for the customer.
+    pub title: String,
+    /// Risk of the category's intents.
+    #[serde(default)]
+    pub risk: Risk,
+    /// Confidence from which an intent is accepted, 0..=1; absent means the classifier's fitted one.
+    #[serde(default)]
+    pub accept_threshold: Option<f64>,
+    /// Least distance between the two best intents, 0..=1; absent means the classifier's.
+    #[serde(default)]
+    pub ambiguity_margin: Option<f64>,
+}
+
+/// Something a customer may want.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Intent {
+    /// Name, `[a-z][a-z0-9_]*`.
+    pub name: String,
+    /// Words for the customer.
+    pub title: String,
+    /// Name of its category.
+    pub category: String,
+    /// Its own risk, or its category's.
+    pub risk: Risk,
+    /// What it is about, one sentence.
+    pub description: String,
+    /// Confidence from which it is accepted, 0..=1.
+    pub threshold: Option<f64>,
+    /// Utterances.
+    pub examples: Vec<String>,
+}
+
+/// An article of the knowledge base.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    /// Id, unique.
+    pub id: String,
+    /// Title.
+    pub title: String,
+    /// Markdown.
+    pub content: String,
+    /// Who may read it.
+    pub audience: Audience,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+/// An approved answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curated {
+    /// Id, unique.
+    pub id: String,
+    /// Questions it answers; compared after normalisation, whole.
+    pub questions: Vec<String>,
+    /// The answer.
+    pub text: String,
+    /// Public documents it cites.
+    #[serde(default)]
+    pub documents: Vec<String>,
+    /// Who is responsible for it.
+    pub owner: String,
+    /// Last day on which it is used.
+    #[serde(deserialize_with = "date")]
+    pub expires: jiff::civil::Date,
+}
+
+/// A template of a prompt.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// File name without extension.
+    pub name: String,
+    /// Version, as its front matter says.
+    pub version: String,
+    /// Names of the values it uses.
+    pub inputs: Vec<String>,
+    /// minijinja template.
+    pub body: String,
+}
+
+/// What the safety policy may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Go on.
+    Allow,
+    /// Go on with a rewritten text.
+    Rewrite,
+    /// Hand over to a person.
+    Escalate,
+    /// Refuse.
+    Block,
+}
+
+/// `safety/policy.toml`: changes to the built-in policy.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Version, free text.
+    #[serde(default)]
+    pub version: String,
+    /// Changes by category.
+    #[serde(default)]
+    pub categories: BTreeMap<String, CategoryPolicy>,
+}
+
+/// Changes to the policy of one category.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CategoryPolicy {
+    /// What follows when the score reaches the threshold.
+    pub action: Option<Action>,
+    /// Score from which the action holds, 0..=1.
+    pub threshold: Option<f64>,
+    /// What the customer reads.
+    pub message: Option<String>,
+    /// What follows when the rail fails: escalate or block.
+    pub on_failure: Option<Action>,
+}
+
+/// `safety/lexicons/*.toml`: phrases added to the built-in ones.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lexicon {
+    /// Category of the phrases.
+    pub category: String,
+    /// The phrases.
+    #[serde(rename = "term")]
+    pub terms: Vec<Term>,
+}
+
+/// A phrase with the weight it adds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Term {
+    /// Words, matched on normalised text.
+    pub phrase: String,
+    /// Weight, 0..=1.
+    pub weight: f64,
+}
+
+/// Whether a repeated request repeats the effect. Left out means non-idempotent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The target takes the same key only once: may be retried.
+    Idempotent,
+    /// Never sent twice.
+    #[default]
+    NonIdempotent,
+}
+
+/// `workflows/*.toml`: something the assistant can do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workflow {
+    /// Name, `[a-z][a-z0-9_]*`.
+    pub name: String,
+    /// Words for the customer.
+    pub title: String,
+    /// Intents that propose it.
+    pub intents: Vec<String>,
+    /// Risk of its effect.
+    #[serde(default)]
+    pub risk: Risk,
+    /// Class of its effect.
+    #[serde(default)]
+    pub effect: Effect,
+    /// Confidence of the intent it needs, 0..=1.
+    pub threshold: f64,
+    /// Question before the effect; minijinja over the slots.
+    pub confirmation: String,
+    /// Message after the effect; minijinja over the slots and `reference`.
+    pub done: String,
+    /// The request that has the effect.
+    pub request: RequestTemplate,
+    /// What it needs to know.
+    #[serde(default, rename = "slot")]
+    pub slots: Vec<Slot>,
+}
+
+/// Method of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the methods of HTTP")]
+pub enum Method {
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// The request of a workflow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestTemplate {
+    /// Method.
+    pub method: Method,
+    /// Name under `[workflow.targets]`.
+    pub target: String,
+    /// Path, begins with `/`; never a template.
+    pub path: String,
+    /// Longest wait for the response, 100..=30000 ms.
+    #[serde(default = "default_timeout")]
+    pub timeout_ms: u64,
+    /// Attempts of an idempotent request, 1..=10.
+    #[serde(default = "default_attempts")]
+    pub max_attempts: u32,
+    /// JSON body; its strings are minijinja templates over the slots.
+    #[serde(default)]
+    pub body: serde_json::Map<String, serde_json::Value>,
+}
+
+fn default_timeout() -> u64 {
+    5000
+}
+
+fn default_attempts() -> u32 {
+    4
+}
+
+/// A value a workflow needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Slot {
+    /// Name, `[a-z][a-z0-9_]*`.
+    pub name: String,
+    /// Type and its limits.
+    #[serde(flatten)]
+    pub kind: SlotKind,
+    /// The question for it.
+    pub prompt: String,
+    /// Said when an answer does not fit.
+    #[serde(default)]
+    pub invalid: Option<String>,
+    /// Whether the workflow runs without it.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// Type of a slot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SlotKind {
+    /// Any words.
+    Text,
+    /// Words that match a regular expression as a whole.
+    Pattern {
+        /// The expression.
+        pattern: String,
+    },
+    /// An identifier with digits.
+    OrderId {
+        /// The expression; absent means letters and digits with at least one digit.
+        #[serde(default)]
+        pattern: Option<String>,
+    },
+    /// One of a list.
+    Choice {
+        /// The list.
+        choices: Vec<Choice>,
+    },
+    /// A day.
+    Date,
+    /// An amount of money.
+    Amount {
+        /// Least.
+        #[serde(default)]
+        min: Option<f64>,
+        /// Most.
+        #[serde(default)]
+        max: Option<f64>,
+        /// ISO 4217.
+        #[serde(default)]
+        currency: Option<String>,
+    },
+    /// An e-mail address.
+    Email,
+}
+
+/// One value of a choice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// The value.
+    pub value: String,
+    /// Words that mean it.
+    #[serde(default)]
+    pub words: Vec<String>,
+}
+
+/// TOML has its own dates, which serde shows as a private struct: read them through `toml`.
+fn date<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<jiff::civil::Date, D::Error> {
+    let datetime = toml::value::Datetime::deserialize(deserializer)?;
+    datetime
+        .to_string()
+        .parse()
+        .map_err(|_| serde::de::Error::custom("is no date, allowed such as 2028-12-31"))
+}
