@@ -1,0 +1,13 @@
+//! Turn records, feedback and the metrics computed from them.
+
+pub mod config;
+pub mod expire;
+pub mod export;
+pub mod measure;
+pub mod record;
+pub mod scrape;
+pub mod server;
+pub mod store;
+
+pub use config::Config;
+pub use server::{NAME, service};

@@ -1,0 +1,5 @@
+//! The telemetry process.
+
+fn main() -> std::process::ExitCode {
+    kit::run(telemetry::NAME, telemetry::service)
+}

@@ -1,0 +1,100 @@
+//! The Prometheus endpoint: counters of what was newly stored, as text over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Router, routing};
+use prometheus::{
+    Counter, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::record::{Outcome, Row};
+
+/// What was stored since the process began.
+#[derive(Debug)]
+pub struct Counters {
+    registry: Registry,
+    turns: IntCounterVec,
+    handoffs: IntCounterVec,
+    stages: HistogramVec,
+    cost: Counter,
+    tokens: IntCounterVec,
+    feedback: IntCounterVec,
+}
+
+impl Counters {
+    /// Counters at zero.
+    ///
+    /// # Errors
+    /// A name or label Prometheus does not allow.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone())).map(|()| counter)
+        };
+        let turns = counter("firstline_turns_total", "Turns recorded.", &["outcome", "arm"])?;
+        let handoffs = counter("firstline_handoffs_total", "Turns handed to a person.", &["reason"])?;
+        let tokens = counter("firstline_tokens_total", "Tokens of model calls.", &["direction"])?;
+        let feedback =
+            counter("firstline_feedback_total", "Feedback stored, rating 1 to 5 or none.", &["rating"])?;
+        let cost = Counter::new("firstline_turn_cost_usd_total", "Cost of model calls in US dollars.")?;
+        registry.register(Box::new(cost.clone()))?;
+        // From 1 ms, each bucket half as wide again, to 38 s: what a stage takes lies within.
+        let buckets = prometheus::exponential_buckets(0.001, 1.5, 27)?;
+        let options = HistogramOpts::new("firstline_stage_duration_seconds", "Time a stage took in a turn.");
+        let stages = HistogramVec::new(options.buckets(buckets), &["stage"])?;
+        registry.register(Box::new(stages.clone()))?;
+        Ok(Self { registry, turns, handoffs, stages, cost, tokens, feedback })
+    }
+
+    /// Counts a turn; call once for each turn stored for the first time.
+    pub fn count_turn(&self, row: &Row) {
+        self.turns.with_label_values(&[row.outcome.name(), row.arm.name()]).inc();
+        if row.outcome == Outcome::Handoff {
+            self.handoffs.with_label_values(&[row.reason.name()]).inc();
+        }
+        for (stage, micros) in &row.timings_us {
+            self.stages.with_label_values(&[stage]).observe(*micros as f64 / 1e6);
+        }
+        self.cost.inc_by(row.cost_nanos as f64 / 1e9);
+        self.tokens.with_label_values(&["input"]).inc_by(row.input_tokens.unsigned_abs());
+        self.tokens.with_label_values(&["output"]).inc_by(row.output_tokens.unsigned_abs());
+    }
+
+    /// Counts feedback; call once for each feedback stored for the first time.
+    pub fn count_feedback(&self, rating: u8) {
+        let rating = if rating == 0 { "none".to_owned() } else { rating.to_string() };
+        self.feedback.with_label_values(&[&rating]).inc();
+    }
+
+    fn response(&self) -> Response {
+        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
+            Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
+    }
+}
+
+/// How long a scrape under way may take to end after shutdown.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Serves `GET /metrics` on `listener` until `shutdown`.
+pub async fn serve(listener: TcpListener, counters: Arc<Counters>, shutdown: CancellationToken) {
+    let metrics = routing::get(move || std::future::ready(counters.response()));
+    let router = Router::new().route("/metrics", metrics);
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    // A peer that holds a half-sent request open must not hold the process.
+    tokio::select! {
+        _ = server => {}
+        () = patience => {}
+    }
+}

@@ -1,0 +1,334 @@
+//! The durable store: turns as columns, their records as bytes, feedback and labels.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use futures::future::BoxFuture;
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::measure::{Metrics, Ratings, Sample, Tally};
+use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
+
+// The records lie apart from the columns, so that metrics read a tenth of the bytes.
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS turns (
+    id INTEGER PRIMARY KEY, turn_id TEXT NOT NULL UNIQUE, conversation_id TEXT NOT NULL,
+    accepted_us INTEGER NOT NULL, outcome INTEGER NOT NULL, reason INTEGER NOT NULL, arm INTEGER NOT NULL,
+    intent TEXT NOT NULL, category TEXT NOT NULL, confidence REAL NOT NULL, bundle TEXT NOT NULL,
+    model TEXT NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    cost_nanos INTEGER NOT NULL, timings_us TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS turns_by_time ON turns (accepted_us);
+CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, encoded BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS feedback (
+    feedback_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, turn_id TEXT NOT NULL,
+    rating INTEGER NOT NULL, resolved INTEGER, comment TEXT NOT NULL, received_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (received_us, rating);
+CREATE TABLE IF NOT EXISTS labels (
+    turn_id TEXT NOT NULL, source TEXT NOT NULL, intent TEXT NOT NULL, received_us INTEGER NOT NULL,
+    PRIMARY KEY (turn_id, source)
+) STRICT;
+CREATE INDEX IF NOT EXISTS labels_by_time ON labels (received_us);
+";
+
+// Separators inside what one row of `SCAN` carries; ids hold no control characters.
+const FIELD: char = '\u{1f}';
+const TURN: char = '\u{1e}';
+// sqlx moves rows between threads one by one at about 2 us each; many turns in one text cost a tenth.
+const SCAN: &str = "
+SELECT group_concat(
+    concat_ws(char(31), outcome, reason, cost_nanos, timings_us, conversation_id), char(30))
+FROM turns WHERE id >= ? AND id < ? AND accepted_us >= ? AND accepted_us < ?";
+const TURNS_A_SCAN: i64 = 2048;
+/// Rows of one table that one deletion takes: under 10 ms of the writer's time.
+const ROWS_A_DELETION: i64 = 500;
+
+/// Place of a record in the order of time: microseconds since 1970, then order of arrival.
+pub type Cursor = (i64, i64);
+
+/// The store. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store(kit::store::Store);
+
+impl Store {
+    /// Opens or creates the store in a file.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or another process holds it.
+    pub async fn open(path: &Path) -> Result<Self, kit::store::Error> {
+        kit::store::Store::open(path, SCHEMA).await.map(Self)
+    }
+
+    /// Stores turns, all or none, and returns those that were not stored before. Returns when durable.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn record(&self, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let mut new = Vec::with_capacity(rows.len());
+                for row in rows {
+                    if insert(connection, &row).await? {
+                        new.push(row);
+                    }
+                }
+                Ok(new)
+            })
+        })
+        .await
+    }
+
+    /// Stores feedback and returns whether its id is new; an id already there keeps its first content.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn add_feedback(&self, feedback: Feedback, received_us: i64) -> Result<bool, Error> {
+        const INSERT: &str = "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        self.write(move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(INSERT)
+                    .bind(feedback.feedback_id)
+                    .bind(feedback.conversation_id)
+                    .bind(feedback.turn_id)
+                    .bind(feedback.rating)
+                    .bind(feedback.resolved)
+                    .bind(feedback.comment)
+                    .bind(received_us);
+                Ok(query.execute(connection).await?.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// Stores a label; a later one of the same turn and source replaces it, as a person corrects themselves.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn add_label(&self, label: Label, received_us: i64) -> Result<(), Error> {
+        const INSERT: &str = "INSERT INTO labels VALUES (?, ?, ?, ?) ON CONFLICT (turn_id, source)
+            DO UPDATE SET intent = excluded.intent, received_us = excluded.received_us";
+        self.write(move |connection| {
+            Box::pin(async move {
+                let query = sqlx::query(INSERT).bind(label.turn_id).bind(label.source);
+                query.bind(label.intent).bind(received_us).execute(connection).await.map(|_| ())
+            })
+        })
+        .await
+    }
+
+    /// The figures of turns accepted and ratings received in `from_us..to_us`, microseconds since 1970.
+    ///
+    /// # Errors
+    /// `Read`, `Malformed`.
+    pub async fn metrics(&self, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
+        const BOUNDS: &str = "SELECT min(id), max(id) FROM turns WHERE accepted_us >= ? AND accepted_us < ?";
+        const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
+            WHERE received_us >= ? AND received_us < ? AND rating > 0";
+        let reader = self.0.reader();
+        let bounds = sqlx::query_as(BOUNDS).bind(from_us).bind(to_us).fetch_one(reader);
+        let (first, last): (Option<i64>, Option<i64>) = bounds.await.map_err(Error::Read)?;
+        let mut tally = Tally::default();
+        let (mut next, end) = (first.unwrap_or(0), last.map_or(0, |last| last + 1));
+        while next < end {
+            let until = end.min(next + TURNS_A_SCAN);
+            let scan = sqlx::query_scalar(SCAN).bind(next).bind(until).bind(from_us).bind(to_us);
+            let turns: Option<String> = scan.fetch_one(reader).await.map_err(Error::Read)?;
+            for turn in turns.iter().flat_map(|turns| turns.split(TURN)) {
+                tally.add(&sample(turn).ok_or(Error::Malformed)?)?;
+            }
+            next = until;
+        }
+        let ratings = sqlx::query_as(RATINGS).bind(from_us).bind(to_us).fetch_one(reader);
+        let (given, positive): (i64, i64) = ratings.await.map_err(Error::Read)?;
+        Ok(tally.metrics(Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() }))
+    }
+
+    /// At most `limit` encoded records accepted after `after` and before `to_us`, oldest first, each
+    /// with its place.
+    ///
+    /// # Errors
+    /// `Read`.
+    pub async fn page(&self, after: Cursor, to_us: i64, limit: u32) -> Result<Vec<(Cursor, Vec<u8>)>, Error> {
+        const PAGE: &str = "SELECT accepted_us, id, encoded FROM turns JOIN records USING (id)
+            WHERE (accepted_us, id) > (?, ?) AND accepted_us < ? ORDER BY accepted_us, id LIMIT ?";
+        let query = sqlx::query(PAGE).bind(after.0).bind(after.1).bind(to_us).bind(limit);
+        let rows = query.fetch_all(self.0.reader()).await.map_err(Error::Read)?;
+        let place = |row: &sqlx::sqlite::SqliteRow| -> Result<_, sqlx::Error> {
+            Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))
+        };
+        rows.iter().map(place).collect::<Result<_, _>>().map_err(Error::Read)
+    }
+
+    /// Deletes a small batch of what was accepted or received before `before_us`; returns the number
+    /// of rows, 0 when nothing is left.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
+        const DELETIONS: [&str; 4] = [
+            "DELETE FROM records WHERE id IN
+                (SELECT id FROM turns WHERE accepted_us < ? ORDER BY accepted_us, id LIMIT ?)",
+            "DELETE FROM turns WHERE id IN
+                (SELECT id FROM turns WHERE accepted_us < ? ORDER BY accepted_us, id LIMIT ?)",
+            "DELETE FROM feedback WHERE rowid IN (SELECT rowid FROM feedback WHERE received_us < ? LIMIT ?)",
+            "DELETE FROM labels WHERE rowid IN (SELECT rowid FROM labels WHERE received_us < ? LIMIT ?)",
+        ];
+        self.write(move |connection| {
+            Box::pin(async move {
+                let mut rows = 0;
+                for deletion in DELETIONS {
+                    let query = sqlx::query(deletion).bind(before_us).bind(ROWS_A_DELETION);
+                    rows += query.execute(&mut *connection).await?.rows_affected();
+                }
+                Ok(rows)
+            })
+        })
+        .await
+    }
+
+    async fn write<T, F>(&self, write: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.0.write(write).await.map_err(Error::Store)
+    }
+}
+
+/// Inserts a turn; false when it is there already.
+async fn insert(connection: &mut SqliteConnection, row: &Row) -> Result<bool, sqlx::Error> {
+    const TURN: &str = "INSERT INTO turns VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (turn_id) DO NOTHING";
+    let query = sqlx::query(TURN)
+        .bind(&row.turn_id)
+        .bind(&row.conversation_id)
+        .bind(row.accepted_us)
+        .bind(row.outcome as u8)
+        .bind(row.reason as u8)
+        .bind(row.arm as u8)
+        .bind(&row.intent)
+        .bind(&row.category)
+        .bind(row.confidence)
+        .bind(&row.bundle)
+        .bind(&row.model)
+        .bind(row.input_tokens)
+        .bind(row.output_tokens)
+        .bind(row.cost_nanos)
+        .bind(timings(&row.timings_us));
+    let done = query.execute(&mut *connection).await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let record = sqlx::query("INSERT INTO records VALUES (?, ?)").bind(done.last_insert_rowid());
+    record.bind(&row.encoded).execute(connection).await?;
+    Ok(true)
+}
+
+/// Timings as stored: "classifier=1200,total=5300".
+fn timings(timings_us: &[(String, u64)]) -> String {
+    let mut text = String::new();
+    for (stage, micros) in timings_us {
+        let comma = if text.is_empty() { "" } else { "," };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{comma}{stage}={micros}");
+    }
+    text
+}
+
+/// A turn of `SCAN`; `None` when it does not have the form `insert` gave it.
+fn sample(turn: &str) -> Option<Sample<'_>> {
+    let mut fields = turn.split(FIELD);
+    let mut field = || fields.next();
+    let outcome = Outcome::from_number(field()?.parse().ok()?)?;
+    let reason = Reason::from_number(field()?.parse().ok()?)?;
+    let cost_nanos = field()?.parse().ok()?;
+    let timings_us = field()?.split_terminator(',').map(timing).collect::<Option<_>>()?;
+    Some(Sample { conversation_id: field()?, outcome, reason, cost_nanos, timings_us })
+}
+
+fn timing(timing: &str) -> Option<(&str, u64)> {
+    let (stage, micros) = timing.split_once('=')?;
+    Some((stage, micros.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::record::Arm;
+
+    fn row(index: i64) -> Row {
+        Row {
+            turn_id: format!("t{index}"),
+            conversation_id: "a".to_owned(),
+            accepted_us: index,
+            outcome: Outcome::Answered,
+            reason: Reason::Unspecified,
+            arm: Arm::Treatment,
+            intent: String::new(),
+            category: String::new(),
+            confidence: 0.5,
+            bundle: String::new(),
+            model: String::new(),
+            input_tokens: 0,
+            output_tokens: 0,
+            cost_nanos: 0,
+            timings_us: Vec::new(),
+            encoded: index.to_le_bytes().to_vec(),
+        }
+    }
+
+    fn feedback(feedback_id: &str) -> Feedback {
+        let (feedback_id, conversation_id) = (feedback_id.to_owned(), "a".to_owned());
+        Feedback {
+            feedback_id,
+            conversation_id,
+            turn_id: String::new(),
+            rating: 5,
+            resolved: None,
+            comment: String::new(),
+        }
+    }
+
+    async fn count(store: &Store, table: &'static str) -> i64 {
+        let query = match table {
+            "records" => "SELECT count(*) FROM records",
+            _ => "SELECT count(*) FROM labels",
+        };
+        sqlx::query_scalar(query).fetch_one(store.0.reader()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn retention_takes_all_that_is_older_over_many_batches_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("telemetry.db")).await.unwrap();
+        store.record((0..1300).map(row).collect()).await.unwrap();
+        for received_us in [1199, 1200] {
+            store.add_feedback(feedback(&received_us.to_string()), received_us).await.unwrap();
+            let (turn_id, source) = (format!("t{received_us}"), "agent".to_owned());
+            store.add_label(Label { turn_id, source, intent: "x".to_owned() }, received_us).await.unwrap();
+        }
+        let shutdown = CancellationToken::new();
+        let deleted = crate::expire::delete_before(&store, 1200, &shutdown).await.unwrap();
+        assert_eq!(deleted, 2 * 1200 + 2);
+        let left = store.metrics(0, 10_000).await.unwrap();
+        assert_eq!((left.turns, left.ratings), (100, 1));
+        assert_eq!((count(&store, "records").await, count(&store, "labels").await), (100, 1));
+        assert_eq!(store.page((0, 0), 10_000, 1).await.unwrap()[0].1, 1200_i64.to_le_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_label_sent_again_is_one_and_a_corrected_one_replaces_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("telemetry.db")).await.unwrap();
+        for intent in ["refund", "refund", "lost_card"] {
+            let (turn_id, source) = ("t1".to_owned(), "agent".to_owned());
+            store.add_label(Label { turn_id, source, intent: intent.to_owned() }, 1).await.unwrap();
+        }
+        let query = sqlx::query_scalar("SELECT intent FROM labels");
+        let intents: Vec<String> = query.fetch_all(store.0.reader()).await.unwrap();
+        assert_eq!(intents, ["lost_card"]);
+    }
+}
