@@ -74,6 +74,12 @@ fn references(
         };
         problems.push(Problem::new("curated.toml", line, message));
     }
+    for (answer, intent) in curated.iter().flat_map(|answer| answer.intents.iter().map(move |name| (answer, name))) {
+        if !names.contains(intent.as_str()) {
+            let message = format!("answer {:?} names intent {intent:?}, which does not exist", answer.id);
+            problems.push(Problem::new("curated.toml", find_key(&curated_text, intent), message));
+        }
+    }
     let mut proposed = BTreeMap::new();
     for workflow in workflows {
         let file = Path::new("workflows").join(format!("{}.toml", workflow.name));

@@ -210,8 +210,8 @@ impl Reader {
             let line = line_of(&text, answer.span().start);
             let answer = answer.into_inner();
             let mut refuse = |message: String| problems.push(Problem::new(file, line, message));
-            if answer.questions.is_empty() {
-                refuse(format!("answer {:?} has no questions, at least one is needed", answer.id));
+            if answer.questions.is_empty() && answer.intents.is_empty() {
+                refuse(format!("answer {:?} has no questions and no intents, at least one is needed", answer.id));
             }
             if ids.insert(answer.id.clone(), ()).is_some() {
                 refuse(format!("duplicate id {:?}", answer.id));

@@ -116,6 +116,15 @@ pub struct Document {
     pub tags: Vec<String>,
 }
 
+impl Document {
+    /// Content hash of the title and the content, 16 hexadecimal digits: the version citations name.
+    pub fn version(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.title.as_bytes()).update(&[0]).update(self.content.as_bytes());
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+}
+
 /// An approved answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +132,11 @@ pub struct Curated {
     /// Id, unique.
     pub id: String,
     /// Questions it answers; compared after normalisation, whole.
+    #[serde(default)]
     pub questions: Vec<String>,
+    /// Intents it answers, whatever the words.
+    #[serde(default)]
+    pub intents: Vec<String>,
     /// The answer.
     pub text: String,
     /// Public documents it cites.

@@ -1,0 +1,74 @@
+//! Table `[orchestrator]`.
+
+use kit::Violation;
+use kit::config::within;
+use serde::{Deserialize, Serialize};
+
+/// Limits of a turn and of what surrounds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Longest message, in bytes, 1..=65536.
+    pub max_text_bytes: usize,
+    /// Turns at the same time, 1..=65536; more are refused with RESOURCE_EXHAUSTED. A message with the
+    /// keyword that reaches a person is never refused.
+    pub max_turns: usize,
+    /// Whole turn, in milliseconds, 100..=120000.
+    pub turn_timeout_ms: u64,
+    /// One call of the classifier, in milliseconds, 1..=60000.
+    pub classify_timeout_ms: u64,
+    /// One call of a safety rail, in milliseconds, 1..=60000.
+    pub safety_timeout_ms: u64,
+    /// One retrieval, in milliseconds, 1..=60000.
+    pub retrieve_timeout_ms: u64,
+    /// One generation, in milliseconds, 1..=120000.
+    pub generate_timeout_ms: u64,
+    /// One call of the workflow stage, in milliseconds, 1..=60000.
+    pub workflow_timeout_ms: u64,
+    /// Passages asked for, 1..=100.
+    pub passages: u32,
+    /// Utterances of the conversation that reach the generator, 0..=100.
+    pub history: u32,
+    /// Questions back to the customer before a person takes over, 0..=10.
+    pub max_clarifications: u32,
+    /// Time between two searches for orphaned turns, in milliseconds, 100..=3600000.
+    pub reap_every_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_text_bytes: 64 * 1024,
+            max_turns: 1024,
+            turn_timeout_ms: 30_000,
+            classify_timeout_ms: 1_000,
+            safety_timeout_ms: 1_000,
+            retrieve_timeout_ms: 1_000,
+            generate_timeout_ms: 25_000,
+            workflow_timeout_ms: 8_000,
+            passages: 6,
+            history: 10,
+            max_clarifications: 2,
+            reap_every_ms: 5_000,
+        }
+    }
+}
+
+impl kit::Config for Config {
+    fn validate(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        within("max_text_bytes", self.max_text_bytes, 1..=65_536, &mut violations);
+        within("max_turns", self.max_turns, 1..=65_536, &mut violations);
+        within("turn_timeout_ms", self.turn_timeout_ms, 100..=120_000, &mut violations);
+        within("classify_timeout_ms", self.classify_timeout_ms, 1..=60_000, &mut violations);
+        within("safety_timeout_ms", self.safety_timeout_ms, 1..=60_000, &mut violations);
+        within("retrieve_timeout_ms", self.retrieve_timeout_ms, 1..=60_000, &mut violations);
+        within("generate_timeout_ms", self.generate_timeout_ms, 1..=120_000, &mut violations);
+        within("workflow_timeout_ms", self.workflow_timeout_ms, 1..=60_000, &mut violations);
+        within("passages", self.passages, 1..=100, &mut violations);
+        within("history", self.history, 0..=100, &mut violations);
+        within("max_clarifications", self.max_clarifications, 0..=10, &mut violations);
+        within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
+        violations
+    }
+}

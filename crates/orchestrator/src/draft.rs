@@ -1,0 +1,338 @@
+//! A turn in the making: what the stages said, what was decided and why, what the customer will read.
+
+use std::time::Instant;
+
+use proto::converse_response::Event;
+use proto::*;
+
+use crate::gate::{self, Choice, Passage as Allowed};
+use crate::handoff;
+use crate::stages::{Failure, Timed};
+use crate::store::{Admission, Conversation, Finish, Pending};
+use crate::turn::{Events, Orchestrator};
+
+/// The answers of the stages that are asked at the same time.
+pub(crate) struct Fan {
+    pub(crate) intent: Timed<Intent>,
+    pub(crate) verdict: Timed<Verdict>,
+    pub(crate) passages: Timed<Vec<Passage>>,
+}
+
+/// A turn in the making.
+pub(crate) struct Draft<'o> {
+    orchestrator: &'o Orchestrator,
+    pub(crate) turn: Turn,
+    pub(crate) conversation: Conversation,
+    pub(crate) passages: Vec<Passage>,
+    pub(crate) retriever_failed: bool,
+    pub(crate) events: Events,
+    decisions: Vec<String>,
+    masked: Option<String>,
+    said: String,
+    customer_key: String,
+    pending: Option<Pending>,
+    asked: bool,
+    start: Instant,
+    accepted_at: i64,
+}
+
+impl<'o> Draft<'o> {
+    pub(crate) fn new(
+        orchestrator: &'o Orchestrator,
+        admission: &Admission,
+        start: Instant,
+        events: Events,
+    ) -> Self {
+        let turn = Turn {
+            turn_id: admission.turn_id.clone(),
+            conversation_id: admission.conversation_id.clone(),
+            trace_id: admission.trace_id.clone(),
+            bundle: orchestrator.bundle.clone(),
+            arm: gate::arm(&admission.customer_key).into(),
+            ..Turn::default()
+        };
+        Self {
+            orchestrator,
+            turn,
+            conversation: Conversation::default(),
+            passages: Vec::new(),
+            retriever_failed: false,
+            events,
+            decisions: Vec::new(),
+            masked: None,
+            said: admission.text.clone(),
+            customer_key: admission.customer_key.clone(),
+            pending: None,
+            asked: false,
+            start,
+            accepted_at: admission.accepted_at,
+        }
+    }
+
+    /// Adds a decision to the explanation of the turn. Never the customer's words.
+    pub(crate) fn note(&mut self, decision: impl Into<String>) {
+        self.decisions.push(decision.into());
+    }
+
+    pub(crate) async fn tell(&self, event: Event) {
+        if let Some(events) = &self.events {
+            // A listener that went away does not end the turn.
+            let _ = events.send(event).await;
+        }
+    }
+
+    pub(crate) async fn accepted(&self) {
+        let (turn_id, conversation_id) = (self.turn.turn_id.clone(), self.turn.conversation_id.clone());
+        self.tell(Event::Accepted(Accepted { turn_id, conversation_id })).await;
+    }
+
+    pub(crate) fn add_ms(&mut self, stage: &str, ms: f64) {
+        *self.turn.timings_ms.entry(stage.to_owned()).or_default() += ms;
+    }
+
+    /// Books the time of a call; a failure is noted and passed on.
+    pub(crate) fn took<T>(&mut self, stage: &str, timed: Timed<T>) -> Result<T, Failure> {
+        self.add_ms(stage, timed.ms);
+        timed.result.inspect_err(|failure| {
+            tracing::warn!(stage = failure.stage, %failure, "a stage did not answer");
+            self.decisions.push(failure.to_string());
+        })
+    }
+
+    pub(crate) async fn classified(&mut self, intent: Timed<Intent>) {
+        if let Ok(intent) = self.took("classifier", intent) {
+            let decision =
+                intent.decision().as_str_name().trim_start_matches("INTENT_DECISION_").to_lowercase();
+            self.note(format!("intent {} at {:.2}: {decision}", intent.name, intent.confidence));
+            self.tell(Event::Classified(intent.clone())).await;
+            self.turn.intent = Some(intent);
+        }
+    }
+
+    /// `false` when the input rail ends the turn.
+    pub(crate) async fn screened(&mut self, verdict: Timed<Verdict>) -> bool {
+        let Ok(verdict) = self.took("safety", verdict) else {
+            self.hand_over(HandoffReason::GuardError);
+            return false;
+        };
+        self.tell(Event::SafetyVerdict(verdict.clone())).await;
+        self.masked = Some(verdict.text.clone());
+        let message = verdict.message.clone();
+        for category in &verdict.categories {
+            self.decisions.push(format!("safety: {} at {:.2}", category.name, category.score));
+        }
+        let allowed = gate::safety(&verdict);
+        // The text of the verdict is the customer's; the turn keeps the verdict alone.
+        self.turn.safety = Some(Verdict { text: String::new(), ..verdict });
+        match allowed {
+            Allowed::Open => return true,
+            Allowed::Blocked => self.reply(message, Outcome::Blocked),
+            Allowed::Person(reason) => {
+                self.hand_over(reason);
+                self.say_instead(message);
+            }
+        }
+        false
+    }
+
+    pub(crate) async fn retrieved(&mut self, passages: Timed<Vec<Passage>>) {
+        let passages = self.took("retriever", passages);
+        self.retriever_failed = passages.is_err();
+        self.passages = passages.unwrap_or_default();
+        let bare = self.passages.iter().map(|passage| Passage { text: String::new(), ..passage.clone() });
+        self.tell(Event::Retrieved(Retrieved { passages: bare.collect() })).await;
+        self.name_passages();
+    }
+
+    /// Keeps the passages that the rail allowed, rewritten where it says so.
+    pub(crate) fn keep_passages(&mut self, verdicts: &[Verdict]) {
+        let mut verdicts = verdicts.iter();
+        self.passages
+            .retain(|_| verdicts.next().is_some_and(|verdict| gate::safety(verdict) == Allowed::Open));
+        self.name_passages();
+    }
+
+    fn name_passages(&mut self) {
+        self.turn.passages.clear();
+        for passage in &self.passages {
+            if !self.turn.passages.contains(&passage.document_id) {
+                self.turn.passages.push(passage.document_id.clone());
+            }
+        }
+    }
+
+    /// The customer's words as the input rail masked them.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        self.masked.clone().unwrap_or_else(|| text.to_owned())
+    }
+
+    pub(crate) fn intent_name(&self) -> &str {
+        self.turn.intent.as_ref().map_or("", |intent| intent.name.as_str())
+    }
+
+    pub(crate) fn accepted_intent(&self) -> Option<&str> {
+        let accepted = |intent: &&Intent| intent.decision() == IntentDecision::Accept;
+        self.turn.intent.as_ref().filter(accepted).map(|intent| intent.name.as_str())
+    }
+
+    pub(crate) fn category(&self) -> String {
+        self.turn.intent.as_ref().map(|intent| intent.category.clone()).unwrap_or_default()
+    }
+
+    /// The customer's own choice stands above every score.
+    pub(crate) fn choose(&mut self, choice: &Choice) {
+        let info = self.orchestrator.intents.get(&choice.name);
+        let intent = self.turn.intent.get_or_insert_default();
+        intent.name.clone_from(&choice.name);
+        intent.title.clone_from(&choice.title);
+        intent.confidence = 1.0;
+        intent.set_decision(IntentDecision::Accept);
+        if let Some((category, risk)) = info {
+            intent.category.clone_from(category);
+            intent.set_risk(*risk);
+        }
+    }
+
+    pub(crate) async fn workflow(&mut self, status: WorkflowStatus) {
+        self.tell(Event::Workflow(status.clone())).await;
+        self.turn.workflow = Some(status);
+    }
+
+    pub(crate) fn spent(&mut self, generation: &Generation) {
+        self.turn.model.clone_from(&generation.model);
+        self.turn.usage = generation.usage;
+        self.turn.cost_usd += generation.cost_usd;
+    }
+
+    /// Citations of passages of this turn whose quote stands there.
+    pub(crate) fn verified(&self, citations: Vec<Citation>) -> Vec<Citation> {
+        let stands = |citation: &Citation| {
+            let quoted = |passage: &&Passage| passage.text.contains(&citation.quote);
+            let cited = |passage: &&Passage| passage.document_id == citation.document_id;
+            !citation.quote.is_empty() && self.passages.iter().filter(cited).any(|passage| quoted(&passage))
+        };
+        citations.into_iter().filter(stands).collect()
+    }
+
+    pub(crate) async fn answer(&mut self, text: String, citations: Vec<Citation>, model: &str) {
+        for citation in &citations {
+            self.tell(Event::Citation(citation.clone())).await;
+        }
+        self.turn.citations = citations;
+        model.clone_into(&mut self.turn.model);
+        self.reply(text, Outcome::Answered);
+    }
+
+    pub(crate) fn reply(&mut self, text: String, outcome: Outcome) {
+        self.turn.answer = text;
+        self.turn.set_outcome(outcome);
+    }
+
+    pub(crate) fn ask(&mut self, pending: Pending) {
+        self.asked = true;
+        self.reply(gate::question(&self.orchestrator.assistant, &pending.choices), Outcome::Clarify);
+        self.pending = Some(pending);
+    }
+
+    pub(crate) fn legacy(&mut self) {
+        let category = self.category();
+        let title =
+            self.orchestrator.assistant.categories.get(&category).map(|category| category.title.clone());
+        self.reply(title.unwrap_or_default(), Outcome::Legacy);
+    }
+
+    pub(crate) fn hand_over(&mut self, reason: HandoffReason) {
+        let message = handoff::message(&self.orchestrator.assistant, reason);
+        let handoff_id = format!("h_{}", uuid::Uuid::now_v7().simple());
+        self.turn.handoff =
+            Some(HandoffNotice { handoff_id, reason: reason.into(), message: message.clone() });
+        self.turn.citations.clear();
+        self.reply(message, Outcome::Handoff);
+    }
+
+    /// Replaces the text of a handoff by the policy's own.
+    fn say_instead(&mut self, message: String) {
+        if let Some(notice) = self.turn.handoff.as_mut().filter(|_| !message.is_empty()) {
+            notice.message.clone_from(&message);
+            self.turn.answer = message;
+        }
+    }
+
+    /// The customer writes to the person who owns the conversation: nothing is said.
+    pub(crate) fn mute(&mut self, notice: HandoffNotice) {
+        self.turn.handoff = Some(notice);
+        self.turn.set_outcome(Outcome::Handoff);
+    }
+
+    /// Everything the journal keeps of the turn.
+    pub(crate) fn end(mut self) -> Finish {
+        let total = self.start.elapsed().as_secs_f64() * 1e3;
+        self.add_ms("total", total);
+        let asked = u32::from(self.asked);
+        let answered = self.turn.outcome() == Outcome::Answered;
+        let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };
+        let handoff = self.packet();
+        // Without a verdict nobody has masked the words: they stay in the journal and go nowhere else.
+        let question = self.masked.clone().unwrap_or_default();
+        let record = TurnRecord {
+            turn: None,
+            question,
+            accepted_at: Some(timestamp(self.accepted_at)),
+            customer_hash: customer_hash(&self.customer_key),
+            decisions: self.decisions,
+        };
+        Finish {
+            turn: self.turn,
+            record,
+            masked: self.masked,
+            clarifications,
+            pending: self.pending,
+            handoff,
+            accepted_at: self.accepted_at,
+        }
+    }
+
+    fn packet(&self) -> Option<Handoff> {
+        let notice = self.turn.handoff.as_ref().filter(|_| !self.turn.answer.is_empty())?;
+        let title = self.turn.intent.as_ref().map(|intent| intent.title.as_str()).unwrap_or_default();
+        let said = self.masked.as_deref().unwrap_or(&self.said);
+        Some(Handoff {
+            handoff_id: notice.handoff_id.clone(),
+            conversation_id: self.turn.conversation_id.clone(),
+            turn_id: self.turn.turn_id.clone(),
+            reason: notice.reason,
+            state: HandoffState::Waiting.into(),
+            assignee: String::new(),
+            summary: handoff::summary(notice.reason(), title, said),
+            intent: self.turn.intent.clone(),
+            safety: self.turn.safety.clone(),
+            passages: self.turn.passages.clone(),
+            workflow: self.turn.workflow.clone(),
+            created_at: Some(timestamp(self.accepted_at)),
+            utterances: Vec::new(),
+        })
+    }
+}
+
+/// Sends the last events of a turn and returns it.
+pub(crate) async fn announce(events: &Events, turn: Turn) -> Turn {
+    if let Some(events) = events {
+        if let Some(handoff) = &turn.handoff {
+            let _ = events.send(Event::Handoff(handoff.clone())).await;
+        }
+        let _ = events.send(Event::Final(turn.clone())).await;
+    }
+    turn
+}
+
+fn timestamp(micros: i64) -> prost_types::Timestamp {
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1000;
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
+fn customer_hash(key: &str) -> String {
+    if key.is_empty() {
+        return String::new();
+    }
+    blake3::hash(key.as_bytes()).to_hex()[..16].to_owned()
+}

@@ -1,0 +1,174 @@
+//! Decisions of a turn that need nothing but what the stages said: pure functions.
+
+use bundle::Assistant;
+use proto::{Arm, HandoffReason, Intent, IntentDecision, SafetyAction, SafetyStatus, Verdict};
+
+/// The arm of a customer. Until a rollout plan exists everyone is treated; the arm is asked for here only.
+pub(crate) fn arm(_customer_key: &str) -> Arm {
+    Arm::Treatment
+}
+
+/// What the safety verdict allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// Go on.
+    Open,
+    /// Refuse with the verdict's message.
+    Blocked,
+    /// A person takes over.
+    Person(HandoffReason),
+}
+
+/// Anything but a clear "allow" of a rail that ran to its end keeps the turn from going on.
+pub(crate) fn safety(verdict: &Verdict) -> Passage {
+    match (verdict.status(), verdict.action()) {
+        (SafetyStatus::Ok, SafetyAction::Allow | SafetyAction::Rewrite) => Passage::Open,
+        (SafetyStatus::Ok, SafetyAction::Escalate) => Passage::Person(HandoffReason::SafetyPolicy),
+        (_, SafetyAction::Block) => Passage::Blocked,
+        _ => Passage::Person(HandoffReason::GuardError),
+    }
+}
+
+/// What the classification leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// The intent stands.
+    Go,
+    /// Ask the customer to choose, or offer a person when there is nothing to choose from.
+    Ask(Vec<Choice>),
+    /// A person takes over.
+    Person(HandoffReason),
+}
+
+/// One intent the customer may choose.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Choice {
+    pub(crate) name: String,
+    pub(crate) title: String,
+}
+
+/// Routes by the decision of the classifier; `asked` questions of `most` are used up.
+pub(crate) fn route(intent: &Intent, asked: u32, most: u32) -> Route {
+    let choices = || {
+        let best = Choice { name: intent.name.clone(), title: intent.title.clone() };
+        let next = intent
+            .alternatives
+            .iter()
+            .map(|other| Choice { name: other.name.clone(), title: other.title.clone() });
+        let known = std::iter::once(best).chain(next).filter(|choice| !choice.name.is_empty());
+        known.take(2).collect()
+    };
+    match intent.decision() {
+        IntentDecision::Accept => Route::Go,
+        IntentDecision::OutOfScope if asked >= most => Route::Person(HandoffReason::OutOfScope),
+        IntentDecision::OutOfScope => Route::Ask(Vec::new()),
+        _ if asked >= most => Route::Person(HandoffReason::LowConfidence),
+        _ => Route::Ask(choices()),
+    }
+}
+
+/// The choice a reply names: by its number, its place, or the words of its title.
+pub(crate) fn chosen<'c>(choices: &'c [Choice], reply: &str) -> Option<&'c Choice> {
+    const PLACES: [[&str; 4]; 2] =
+        [["1", "one", "first", "the first one"], ["2", "two", "second", "the second one"]];
+    let normal = text::normalise(reply);
+    let words: Vec<&str> = text::words(&normal).collect();
+    let said = words.join(" ");
+    let by_place =
+        PLACES.iter().position(|names| names.contains(&said.as_str())).and_then(|index| choices.get(index));
+    by_place.or_else(|| {
+        choices.iter().find(|choice| {
+            let title = text::normalise(&choice.title);
+            let title: Vec<&str> = text::words(&title).collect();
+            !title.is_empty() && (title == words || said.contains(&title.join(" ")))
+        })
+    })
+}
+
+/// Whether a reply to the offer of a person takes it.
+pub(crate) fn takes_offer(reply: &str) -> bool {
+    const YES: [&str; 10] = ["yes", "yeah", "yep", "yup", "sure", "ok", "okay", "please", "definitely", "y"];
+    let normal = text::normalise(reply);
+    text::words(&normal).next().is_some_and(|word| YES.contains(&word))
+}
+
+/// The question that offers the choices, or a person.
+pub(crate) fn question(assistant: &Assistant, choices: &[Choice]) -> String {
+    match choices {
+        [] => {
+            let topics: Vec<&str> =
+                assistant.categories.values().map(|category| category.title.as_str()).collect();
+            format!(
+                "I cannot help with that. I can help with: {}. Shall I connect you with a colleague?",
+                topics.join(", ")
+            )
+        }
+        [only] => format!("Is this about: {}? If not, please describe it in other words.", only.title),
+        several => {
+            let lines =
+                several.iter().enumerate().map(|(index, choice)| format!("{}. {}", index + 1, choice.title));
+            format!("Which of these do you mean?\n{}", lines.collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(name: &str, title: &str) -> Choice {
+        Choice { name: name.into(), title: title.into() }
+    }
+
+    #[test]
+    fn only_an_ok_allow_or_rewrite_goes_on() {
+        let all = [
+            SafetyAction::Unspecified,
+            SafetyAction::Allow,
+            SafetyAction::Rewrite,
+            SafetyAction::Escalate,
+            SafetyAction::Block,
+        ];
+        for action in all {
+            for status in
+                [SafetyStatus::Unspecified, SafetyStatus::Ok, SafetyStatus::Error, SafetyStatus::Timeout]
+            {
+                let verdict = Verdict { action: action.into(), status: status.into(), ..Verdict::default() };
+                let open = status == SafetyStatus::Ok
+                    && matches!(action, SafetyAction::Allow | SafetyAction::Rewrite);
+                assert_eq!(safety(&verdict) == Passage::Open, open, "{action:?} {status:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_chooses_by_number_place_or_title() {
+        let choices =
+            [choice("lost_card", "Report a lost card"), choice("stolen_card", "Report a stolen card")];
+        for (reply, name) in [
+            ("1", Some("lost_card")),
+            ("2.", Some("stolen_card")),
+            ("the second one", Some("stolen_card")),
+            ("Report a lost card!", Some("lost_card")),
+            ("I want to report a stolen card", Some("stolen_card")),
+            ("none of these", None),
+            ("", None),
+        ] {
+            assert_eq!(chosen(&choices, reply).map(|choice| choice.name.as_str()), name, "{reply}");
+        }
+    }
+
+    #[test]
+    fn questions_end_after_the_allowed_number() {
+        let mut intent = Intent { name: "a".into(), ..Intent::default() };
+        for decision in
+            [IntentDecision::Ambiguous, IntentDecision::LowConfidence, IntentDecision::Unspecified]
+        {
+            intent.set_decision(decision);
+            assert!(matches!(route(&intent, 1, 2), Route::Ask(_)));
+            assert_eq!(route(&intent, 2, 2), Route::Person(HandoffReason::LowConfidence));
+        }
+        intent.set_decision(IntentDecision::OutOfScope);
+        assert_eq!(route(&intent, 2, 2), Route::Person(HandoffReason::OutOfScope));
+    }
+}

@@ -1,0 +1,18 @@
+//! Owns the turn: journal, override, gates, outcome and handoff.
+
+mod config;
+mod curated;
+mod deliver;
+mod draft;
+mod gate;
+mod handoff;
+mod keyword;
+mod locks;
+mod server;
+mod stages;
+mod store;
+mod turn;
+
+pub use config::Config;
+pub use keyword::Keywords;
+pub use server::{NAME, service};

@@ -1,0 +1,5 @@
+//! The orchestrator process.
+
+fn main() -> std::process::ExitCode {
+    kit::run(orchestrator::NAME, orchestrator::service)
+}

@@ -1,0 +1,324 @@
+//! The orchestrator over gRPC.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kit::fault::{invalid, status};
+use kit::{Call, Kind};
+use prost::Message as _;
+use proto::assistant_service_server::{AssistantService, AssistantServiceServer};
+use proto::*;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
+
+use crate::config::Config;
+use crate::curated::Curated;
+use crate::deliver;
+use crate::keyword::Keywords;
+use crate::locks::Locks;
+use crate::stages::Stages;
+use crate::store::{Journal, Kind as Spooled};
+use crate::turn::{Act, Error, Events, Orchestrator};
+
+/// Name of the stage.
+pub const NAME: &str = "orchestrator";
+const MAX_PAGE: u32 = 1000;
+const EVENTS: usize = 64;
+
+/// Opens the journal, ends the orphans of an earlier process, and serves.
+///
+/// # Errors
+/// A bundle with problems, a journal that cannot be opened, a missing link.
+pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
+    let reader = bundle::Reader::open(&context.server.bundle)?;
+    let assistant = reader.assistant()?;
+    let keywords = Keywords::new(assistant.handoff.keywords.values().flatten().map(String::as_str));
+    let path = context.data_dir()?.join("orchestrator.db");
+    let journal = Journal::open(&path).await.context("the journal")?;
+    let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
+    let risk = |risk| match risk {
+        bundle::Risk::Low => Risk::Low,
+        bundle::Risk::Medium => Risk::Medium,
+        bundle::Risk::High => Risk::High,
+    };
+    let intents =
+        reader.intents()?.into_iter().map(|intent| (intent.name, (intent.category, risk(intent.risk))));
+    let orchestrator = Arc::new(Orchestrator {
+        intents: intents.collect(),
+        curated: Curated::read(&reader)?,
+        actionable: reader.workflows()?.into_iter().flat_map(|workflow| workflow.intents).collect(),
+        bundle: reader.hash().to_owned(),
+        assistant,
+        keywords,
+        stages: stages.clone(),
+        journal: journal.clone(),
+        spooled: Arc::new(Notify::new()),
+        turns: Arc::new(Semaphore::new(config.max_turns)),
+        locks: Locks::default(),
+        config,
+    });
+    while orchestrator.reap(i64::MAX).await.context("the journal")? > 0 {}
+    let spool = deliver::spool(journal, stages, orchestrator.spooled.clone(), context.shutdown.clone());
+    context.tasks.spawn(spool);
+    let every = Duration::from_millis(orchestrator.config.reap_every_ms);
+    let reaper = deliver::reap(orchestrator.clone(), every);
+    context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(reaper));
+    let max = context.server.max_message_bytes;
+    let server = AssistantServiceServer::new(Server { orchestrator, context });
+    Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(max)))
+}
+
+struct Server {
+    orchestrator: Arc<Orchestrator>,
+    context: kit::Context,
+}
+
+impl Server {
+    /// Runs a turn in a task of its own: it reaches its outcome also when the caller goes away.
+    async fn run(&self, message: Message, act: Act, events: Events) -> Result<Turn, Status> {
+        let orchestrator = self.orchestrator.clone();
+        let budget = Duration::from_millis(orchestrator.config.turn_timeout_ms);
+        let call = Call::current().within(budget);
+        let turn = self
+            .context
+            .tasks
+            .spawn(call.scope(async move { Box::pin(orchestrator.run(message, act, events)).await }));
+        let turn =
+            turn.await.map_err(|_| Status::internal("the turn ended early; the reaper hands it over"))?;
+        turn.map_err(|error| status(NAME, &error))
+    }
+
+    async fn handoff(&self, id: &str) -> Result<Handoff, Status> {
+        let handoff = self.orchestrator.journal.handoff(id, "").await;
+        let handoff = handoff.map_err(|error| status(NAME, &Error::from(error)))?;
+        handoff.ok_or_else(|| status(NAME, &Error::NotFound("handoff_id")))
+    }
+
+    async fn must(
+        &self,
+        done: Result<bool, kit::store::Error>,
+        id: &str,
+        what: &str,
+    ) -> Result<Handoff, Status> {
+        let done = done.map_err(|error| status(NAME, &Error::from(error)))?;
+        let handoff = self.handoff(id).await?;
+        if done {
+            return Ok(handoff);
+        }
+        let (state, owner) = (handoff.state().as_str_name(), &handoff.assignee);
+        let message = format!(
+            "handoff_id: {what}, but it is {state}{}{owner}",
+            if owner.is_empty() { "" } else { " by " }
+        );
+        Err(status(NAME, &Error::Precondition(message)))
+    }
+}
+
+fn some<T>(part: Option<T>, field: &'static str) -> Result<T, Status> {
+    part.ok_or_else(|| invalid(NAME, "MISSING_FIELD", field, "must be set"))
+}
+
+fn filled(text: &str, field: &'static str) -> Result<(), Status> {
+    match text.trim() {
+        "" => Err(invalid(NAME, "EMPTY_FIELD", field, "must not be empty")),
+        _ => Ok(()),
+    }
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<ConverseResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AssistantService for Server {
+    type ConverseStream = Responses;
+
+    async fn ask(&self, request: Request<AskRequest>) -> Result<Response<AskResponse>, Status> {
+        let message = some(request.into_inner().message, "message")?;
+        let turn = self.run(message, Act::Say, None).await?;
+        Ok(Response::new(AskResponse { turn: Some(turn) }))
+    }
+
+    async fn converse(&self, request: Request<ConverseRequest>) -> Result<Response<Responses>, Status> {
+        let message = some(request.into_inner().message, "message")?;
+        let (events, received) = mpsc::channel(EVENTS);
+        let orchestrator = self.orchestrator.clone();
+        let budget = Duration::from_millis(orchestrator.config.turn_timeout_ms);
+        let call = Call::current().within(budget);
+        let (refusal, refused) = mpsc::channel(1);
+        self.context.tasks.spawn(call.scope(async move {
+            if let Err(error) = Box::pin(orchestrator.run(message, Act::Say, Some(events))).await {
+                let _ = refusal.send(status(NAME, &error)).await;
+            }
+        }));
+        let events = ReceiverStream::new(received).map(|event| Ok(ConverseResponse { event: Some(event) }));
+        let refusals = ReceiverStream::new(refused).map(Err);
+        Ok(Response::new(Box::pin(events.merge(refusals))))
+    }
+
+    async fn submit_feedback(
+        &self,
+        request: Request<SubmitFeedbackRequest>,
+    ) -> Result<Response<SubmitFeedbackResponse>, Status> {
+        let mut feedback = some(request.into_inner().feedback, "feedback")?;
+        filled(&feedback.conversation_id, "feedback.conversation_id")?;
+        if feedback.rating > 5 {
+            let message = format!("is {}, allowed 0..=5, where 0 means none", feedback.rating);
+            return Err(invalid(NAME, "RATING_OUT_OF_RANGE", "feedback.rating", message));
+        }
+        if feedback.feedback_id.is_empty() {
+            feedback.feedback_id = format!("f_{}", uuid::Uuid::now_v7().simple());
+        }
+        let kept = self.orchestrator.journal.keep(Spooled::Feedback, feedback.encode_to_vec()).await;
+        kept.map_err(|error| status(NAME, &Error::from(error)))?;
+        self.orchestrator.spooled.notify_one();
+        Ok(Response::new(SubmitFeedbackResponse {}))
+    }
+
+    async fn confirm_action(
+        &self,
+        request: Request<ConfirmActionRequest>,
+    ) -> Result<Response<ConfirmActionResponse>, Status> {
+        let ConfirmActionRequest { request_id, conversation_id, execution_id, confirm, customer_key } =
+            request.into_inner();
+        filled(&conversation_id, "conversation_id")?;
+        filled(&execution_id, "execution_id")?;
+        let open = self.orchestrator.journal.execution(&conversation_id).await;
+        if open.map_err(|error| status(NAME, &Error::from(error)))?.as_ref() != Some(&execution_id) {
+            let message = "execution_id: the conversation does not wait for this execution".to_owned();
+            return Err(status(NAME, &Error::Precondition(message)));
+        }
+        let text = if confirm { "yes" } else { "no" }.to_owned();
+        let message = Message { request_id, conversation_id, customer_key, text, ..Message::default() };
+        let turn = self.run(message, Act::Decide, None).await?;
+        Ok(Response::new(ConfirmActionResponse { turn: Some(turn) }))
+    }
+
+    async fn request_handoff(
+        &self,
+        request: Request<RequestHandoffRequest>,
+    ) -> Result<Response<RequestHandoffResponse>, Status> {
+        let RequestHandoffRequest { conversation_id, customer_key, request_id } = request.into_inner();
+        let message = Message { request_id, conversation_id, customer_key, ..Message::default() };
+        let turn = self.run(message, Act::AskForPerson, None).await?;
+        Ok(Response::new(RequestHandoffResponse { turn: Some(turn) }))
+    }
+
+    async fn get_conversation(
+        &self,
+        request: Request<GetConversationRequest>,
+    ) -> Result<Response<GetConversationResponse>, Status> {
+        let id = request.into_inner().conversation_id;
+        filled(&id, "conversation_id")?;
+        let journal = &self.orchestrator.journal;
+        let found = journal.conversation(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        let (utterances, turns) = found.ok_or_else(|| status(NAME, &Error::NotFound("conversation_id")))?;
+        let handoff = journal.handoff("", &id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        Ok(Response::new(GetConversationResponse { utterances, turns, handoff }))
+    }
+
+    async fn list_handoffs(
+        &self,
+        request: Request<ListHandoffsRequest>,
+    ) -> Result<Response<ListHandoffsResponse>, Status> {
+        let request = request.into_inner();
+        let limit = match request.page_size {
+            0 => 50,
+            n if n <= MAX_PAGE => n,
+            n => {
+                return Err(invalid(
+                    NAME,
+                    "PAGE_TOO_LARGE",
+                    "page_size",
+                    format!("is {n}, allowed 0..={MAX_PAGE}"),
+                ));
+            }
+        };
+        let handoffs = self.orchestrator.journal.handoffs(request.state(), limit).await;
+        let handoffs = handoffs.map_err(|error| status(NAME, &Error::from(error)))?;
+        Ok(Response::new(ListHandoffsResponse { handoffs }))
+    }
+
+    async fn claim_handoff(
+        &self,
+        request: Request<ClaimHandoffRequest>,
+    ) -> Result<Response<ClaimHandoffResponse>, Status> {
+        let ClaimHandoffRequest { handoff_id, assignee } = request.into_inner();
+        filled(&assignee, "assignee")?;
+        let done = self.orchestrator.journal.claim(handoff_id.clone(), assignee).await;
+        let handoff = self.must(done, &handoff_id, "can be claimed while it waits").await?;
+        Ok(Response::new(ClaimHandoffResponse { handoff: Some(handoff) }))
+    }
+
+    async fn reply_as_agent(
+        &self,
+        request: Request<ReplyAsAgentRequest>,
+    ) -> Result<Response<ReplyAsAgentResponse>, Status> {
+        let ReplyAsAgentRequest { handoff_id, assignee, text } = request.into_inner();
+        filled(&text, "text")?;
+        let done = self.orchestrator.journal.reply(handoff_id.clone(), assignee, text).await;
+        self.must(done, &handoff_id, "only its claimant replies").await?;
+        Ok(Response::new(ReplyAsAgentResponse {}))
+    }
+
+    async fn resolve_handoff(
+        &self,
+        request: Request<ResolveHandoffRequest>,
+    ) -> Result<Response<ResolveHandoffResponse>, Status> {
+        let ResolveHandoffRequest { handoff_id, assignee, intent, disposition } = request.into_inner();
+        let turn_id = self.handoff(&handoff_id).await?.turn_id;
+        let label = SubmitLabelRequest { turn_id, intent, source: "agent".to_owned() };
+        let label = Some(label).filter(|label| !label.intent.is_empty()).map(|label| label.encode_to_vec());
+        let journal = &self.orchestrator.journal;
+        let done = journal.resolve(handoff_id.clone(), assignee, disposition, label).await;
+        self.orchestrator.spooled.notify_one();
+        let handoff = self.must(done, &handoff_id, "only its claimant resolves it").await?;
+        Ok(Response::new(ResolveHandoffResponse { handoff: Some(handoff) }))
+    }
+
+    async fn explain_turn(
+        &self,
+        request: Request<ExplainTurnRequest>,
+    ) -> Result<Response<ExplainTurnResponse>, Status> {
+        let id = request.into_inner().turn_id;
+        let record =
+            self.orchestrator.journal.record(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        let record = record.ok_or_else(|| status(NAME, &Error::NotFound("turn_id")))?;
+        Ok(Response::new(ExplainTurnResponse { record: Some(record) }))
+    }
+}
+
+impl kit::Fault for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid { .. } | Self::Conflict => Kind::Invalid,
+            Self::Foreign => Kind::Denied,
+            Self::Precondition(_) => Kind::Precondition,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Overload => Kind::Exhausted,
+            Self::Journal(_) => Kind::Unavailable,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "INVALID_MESSAGE",
+            Self::Conflict => "REQUEST_ID_REUSED",
+            Self::Foreign => "CONVERSATION_OF_ANOTHER_CUSTOMER",
+            Self::Precondition(_) => "WRONG_STATE",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::Overload => "TOO_MANY_TURNS",
+            Self::Journal(_) => "JOURNAL_UNAVAILABLE",
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Invalid { field, .. } => Some(field),
+            Self::Conflict => Some("request_id"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The stages as the orchestrator calls them: a budget each, one retry where it is safe.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use proto::classifier_service_client::ClassifierServiceClient;
+use proto::generate_response::Event;
+use proto::generator_service_client::GeneratorServiceClient;
+use proto::retriever_service_client::RetrieverServiceClient;
+use proto::safety_service_client::SafetyServiceClient;
+use proto::telemetry_service_client::TelemetryServiceClient;
+use proto::workflow_service_client::WorkflowServiceClient;
+use proto::*;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::config::Config;
+
+/// A stage that did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{stage}: {code}: {message}")]
+pub(crate) struct Failure {
+    pub(crate) stage: &'static str,
+    code: Code,
+    message: String,
+}
+
+/// What a stage said and how long it took, in milliseconds.
+pub(crate) struct Timed<T> {
+    pub(crate) result: Result<T, Failure>,
+    pub(crate) ms: f64,
+}
+
+/// Clients of all stages.
+#[derive(Debug, Clone)]
+pub(crate) struct Stages {
+    classifier: ClassifierServiceClient<kit::Link>,
+    safety: SafetyServiceClient<kit::Link>,
+    retriever: RetrieverServiceClient<kit::Link>,
+    generator: GeneratorServiceClient<kit::Link>,
+    workflow: WorkflowServiceClient<kit::Link>,
+    telemetry: TelemetryServiceClient<kit::Link>,
+    classify_budget: Duration,
+    safety_budget: Duration,
+    retrieve_budget: Duration,
+    generate_budget: Duration,
+    workflow_budget: Duration,
+    passages: u32,
+}
+
+const TELEMETRY_BUDGET: Duration = Duration::from_secs(5);
+
+impl Stages {
+    pub(crate) fn new(config: &Config, links: &kit::Links, max_message_bytes: usize) -> anyhow::Result<Self> {
+        let ms = Duration::from_millis;
+        Ok(Self {
+            classifier: ClassifierServiceClient::new(links.get("classifier")?),
+            safety: SafetyServiceClient::new(links.get("safety")?)
+                .max_decoding_message_size(max_message_bytes * 4),
+            retriever: RetrieverServiceClient::new(links.get("retriever")?)
+                .max_decoding_message_size(max_message_bytes * 4),
+            generator: GeneratorServiceClient::new(links.get("generator")?),
+            workflow: WorkflowServiceClient::new(links.get("workflow")?),
+            telemetry: TelemetryServiceClient::new(links.get("telemetry")?),
+            classify_budget: ms(config.classify_timeout_ms),
+            safety_budget: ms(config.safety_timeout_ms),
+            retrieve_budget: ms(config.retrieve_timeout_ms),
+            generate_budget: ms(config.generate_timeout_ms),
+            workflow_budget: ms(config.workflow_timeout_ms),
+            passages: config.passages,
+        })
+    }
+
+    pub(crate) async fn classify(&self, text: &str) -> Timed<Intent> {
+        let request = ClassifyRequest { text: text.to_owned(), alternatives: 3 };
+        let response = again("classifier", self.classify_budget, request, |request| {
+            let mut client = self.classifier.clone();
+            async move { client.classify(request).await }
+        });
+        timed(async { response.await?.intent.ok_or_else(|| garbage("classifier")).and_then(plausible) }).await
+    }
+
+    pub(crate) async fn screen_input(&self, text: &str) -> Timed<Verdict> {
+        let request = ScreenInputRequest { text: text.to_owned() };
+        let response = again("safety", self.safety_budget, request, |request| {
+            let mut client = self.safety.clone();
+            async move { client.screen_input(request).await }
+        });
+        timed(async { response.await?.verdict.ok_or_else(|| garbage("safety")) }).await
+    }
+
+    pub(crate) async fn screen_passages(&self, passages: Vec<Passage>) -> Timed<Vec<Verdict>> {
+        let n = passages.len();
+        let response = again("safety", self.safety_budget, ScreenPassagesRequest { passages }, |request| {
+            let mut client = self.safety.clone();
+            async move { client.screen_passages(request).await }
+        });
+        let verdicts = async {
+            Some(response.await?.verdicts)
+                .filter(|verdicts| verdicts.len() == n)
+                .ok_or_else(|| garbage("safety"))
+        };
+        timed(verdicts).await
+    }
+
+    pub(crate) async fn screen_output(
+        &self,
+        text: &str,
+        question: &str,
+        passages: &[Passage],
+    ) -> Timed<Verdict> {
+        let request = ScreenOutputRequest {
+            text: text.to_owned(),
+            question: question.to_owned(),
+            passages: passages.to_vec(),
+        };
+        let response = again("safety", self.safety_budget, request, |request| {
+            let mut client = self.safety.clone();
+            async move { client.screen_output(request).await }
+        });
+        timed(async { response.await?.verdict.ok_or_else(|| garbage("safety")) }).await
+    }
+
+    pub(crate) async fn screen_action(&self, request: ScreenActionRequest) -> Timed<Verdict> {
+        let response = again("safety", self.safety_budget, request, |request| {
+            let mut client = self.safety.clone();
+            async move { client.screen_action(request).await }
+        });
+        timed(async { response.await?.verdict.ok_or_else(|| garbage("safety")) }).await
+    }
+
+    pub(crate) async fn retrieve(&self, query: &str, category: &str) -> Timed<Vec<Passage>> {
+        let request = RetrieveRequest {
+            query: query.to_owned(),
+            audience: Audience::Public.into(),
+            category: category.to_owned(),
+            k: self.passages,
+        };
+        let response = again("retriever", self.retrieve_budget, request, |request| {
+            let mut client = self.retriever.clone();
+            async move { client.retrieve(request).await }
+        });
+        timed(async {
+            let mut passages = response.await?.passages;
+            // The index filters by audience; a passage that says otherwise is a fault, never an answer.
+            passages.retain(|passage| passage.audience() == Audience::Public && passage.score.is_finite());
+            Ok(passages)
+        })
+        .await
+    }
+
+    /// Opens the stream of an answer; [`Generating::next`] reads it within the same budget.
+    pub(crate) async fn generate(&self, request: GenerateRequest) -> Result<Generating, Failure> {
+        let stream = again("generator", self.generate_budget, request, |request| {
+            let mut client = self.generator.clone();
+            async move { client.generate(request).await }
+        });
+        Ok(Generating(stream.await?))
+    }
+
+    pub(crate) async fn propose(&self, request: ProposeRequest) -> Timed<ProposeResponse> {
+        let mut client = self.workflow.clone();
+        timed(once("workflow", self.workflow_budget, request, |request| async move {
+            client.propose(request).await
+        }))
+        .await
+    }
+
+    pub(crate) async fn confirm(&self, request: ConfirmRequest) -> Timed<ConfirmResponse> {
+        let mut client = self.workflow.clone();
+        timed(once("workflow", self.workflow_budget, request, |request| async move {
+            client.confirm(request).await
+        }))
+        .await
+    }
+
+    pub(crate) async fn cancel(&self, execution_id: String) -> Result<CancelResponse, Failure> {
+        let mut client = self.workflow.clone();
+        let request = CancelRequest { execution_id };
+        once("workflow", self.workflow_budget, request, |request| async move { client.cancel(request).await })
+            .await
+    }
+
+    pub(crate) async fn record(&self, records: Vec<TurnRecord>) -> Result<(), Failure> {
+        let mut client = self.telemetry.clone();
+        let request = RecordRequest { records };
+        once("telemetry", TELEMETRY_BUDGET, request, |request| async move { client.record(request).await })
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn feedback(&self, feedback: Feedback) -> Result<(), Failure> {
+        let mut client = self.telemetry.clone();
+        let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(feedback) };
+        once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
+            client.submit_feedback(request).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn label(&self, label: SubmitLabelRequest) -> Result<(), Failure> {
+        let mut client = self.telemetry.clone();
+        once(
+            "telemetry",
+            TELEMETRY_BUDGET,
+            label,
+            |request| async move { client.submit_label(request).await },
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// An answer on its way.
+pub(crate) struct Generating(Streaming<GenerateResponse>);
+
+impl Generating {
+    /// The next event; the stream ends with an error unless a final event came.
+    pub(crate) async fn next(&mut self) -> Result<Event, Failure> {
+        match self.0.next().await {
+            Some(Ok(response)) => response.event.ok_or_else(|| garbage("generator")),
+            Some(Err(status)) => Err(failure("generator", &status)),
+            None => Err(garbage("generator")),
+        }
+    }
+}
+
+/// One call within a budget.
+async fn once<Q, R, F>(
+    stage: &'static str,
+    budget: Duration,
+    request: Q,
+    call: impl FnOnce(Request<Q>) -> F,
+) -> Result<R, Failure>
+where
+    F: Future<Output = Result<Response<R>, Status>>,
+{
+    let mut request = Request::new(request);
+    request.set_timeout(budget);
+    call(request).await.map(Response::into_inner).map_err(|status| failure(stage, &status))
+}
+
+/// As [`once`], and once more when the stage was not reachable: for calls without effect only.
+async fn again<Q: Clone, R, F>(
+    stage: &'static str,
+    budget: Duration,
+    request: Q,
+    call: impl Fn(Request<Q>) -> F,
+) -> Result<R, Failure>
+where
+    F: Future<Output = Result<Response<R>, Status>>,
+{
+    match once(stage, budget, request.clone(), &call).await {
+        Err(failure) if failure.code == Code::Unavailable => once(stage, budget, request, &call).await,
+        answer => answer,
+    }
+}
+
+async fn timed<T>(call: impl Future<Output = Result<T, Failure>>) -> Timed<T> {
+    let start = Instant::now();
+    let result = call.await;
+    Timed { result, ms: start.elapsed().as_secs_f64() * 1e3 }
+}
+
+fn failure(stage: &'static str, status: &Status) -> Failure {
+    Failure { stage, code: status.code(), message: status.message().to_owned() }
+}
+
+fn garbage(stage: &'static str) -> Failure {
+    Failure {
+        stage,
+        code: Code::DataLoss,
+        message: "the response lacks a part or is out of range".to_owned(),
+    }
+}
+
+/// A classification outside its ranges counts as none.
+fn plausible(intent: Intent) -> Result<Intent, Failure> {
+    let unit = 0.0..=1.0;
+    let fits = unit.contains(&intent.confidence) && unit.contains(&intent.out_of_scope_score);
+    if fits { Ok(intent) } else { Err(garbage("classifier")) }
+}

@@ -1,0 +1,473 @@
+//! The journal: conversations, turns, handoffs, and what still has to reach telemetry.
+
+use std::path::Path;
+
+use kit::store::{Error, Store};
+use prost::Message as _;
+use proto::{
+    ExecutionState, Handoff, HandoffNotice, HandoffReason, HandoffState, Role, Turn, TurnRecord, Utterance,
+};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::gate::Choice;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS conversation (
+    conversation_id TEXT PRIMARY KEY, customer_key TEXT NOT NULL, created_at INTEGER NOT NULL,
+    clarifications INTEGER NOT NULL DEFAULT 0, pending TEXT, execution_id TEXT,
+    context_from INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS turn (
+    turn_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, request_id TEXT UNIQUE, fingerprint BLOB NOT NULL,
+    trace_id TEXT NOT NULL, accepted_at INTEGER NOT NULL, deadline INTEGER NOT NULL,
+    outcome INTEGER, turn BLOB, record BLOB) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS turn_open ON turn (deadline) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS turn_of ON turn (conversation_id, accepted_at);
+CREATE TABLE IF NOT EXISTS utterance (
+    seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, turn_id TEXT NOT NULL,
+    role INTEGER NOT NULL, text TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS utterance_of ON utterance (conversation_id, seq);
+CREATE TABLE IF NOT EXISTS handoff (
+    handoff_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, turn_id TEXT NOT NULL, reason INTEGER NOT NULL,
+    state INTEGER NOT NULL, assignee TEXT NOT NULL DEFAULT '', disposition TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL, packet BLOB NOT NULL) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS handoff_open ON handoff (conversation_id) WHERE state < 3;
+CREATE INDEX IF NOT EXISTS handoff_queue ON handoff (state, created_at);
+CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, payload BLOB NOT NULL);
+";
+
+/// A question the customer has not answered yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Pending {
+    /// The message that led to the question.
+    pub(crate) question: String,
+    /// The turn of that message.
+    pub(crate) turn_id: String,
+    /// What may be chosen; empty means a person was offered.
+    pub(crate) choices: Vec<Choice>,
+}
+
+/// A message at the door.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    pub(crate) turn_id: String,
+    pub(crate) conversation_id: String,
+    pub(crate) customer_key: String,
+    pub(crate) request_id: Option<String>,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) trace_id: String,
+    pub(crate) text: String,
+    pub(crate) accepted_at: i64,
+    pub(crate) deadline: i64,
+    pub(crate) history: u32,
+}
+
+/// What the journal knows about the message.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// It is in the journal now.
+    New(Conversation),
+    /// It was there and has its outcome.
+    Done(Box<Turn>),
+    /// It was there and nobody finished it.
+    Orphan { turn_id: String },
+    /// Another message used the same request id.
+    Conflict,
+    /// The conversation belongs to another customer.
+    Foreign,
+}
+
+/// A conversation at the start of a turn.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conversation {
+    pub(crate) first_turn: bool,
+    pub(crate) clarifications: u32,
+    pub(crate) pending: Option<Pending>,
+    pub(crate) execution_id: Option<String>,
+    /// Set while a person owns the conversation.
+    pub(crate) handoff: Option<HandoffNotice>,
+    pub(crate) history: Vec<Utterance>,
+}
+
+/// The end of a turn, written in one commit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Finish {
+    pub(crate) turn: Turn,
+    pub(crate) record: TurnRecord,
+    /// The customer's words with personal data masked; `None` leaves them as they came.
+    pub(crate) masked: Option<String>,
+    pub(crate) clarifications: u32,
+    pub(crate) pending: Option<Pending>,
+    pub(crate) handoff: Option<Handoff>,
+    pub(crate) accepted_at: i64,
+}
+
+/// What waits for telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Record = 1,
+    Feedback = 2,
+    Label = 3,
+}
+
+/// The journal. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Journal(Store);
+
+impl Journal {
+    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self(Store::open(path, SCHEMA).await?))
+    }
+
+    /// Puts a message into the journal, and its end as well when the turn is decided already.
+    pub(crate) async fn accept(
+        &self,
+        admission: Admission,
+        finish: Option<Finish>,
+    ) -> Result<Accepted, Error> {
+        self.0
+            .write(move |connection| {
+                Box::pin(async move {
+                    let accepted = accept(connection, &admission).await?;
+                    match (&accepted, finish) {
+                        (Accepted::New(_), Some(end)) => {
+                            Ok(Accepted::Done(Box::new(finish_turn(connection, end).await?)))
+                        }
+                        _ => Ok(accepted),
+                    }
+                })
+            })
+            .await
+    }
+
+    /// Sets the outcome unless the turn has one; returns the turn as it stands in the journal.
+    pub(crate) async fn finish(&self, end: Finish) -> Result<Turn, Error> {
+        self.0.write(move |connection| Box::pin(finish_turn(connection, end))).await
+    }
+
+    /// Turns without an outcome whose deadline lies before `now`: id, conversation, trace, acceptance.
+    pub(crate) async fn orphans(&self, now: i64) -> Result<Vec<(String, String, String, i64)>, Error> {
+        let query = "SELECT turn_id, conversation_id, trace_id, accepted_at FROM turn WHERE outcome IS NULL AND deadline < ? LIMIT 100";
+        let rows = sqlx::query(query).bind(now).fetch_all(self.0.reader()).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect())
+    }
+
+    pub(crate) async fn orphan(&self, turn_id: &str) -> Result<Option<(String, String, String, i64)>, Error> {
+        let query = "SELECT turn_id, conversation_id, trace_id, accepted_at FROM turn WHERE turn_id = ?";
+        let row = sqlx::query(query).bind(turn_id).fetch_optional(self.0.reader()).await?;
+        Ok(row.map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))))
+    }
+
+    /// The customer's words of a turn.
+    pub(crate) async fn words(&self, turn_id: &str) -> Result<String, Error> {
+        let query = "SELECT text FROM utterance WHERE turn_id = ? AND role = ?";
+        let text = sqlx::query_scalar(query).bind(turn_id).bind(Role::Customer as i32);
+        Ok(text.fetch_optional(self.0.reader()).await?.unwrap_or_default())
+    }
+
+    /// The execution a conversation waits for.
+    pub(crate) async fn execution(&self, conversation_id: &str) -> Result<Option<String>, Error> {
+        let query = "SELECT execution_id FROM conversation WHERE conversation_id = ?";
+        let id = sqlx::query_scalar(query).bind(conversation_id).fetch_optional(self.0.reader()).await?;
+        Ok(id.flatten())
+    }
+
+    pub(crate) async fn record(&self, turn_id: &str) -> Result<Option<TurnRecord>, Error> {
+        let query = sqlx::query_scalar("SELECT record FROM turn WHERE turn_id = ? AND record IS NOT NULL");
+        let bytes: Option<Vec<u8>> = query.bind(turn_id).fetch_optional(self.0.reader()).await?;
+        Ok(bytes.and_then(|bytes| TurnRecord::decode(bytes.as_slice()).ok()))
+    }
+
+    /// Utterances and finished turns of a conversation, oldest first; `None` for an unknown one.
+    pub(crate) async fn conversation(&self, id: &str) -> Result<Option<(Vec<Utterance>, Vec<Turn>)>, Error> {
+        let known = sqlx::query("SELECT 1 FROM conversation WHERE conversation_id = ?").bind(id);
+        if known.fetch_optional(self.0.reader()).await?.is_none() {
+            return Ok(None);
+        }
+        let query =
+            "SELECT turn FROM turn WHERE conversation_id = ? AND turn IS NOT NULL ORDER BY accepted_at";
+        let turns: Vec<Vec<u8>> = sqlx::query_scalar(query).bind(id).fetch_all(self.0.reader()).await?;
+        let turns = turns.iter().filter_map(|bytes| Turn::decode(bytes.as_slice()).ok()).collect();
+        let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
+        let utterances = sqlx::query(query).bind(id).fetch_all(self.0.reader()).await?;
+        Ok(Some((utterances.iter().map(utterance).collect(), turns)))
+    }
+
+    /// Handoffs in a state, or all open ones, oldest first.
+    pub(crate) async fn handoffs(&self, state: HandoffState, limit: u32) -> Result<Vec<Handoff>, Error> {
+        let (low, high) = match state {
+            HandoffState::Unspecified => (HandoffState::Waiting as i32, HandoffState::Claimed as i32),
+            one => (one as i32, one as i32),
+        };
+        let query = "SELECT packet, state, assignee FROM handoff WHERE state BETWEEN ? AND ? ORDER BY created_at LIMIT ?";
+        let rows = sqlx::query(query).bind(low).bind(high).bind(limit).fetch_all(self.0.reader()).await?;
+        let mut handoffs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            handoffs.push(self.with_utterances(handoff(row)).await?);
+        }
+        Ok(handoffs)
+    }
+
+    /// The handoff with this id, or the open one of this conversation.
+    pub(crate) async fn handoff(&self, id: &str, conversation_id: &str) -> Result<Option<Handoff>, Error> {
+        let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = ? OR (conversation_id = ? AND state < 3)";
+        let row = sqlx::query(query).bind(id).bind(conversation_id).fetch_optional(self.0.reader()).await?;
+        match row {
+            Some(row) => Ok(Some(self.with_utterances(handoff(&row)).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn with_utterances(&self, mut handoff: Handoff) -> Result<Handoff, Error> {
+        let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
+        let rows = sqlx::query(query).bind(&handoff.conversation_id).fetch_all(self.0.reader()).await?;
+        handoff.utterances = rows.iter().map(utterance).collect();
+        Ok(handoff)
+    }
+
+    /// Claims a waiting handoff; claiming one's own again changes nothing. `false` when another has it.
+    pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool, Error> {
+        self.0
+            .write(move |connection| {
+                Box::pin(async move {
+                    let query = "UPDATE handoff SET state = 2, assignee = ?1 WHERE handoff_id = ?2 AND (state = 1 OR (state = 2 AND assignee = ?1))";
+                    let done = sqlx::query(query).bind(assignee).bind(id).execute(connection).await?;
+                    Ok(done.rows_affected() == 1)
+                })
+            })
+            .await
+    }
+
+    /// Stores a person's words; `false` unless the handoff is claimed by that person.
+    pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool, Error> {
+        self.0
+            .write(move |connection| {
+                Box::pin(async move {
+                    let query = "INSERT INTO utterance (conversation_id, turn_id, role, text) SELECT conversation_id, '', ?, ? FROM handoff WHERE handoff_id = ? AND state = 2 AND assignee = ?";
+                    let insert = sqlx::query(query).bind(Role::Agent as i32).bind(text).bind(id).bind(assignee);
+                    Ok(insert.execute(connection).await?.rows_affected() == 1)
+                })
+            })
+            .await
+    }
+
+    /// Ends a handoff, gives the conversation back to the bot with its context cut, and keeps the label.
+    /// `false` unless the handoff is claimed by that person.
+    pub(crate) async fn resolve(
+        &self,
+        id: String,
+        assignee: String,
+        disposition: String,
+        label: Option<Vec<u8>>,
+    ) -> Result<bool, Error> {
+        self.0
+            .write(move |connection| {
+                Box::pin(async move {
+                    let query = "UPDATE handoff SET state = 3, disposition = ? WHERE handoff_id = ? AND state = 2 AND assignee = ?";
+                    let update = sqlx::query(query).bind(disposition).bind(&id).bind(assignee);
+                    if update.execute(&mut *connection).await?.rows_affected() == 0 {
+                        return Ok(false);
+                    }
+                    let query = "UPDATE conversation SET clarifications = 0, pending = NULL, execution_id = NULL,
+                        context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
+                        WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
+                    sqlx::query(query).bind(&id).execute(&mut *connection).await?;
+                    if let Some(label) = label {
+                        spool(connection, Kind::Label, label).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Keeps something for telemetry until telemetry has it.
+    pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
+        self.0.write(move |connection| Box::pin(spool(connection, kind, payload))).await
+    }
+
+    /// The oldest entries of the spool: number, kind, payload.
+    pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<(i64, i32, Vec<u8>)>, Error> {
+        let query = sqlx::query("SELECT seq, kind, payload FROM spool ORDER BY seq LIMIT ?").bind(limit);
+        let rows = query.fetch_all(self.0.reader()).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// Forgets entries that telemetry has.
+    pub(crate) async fn delivered(&self, seqs: Vec<i64>) -> Result<(), Error> {
+        self.0
+            .write(move |connection| {
+                Box::pin(async move {
+                    for seq in seqs {
+                        sqlx::query("DELETE FROM spool WHERE seq = ?")
+                            .bind(seq)
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+async fn spool(connection: &mut SqliteConnection, kind: Kind, payload: Vec<u8>) -> Result<(), sqlx::Error> {
+    let insert =
+        sqlx::query("INSERT INTO spool (kind, payload) VALUES (?, ?)").bind(kind as i32).bind(payload);
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Result<Accepted, sqlx::Error> {
+    if let Some(request_id) = &admission.request_id {
+        let query =
+            sqlx::query("SELECT turn_id, fingerprint, turn FROM turn WHERE request_id = ?").bind(request_id);
+        if let Some(row) = query.fetch_optional(&mut *connection).await? {
+            return Ok(known(&row, &admission.fingerprint));
+        }
+    }
+    let id = &admission.conversation_id;
+    let query = "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    let insert = sqlx::query(query).bind(id).bind(&admission.customer_key).bind(admission.accepted_at);
+    let first_turn = insert.execute(&mut *connection).await?.rows_affected() == 1;
+    let mut conversation = Conversation { first_turn, ..Conversation::default() };
+    if !first_turn && !load(connection, admission, &mut conversation).await? {
+        return Ok(Accepted::Foreign);
+    }
+    let query = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    sqlx::query(query)
+        .bind(&admission.turn_id)
+        .bind(id)
+        .bind(&admission.request_id)
+        .bind(admission.fingerprint.as_slice())
+        .bind(&admission.trace_id)
+        .bind(admission.accepted_at)
+        .bind(admission.deadline)
+        .execute(&mut *connection)
+        .await?;
+    say(connection, id, &admission.turn_id, Role::Customer, &admission.text).await?;
+    Ok(Accepted::New(conversation))
+}
+
+fn known(row: &SqliteRow, fingerprint: &[u8]) -> Accepted {
+    if row.get::<Vec<u8>, _>(1) != fingerprint {
+        return Accepted::Conflict;
+    }
+    let turn = row.get::<Option<Vec<u8>>, _>(2).and_then(|bytes| Turn::decode(bytes.as_slice()).ok());
+    turn.map_or_else(|| Accepted::Orphan { turn_id: row.get(0) }, |turn| Accepted::Done(Box::new(turn)))
+}
+
+/// Loads a known conversation; `false` when it belongs to another customer.
+async fn load(
+    connection: &mut SqliteConnection,
+    admission: &Admission,
+    conversation: &mut Conversation,
+) -> Result<bool, sqlx::Error> {
+    let id = &admission.conversation_id;
+    let query = "SELECT customer_key, clarifications, pending, execution_id, context_from FROM conversation WHERE conversation_id = ?";
+    let row = sqlx::query(query).bind(id).fetch_one(&mut *connection).await?;
+    if row.get::<String, _>(0) != admission.customer_key {
+        return Ok(false);
+    }
+    conversation.clarifications = row.get(1);
+    conversation.pending = row.get::<Option<String>, _>(2).and_then(|json| serde_json::from_str(&json).ok());
+    conversation.execution_id = row.get(3);
+    let query = "SELECT role, text FROM (SELECT seq, role, text FROM utterance WHERE conversation_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?) ORDER BY seq";
+    let utterances = sqlx::query(query).bind(id).bind(row.get::<i64, _>(4)).bind(admission.history);
+    conversation.history = utterances.fetch_all(&mut *connection).await?.iter().map(utterance).collect();
+    conversation.handoff = open_handoff(connection, id).await?;
+    Ok(true)
+}
+
+async fn open_handoff(
+    connection: &mut SqliteConnection,
+    id: &str,
+) -> Result<Option<HandoffNotice>, sqlx::Error> {
+    let query = "SELECT handoff_id, reason FROM handoff WHERE conversation_id = ? AND state < 3";
+    let row = sqlx::query(query).bind(id).fetch_optional(connection).await?;
+    Ok(row.map(|row| HandoffNotice { handoff_id: row.get(0), reason: row.get(1), message: String::new() }))
+}
+
+async fn say(
+    connection: &mut SqliteConnection,
+    conversation_id: &str,
+    turn_id: &str,
+    role: Role,
+    text: &str,
+) -> Result<(), sqlx::Error> {
+    let query = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES (?, ?, ?, ?)";
+    let insert = sqlx::query(query).bind(conversation_id).bind(turn_id).bind(role as i32).bind(text);
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Result<Turn, sqlx::Error> {
+    if let (Some(packet), Some(notice)) = (&mut end.handoff, &mut end.turn.handoff)
+        && let Some(open) = open_handoff(connection, &packet.conversation_id).await?
+    {
+        // One handoff a conversation: the customer's earlier receipt stays good.
+        notice.handoff_id = open.handoff_id;
+        end.handoff = None;
+    }
+    end.record.turn = Some(end.turn.clone());
+    let record = end.record.encode_to_vec();
+    let query = "UPDATE turn SET outcome = ?, turn = ?, record = ? WHERE turn_id = ? AND outcome IS NULL";
+    let update = sqlx::query(query)
+        .bind(end.turn.outcome)
+        .bind(end.turn.encode_to_vec())
+        .bind(&record)
+        .bind(&end.turn.turn_id);
+    if update.execute(&mut *connection).await?.rows_affected() == 0 {
+        let query = sqlx::query_scalar("SELECT turn FROM turn WHERE turn_id = ?").bind(&end.turn.turn_id);
+        let stored: Vec<u8> = query.fetch_one(connection).await?;
+        return Turn::decode(stored.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()));
+    }
+    spool(connection, Kind::Record, record).await?;
+    if let Some(masked) = &end.masked {
+        let query = sqlx::query("UPDATE utterance SET text = ? WHERE turn_id = ? AND role = ?");
+        query
+            .bind(masked)
+            .bind(&end.turn.turn_id)
+            .bind(Role::Customer as i32)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !end.turn.answer.is_empty() {
+        let Turn { conversation_id, turn_id, answer, .. } = &end.turn;
+        say(connection, conversation_id, turn_id, Role::Assistant, answer).await?;
+    }
+    let open = end.turn.workflow.as_ref().filter(|status| status.state() == ExecutionState::Proposed);
+    let pending = end.pending.and_then(|pending| serde_json::to_string(&pending).ok());
+    let query =
+        "UPDATE conversation SET clarifications = ?, pending = ?, execution_id = ? WHERE conversation_id = ?";
+    sqlx::query(query)
+        .bind(end.clarifications)
+        .bind(pending)
+        .bind(open.map(|status| &status.execution_id))
+        .bind(&end.turn.conversation_id)
+        .execute(&mut *connection)
+        .await?;
+    if let Some(packet) = end.handoff {
+        let query = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES (?, ?, ?, ?, 1, ?, ?)";
+        sqlx::query(query)
+            .bind(&packet.handoff_id)
+            .bind(&packet.conversation_id)
+            .bind(&packet.turn_id)
+            .bind(packet.reason)
+            .bind(end.accepted_at)
+            .bind(packet.encode_to_vec())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(end.turn)
+}
+
+fn utterance(row: &SqliteRow) -> Utterance {
+    Utterance { role: row.get(0), text: row.get(1) }
+}
+
+fn handoff(row: &SqliteRow) -> Handoff {
+    let packet = Handoff::decode(row.get::<Vec<u8>, _>(0).as_slice()).unwrap_or_default();
+    let reason = HandoffReason::try_from(packet.reason).unwrap_or_default();
+    Handoff { state: row.get(1), assignee: row.get(2), reason: reason.into(), ..packet }
+}
