@@ -1,0 +1,340 @@
+//! The workflows of the bundle, compiled: which intent proposes which, what each needs and sends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use minijinja::value::Value as Context;
+use minijinja::{Environment, UndefinedBehavior};
+use serde_json::Value;
+
+use crate::fill::{Kind, Slot};
+use crate::words::{Word, clean, words};
+
+/// Name of the receiver's reference in `done`.
+const REFERENCE: &str = "reference";
+
+/// Why the workflows of a bundle cannot be used. Names the workflow and the key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A pattern that is no regular expression.
+    #[error("workflow {workflow}: slot.{slot}: the pattern is no regular expression")]
+    Pattern {
+        /// Name of the workflow.
+        workflow: String,
+        /// Name of the slot.
+        slot: String,
+        /// What is wrong with it.
+        #[source]
+        source: regex::Error,
+    },
+    /// A template that does not compile or does not render.
+    #[error("workflow {workflow}: {key}: the template is wrong")]
+    Template {
+        /// Name of the workflow.
+        workflow: String,
+        /// Key of the template.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: minijinja::Error,
+    },
+    /// A template that uses a name that is no slot.
+    #[error("workflow {workflow}: {key}: {name} is no slot")]
+    UnknownName {
+        /// Name of the workflow.
+        workflow: String,
+        /// Key of the template.
+        key: String,
+        /// The unknown name.
+        name: String,
+    },
+    /// A value outside its range.
+    #[error("workflow {workflow}: {key} {message}")]
+    Value {
+        /// Name of the workflow.
+        workflow: String,
+        /// Key of the value.
+        key: &'static str,
+        /// What it is and what is allowed.
+        message: String,
+    },
+    /// An intent that two workflows claim.
+    #[error("intent {intent}: proposed by {first} and by {second}, allowed one workflow an intent")]
+    TwoWorkflows {
+        /// Name of the intent.
+        intent: String,
+        /// The one workflow.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+/// The compiled workflows. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalogue {
+    workflows: Arc<BTreeMap<String, Arc<Workflow>>>,
+    by_intent: Arc<BTreeMap<String, String>>,
+}
+
+/// One compiled workflow.
+#[derive(Debug)]
+pub(crate) struct Workflow {
+    pub(crate) name: String,
+    pub(crate) title: Vec<Word>,
+    pub(crate) intents: BTreeSet<String>,
+    pub(crate) risk: bundle::Risk,
+    pub(crate) effect: bundle::Effect,
+    /// Confidence of the intent needed, 0..=1.
+    pub(crate) threshold: f64,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) request: bundle::RequestTemplate,
+    confirmation: String,
+    done: String,
+}
+
+impl Catalogue {
+    /// Compiles the workflows and tries every template once.
+    ///
+    /// # Errors
+    /// The first workflow that cannot work, with its key.
+    pub(crate) fn compile(workflows: Vec<bundle::Workflow>) -> Result<Self, Error> {
+        let mut compiled = BTreeMap::new();
+        let mut by_intent: BTreeMap<String, String> = BTreeMap::new();
+        for workflow in workflows {
+            let workflow = Workflow::compile(workflow)?;
+            for intent in &workflow.intents {
+                if let Some(first) = by_intent.insert(intent.clone(), workflow.name.clone()) {
+                    let (intent, second) = (intent.clone(), workflow.name);
+                    return Err(Error::TwoWorkflows { intent, first, second });
+                }
+            }
+            compiled.insert(workflow.name.clone(), Arc::new(workflow));
+        }
+        Ok(Self { workflows: Arc::new(compiled), by_intent: Arc::new(by_intent) })
+    }
+
+    /// The workflow of that name.
+    pub(crate) fn workflow(&self, name: &str) -> Option<&Arc<Workflow>> {
+        self.workflows.get(name)
+    }
+
+    /// The workflow an intent proposes.
+    pub(crate) fn for_intent(&self, intent: &str) -> Option<&Arc<Workflow>> {
+        self.workflow(self.by_intent.get(intent)?)
+    }
+
+    /// Names of the workflows with the targets they send to.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.workflows.values().map(|workflow| (workflow.name.as_str(), workflow.request.target.as_str()))
+    }
+}
+
+impl Workflow {
+    fn compile(workflow: bundle::Workflow) -> Result<Self, Error> {
+        let name = workflow.name;
+        let value = |key, message| Error::Value { workflow: name.clone(), key, message };
+        if !(0.0..=1.0).contains(&workflow.threshold) {
+            return Err(value("threshold", format!("is {}, allowed 0..=1", workflow.threshold)));
+        }
+        let path = &workflow.request.path;
+        // The host comes from the configuration alone, so nothing of the path may reach it or come from a slot.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
+        if !path.starts_with('/') || path.contains("//") || path.contains("..") || !path.chars().all(plain) {
+            let message = format!("is {path:?}, allowed a path such as \"/cards/block\", without templates");
+            return Err(value("request.path", message));
+        }
+        let slots = workflow.slots.into_iter().map(|slot| {
+            let kind = Kind::from_bundle(&slot.kind).map_err(|source| Error::Pattern {
+                workflow: name.clone(),
+                slot: slot.name.clone(),
+                source,
+            })?;
+            Ok(Slot {
+                name: slot.name,
+                kind,
+                prompt: slot.prompt,
+                invalid: slot.invalid,
+                optional: slot.optional,
+            })
+        });
+        let slots = slots.collect::<Result<Vec<_>, Error>>()?;
+        let compiled = Self {
+            title: words(&clean(&workflow.title)),
+            intents: workflow.intents.into_iter().collect(),
+            risk: workflow.risk,
+            effect: workflow.effect,
+            threshold: workflow.threshold,
+            request: workflow.request,
+            confirmation: workflow.confirmation,
+            done: workflow.done,
+            slots,
+            name,
+        };
+        compiled.check_templates()?;
+        Ok(compiled)
+    }
+
+    pub(crate) fn slot(&self, name: &str) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.name == name)
+    }
+
+    /// Required slots without a value, in order.
+    pub(crate) fn missing(&self, slots: &BTreeMap<String, String>) -> Vec<String> {
+        let missing = self.slots.iter().filter(|slot| !slot.optional && !slots.contains_key(&slot.name));
+        missing.map(|slot| slot.name.clone()).collect()
+    }
+
+    /// The question whether to do it.
+    pub(crate) fn confirmation(&self, slots: &BTreeMap<String, String>) -> Result<String, Error> {
+        self.render("confirmation", &self.confirmation, &context(slots))
+    }
+
+    /// The message that it is done.
+    pub(crate) fn done(&self, slots: &BTreeMap<String, String>, reference: &str) -> Result<String, Error> {
+        let reference = (REFERENCE.to_owned(), reference.to_owned());
+        let slots = slots.iter().map(|(name, value)| (name.clone(), value.clone())).chain([reference]);
+        self.render("done", &self.done, &context(&slots.collect()))
+    }
+
+    /// The JSON body of the request. Slot values become strings and nothing else.
+    pub(crate) fn body(&self, slots: &BTreeMap<String, String>) -> Result<String, Error> {
+        let body = Value::Object(self.request.body.clone());
+        Ok(self.fill("request.body", &body, &context(slots))?.to_string())
+    }
+
+    fn fill(&self, key: &str, value: &Value, slots: &Context) -> Result<Value, Error> {
+        Ok(match value {
+            Value::String(template) => Value::String(self.render(key, template, slots)?),
+            Value::Array(items) => {
+                let items = items.iter().map(|item| self.fill(key, item, slots));
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            Value::Object(fields) => {
+                let fields = fields.iter().map(|(name, field)| {
+                    Ok((name.clone(), self.fill(&format!("{key}.{name}"), field, slots)?))
+                });
+                Value::Object(fields.collect::<Result<_, Error>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+
+    fn render(&self, key: &str, template: &str, slots: &Context) -> Result<String, Error> {
+        environment().render_str(template, slots.clone()).map_err(|source| self.wrong(key, source))
+    }
+
+    fn wrong(&self, key: &str, source: minijinja::Error) -> Error {
+        Error::Template { workflow: self.name.clone(), key: key.to_owned(), source }
+    }
+
+    /// Every template compiles, uses slots only, and renders with and without the optional ones.
+    fn check_templates(&self) -> Result<(), Error> {
+        let mut known: BTreeSet<&str> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
+        self.check_names("confirmation", &self.confirmation, &known)?;
+        self.check_body("request.body", &Value::Object(self.request.body.clone()), &known)?;
+        known.insert(REFERENCE);
+        self.check_names("done", &self.done, &known)?;
+        for all in [true, false] {
+            let slots = self.slots.iter().filter(|slot| all || !slot.optional);
+            let slots = slots.map(|slot| (slot.name.clone(), slot.name.clone())).collect();
+            self.confirmation(&slots)?;
+            self.done(&slots, REFERENCE)?;
+            self.body(&slots)?;
+        }
+        Ok(())
+    }
+
+    fn check_body(&self, key: &str, value: &Value, known: &BTreeSet<&str>) -> Result<(), Error> {
+        match value {
+            Value::String(template) => self.check_names(key, template, known),
+            Value::Array(items) => items.iter().try_for_each(|item| self.check_body(key, item, known)),
+            Value::Object(fields) => fields
+                .iter()
+                .try_for_each(|(name, field)| self.check_body(&format!("{key}.{name}"), field, known)),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_names(&self, key: &str, template: &str, known: &BTreeSet<&str>) -> Result<(), Error> {
+        let environment = environment();
+        let template = environment.template_from_str(template).map_err(|source| self.wrong(key, source))?;
+        let globals: BTreeSet<&str> = environment.globals().map(|(name, _)| name).collect();
+        let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+        names.retain(|name| !known.contains(name.as_str()) && !globals.contains(name.as_str()));
+        names.sort();
+        names.into_iter().next().map_or(Ok(()), |name| {
+            Err(Error::UnknownName { workflow: self.name.clone(), key: key.to_owned(), name })
+        })
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    // An optional slot left out is empty where it is printed and false where it is tested.
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment
+}
+
+fn context(slots: &BTreeMap<String, String>) -> Context {
+    Context::from_pairs(slots.iter().map(|(name, value)| (name.clone(), value.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "block"
+        title = "Block"
+        intents = ["lost"]
+        threshold = 0.5
+        confirmation = "Block {{ card }}{% if why %} ({{ why }}){% endif %}?"
+        done = "{{ reference }}"
+        request = { method = "POST", target = "bank", path = "/a/b", body = { n = 1, l = [{ card = "{{ card }}" }] } }
+        slot = [
+            { name = "card", type = "pattern", pattern = "[0-9]{4}", prompt = "?" },
+            { name = "why", type = "text", prompt = "?", optional = true },
+        ]"#;
+
+    fn compile(text: &str) -> Result<Catalogue, String> {
+        let workflows = text.split("---").map(|text| toml::from_str(text).unwrap()).collect();
+        Catalogue::compile(workflows).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn slot_values_reach_the_body_as_strings_and_nothing_else() {
+        let catalogue = compile(GOOD).unwrap();
+        let workflow = catalogue.for_intent("lost").unwrap();
+        let slots = BTreeMap::from([("card".to_owned(), "\"},{{ why }}<a&b>\n".to_owned())]);
+        let body: Value = serde_json::from_str(&workflow.body(&slots).unwrap()).unwrap();
+        assert_eq!(body, serde_json::json!({ "n": 1, "l": [{ "card": "\"},{{ why }}<a&b>\n" }] }));
+        assert_eq!(workflow.confirmation(&slots).unwrap(), "Block \"},{{ why }}<a&b>\n?");
+    }
+
+    #[test]
+    fn a_workflow_that_cannot_work_is_refused_by_name_and_key() {
+        for (from, to, error) in [
+            ("[0-9]{4}", "[0-9", "workflow block: slot.card: the pattern is no regular expression"),
+            ("0.5", "nan", "workflow block: threshold is NaN, allowed 0..=1"),
+            ("/a/b", "//evil.example", "workflow block: request.path is"),
+            ("/a/b", "/a/../b", "workflow block: request.path is"),
+            ("/a/b", "/a/{{ card }}", "workflow block: request.path is"),
+            ("/a/b", "/a?b", "workflow block: request.path is"),
+            ("{{ reference }}", "{{ ref }}", "workflow block: done: ref is no slot"),
+            (
+                "Block {{ card }}",
+                "Block {{ reference }}",
+                "workflow block: confirmation: reference is no slot",
+            ),
+            ("\"{{ card }}\"", "\"{{ pin }}\"", "workflow block: request.body.l.card: pin is no slot"),
+            ("Block {{ card }}", "Block {{ card", "workflow block: confirmation: the template is wrong"),
+            ("Block {{ card }}", "{{ card | evil }}", "workflow block: confirmation: the template is wrong"),
+        ] {
+            let refused = compile(&GOOD.replace(from, to)).unwrap_err();
+            assert!(refused.starts_with(error), "{refused}");
+        }
+        let twice = compile(&format!("{GOOD}\n---{}", GOOD.replace("\"block\"", "\"other\""))).unwrap_err();
+        assert_eq!(twice, "intent lost: proposed by block and by other, allowed one workflow an intent");
+    }
+}

@@ -1,0 +1,243 @@
+//! Proposals: a message starts a workflow or feeds the open one of its conversation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalogue::{self, Catalogue, Workflow};
+use crate::config::Config;
+use crate::converse::{self, Progress, Step, Topic};
+use crate::deliver::Sender;
+use crate::store::{Execution, Reply, State, Store, Turn};
+use crate::words::Message;
+
+const HEX_DIGITS: usize = 32;
+
+/// Why a request about an execution failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No such execution.
+    #[error("there is no execution {0}")]
+    NotFound(String),
+    /// A number outside its range.
+    #[error("is {0}, allowed 0..=1")]
+    Confidence(f64),
+    /// The state does not allow it.
+    #[error("the execution is {is}, allowed {allowed}")]
+    State {
+        /// The state it has.
+        is: &'static str,
+        /// The states in which this is possible.
+        allowed: &'static str,
+    },
+    /// Another request changed the execution at the same moment.
+    #[error("another request of the conversation was faster")]
+    Conflict,
+    /// A template of the bundle does not render these values.
+    #[error("a template of the bundle failed")]
+    Template(#[from] catalogue::Error),
+    /// The store failed.
+    #[error("the store of executions failed")]
+    Store(#[from] kit::store::Error),
+    /// The task that executes ended early.
+    #[error("the execution was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
+}
+
+/// A classified message.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    /// Id of the conversation.
+    pub(crate) conversation: String,
+    /// Id of the turn.
+    pub(crate) turn: String,
+    /// The customer's own words.
+    pub(crate) text: String,
+    /// Name of the best intent, empty without one.
+    pub(crate) intent: String,
+    /// Its calibrated probability, 0..=1.
+    pub(crate) confidence: f64,
+    /// Whether the classifier stands by it.
+    pub(crate) accepted: bool,
+    /// Key of the customer, empty when anonymous.
+    pub(crate) customer: String,
+}
+
+/// Everything the stage works with. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) store: Store,
+    pub(crate) sender: Sender,
+    pub(crate) config: Arc<Config>,
+    /// Where the company is: "today" in a message means today there.
+    pub(crate) timezone: TimeZone,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Engine {
+    /// Answers a message: with the execution that takes it, or `None` when it is for somebody else.
+    pub(crate) async fn propose(
+        &self,
+        input: Input,
+        now: Timestamp,
+    ) -> Result<Option<(Execution, Reply)>, Error> {
+        if !(0.0..=1.0).contains(&input.confidence) {
+            return Err(Error::Confidence(input.confidence));
+        }
+        // The second round is for the request that lost a race and now finds what the winner stored.
+        for _ in 0..2 {
+            if let Some((execution, reply)) = self.store.answered(&input.conversation, &input.turn).await? {
+                return Ok(reply.handled.then_some((execution, reply)));
+            }
+            let open = match self.store.open_in(&input.conversation).await? {
+                Some(open) if self.is_dead(&open, now) => {
+                    self.end(open, "EXPIRED", now).await?;
+                    None
+                }
+                open => open,
+            };
+            let message = Message::new(&input.text, now.to_zoned(self.timezone.clone()).date());
+            let answered = match open {
+                Some(open) => self.feed(open, &input, &message, now).await?,
+                None => match self.startable(&input) {
+                    Some(workflow) => self.start(workflow, &input, &message, now).await?,
+                    None => return Ok(None),
+                },
+            };
+            if let Some((execution, reply)) = answered {
+                return Ok(reply.handled.then_some((execution, reply)));
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    /// Gives up an open proposal; a second time changes nothing.
+    pub(crate) async fn cancel(&self, id: &str, now: Timestamp) -> Result<Execution, Error> {
+        let execution = self.get(id).await?;
+        match execution.state {
+            State::Cancelled => Ok(execution),
+            State::Proposed => self.end(execution, "", now).await?.ok_or(Error::Conflict),
+            state => Err(Error::State { is: state.name(), allowed: "PROPOSED" }),
+        }
+    }
+
+    pub(crate) async fn get(&self, id: &str) -> Result<Execution, Error> {
+        self.store.get(id).await?.ok_or_else(|| Error::NotFound(id.to_owned()))
+    }
+
+    /// Ends a proposal before its approval; an empty error means that the customer wanted it so.
+    pub(crate) async fn end(
+        &self,
+        execution: Execution,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<Option<Execution>, Error> {
+        let ended =
+            Execution { state: State::Cancelled, error: error.to_owned(), updated_at: now, ..execution };
+        Ok(self.store.update(State::Proposed, ended, None).await?)
+    }
+
+    pub(crate) fn open_ttl(&self) -> SignedDuration {
+        SignedDuration::try_from(Duration::from_millis(self.config.open_ttl_ms))
+            .unwrap_or(SignedDuration::MAX)
+    }
+
+    /// Too old, or of a workflow that the bundle no longer has.
+    fn is_dead(&self, open: &Execution, now: Timestamp) -> bool {
+        open.is_void(now, self.open_ttl()) || self.catalogue.workflow(&open.workflow).is_none()
+    }
+
+    fn startable(&self, input: &Input) -> Option<&Arc<Workflow>> {
+        let workflow = self.catalogue.for_intent(&input.intent)?;
+        (input.accepted && input.confidence >= workflow.threshold).then_some(workflow)
+    }
+
+    async fn start(&self, workflow: &Workflow, input: &Input, message: &Message, now: Timestamp) -> Answered {
+        let (progress, step) = converse::start(workflow, message)?;
+        let execution = Execution {
+            id: execution_id(&input.conversation, &input.turn, &workflow.name),
+            conversation: input.conversation.clone(),
+            customer: input.customer.clone(),
+            workflow: workflow.name.clone(),
+            state: State::Proposed,
+            progress,
+            confidence: input.confidence,
+            threshold: workflow.threshold,
+            delivery: None,
+            attempts: 0,
+            fence: 0,
+            reference: String::new(),
+            error: String::new(),
+            confirmed_in: String::new(),
+            resolved_by: String::new(),
+            note: String::new(),
+            created_at: now,
+            updated_at: now,
+        };
+        let reply = reply(step);
+        let turn = Turn { id: input.turn.clone(), reply: reply.clone() };
+        let stored = self.store.insert(execution.clone(), turn).await?;
+        Ok(stored.then_some((execution, reply)))
+    }
+
+    async fn feed(&self, open: Execution, input: &Input, message: &Message, now: Timestamp) -> Answered {
+        let Some(workflow) = self.catalogue.workflow(&open.workflow) else { return Ok(None) };
+        let mut progress: Progress = open.progress.clone();
+        let step = progress.feed(workflow, message, self.topic(workflow, input))?;
+        let (state, error) = match step {
+            Step::Cancelled(_) => (State::Cancelled, ""),
+            Step::Exhausted => (State::Cancelled, "EXHAUSTED"),
+            _ => (State::Proposed, ""),
+        };
+        let reply = reply(step);
+        let turn = Turn { id: input.turn.clone(), reply: reply.clone() };
+        let fed = Execution { state, progress, error: error.to_owned(), updated_at: now, ..open };
+        let stored = self.store.update(State::Proposed, fed, Some(turn)).await?;
+        Ok(stored.map(|execution| (execution, reply)))
+    }
+
+    fn topic(&self, workflow: &Workflow, input: &Input) -> Topic {
+        if !input.accepted || input.intent.is_empty() || workflow.intents.contains(&input.intent) {
+            Topic::Here
+        } else if self.catalogue.for_intent(&input.intent).is_some() {
+            Topic::OtherWorkflow
+        } else {
+            Topic::Elsewhere
+        }
+    }
+}
+
+/// `None` when another request was faster.
+type Answered = Result<Option<(Execution, Reply)>, Error>;
+
+fn reply(step: Step) -> Reply {
+    let handled = Reply { handled: true, ..Reply::default() };
+    match step {
+        Step::Elsewhere => Reply::default(),
+        Step::Ask(message) | Step::Cancelled(message) => Reply { message, ..handled },
+        Step::Confirmed => Reply { confirmed: true, ..handled },
+        Step::Exhausted => Reply { exhausted: true, ..handled },
+    }
+}
+
+/// The time in milliseconds, as the store keeps it.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// The same turn never starts two: the id is a hash of who, when and what. Lengths keep the parts apart.
+fn execution_id(conversation: &str, turn: &str, workflow: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [conversation, turn, workflow] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    format!("ex_{}", &hasher.finalize().to_hex()[..HEX_DIGITS])
+}

@@ -1,0 +1,18 @@
+//! Workflows: proposal, slots, gate, confirmation and durable execution.
+
+mod amount;
+mod catalogue;
+mod config;
+mod converse;
+mod date;
+mod deliver;
+mod engine;
+mod execute;
+mod fill;
+mod gate;
+mod server;
+mod store;
+mod words;
+
+pub use config::{Config, Target};
+pub use server::{NAME, service};

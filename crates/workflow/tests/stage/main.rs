@@ -1,0 +1,7 @@
+//! The stage as its callers see it.
+
+#![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
+
+mod dialogues;
+mod execution;
+mod support;
