@@ -72,10 +72,10 @@ impl Engine {
         let (engine, id) = (self.clone(), approved.id.clone());
         // From here on everything happens in a task of its own, because the call may be dropped any moment.
         let work = async move {
-            match engine.store.update(State::Proposed, approved, None).await? {
-                Some(approved) => engine.deliver(approved, false).await,
-                None => Ok(()),
+            if let Some(approved) = engine.store.update(State::Proposed, approved, None).await? {
+                engine.deliver(approved, false).await;
             }
+            Ok::<(), Error>(())
         };
         let work = self.tasks.spawn(kit::Call::current().detached().scope(work).in_current_span());
         let ended = tokio::time::timeout_at(until, work).await;
@@ -98,7 +98,9 @@ impl Engine {
             for execution in self.store.list("", Some(state), u32::MAX).await? {
                 let sent = state == State::Dispatching;
                 let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
-                let late = now.duration_since(execution.updated_at) > MAX_AGE;
+                // The first attempt may be as old as the execution; the approval is the last change before it.
+                let since = if sent { execution.created_at } else { execution.updated_at };
+                let late = now.duration_since(since) > MAX_AGE;
                 tracing::warn!(
                     execution = execution.id,
                     state = state.name(),
@@ -112,11 +114,7 @@ impl Engine {
                     (true, false) if !again => self.settle(execution, State::Unknown, "INTERRUPTED").await,
                     _ => {
                         let engine = self.clone();
-                        self.tasks.spawn(async move {
-                            if let Err(error) = engine.deliver(execution, sent).await {
-                                tracing::error!(error = &error as &dyn std::error::Error, "cannot go on");
-                            }
-                        });
+                        self.tasks.spawn(async move { engine.deliver(execution, sent).await });
                     }
                 }
             }
@@ -164,16 +162,16 @@ impl Engine {
 
     /// Sends until the effect is certain, the attempts are used up, or shutdown. `unclear` says that an
     /// earlier attempt may have had its effect: then only the receiver's yes proves anything.
-    async fn deliver(&self, mut execution: Execution, mut unclear: bool) -> Result<(), Error> {
+    async fn deliver(&self, mut execution: Execution, mut unclear: bool) {
         // The approval wrote it; only a damaged row has none, and nothing can be sent for it.
-        let Some(delivery) = execution.delivery.clone() else { return Ok(()) };
+        let Some(delivery) = execution.delivery.clone() else { return };
         loop {
             let from = execution.state;
             execution.state = State::Dispatching;
             execution.attempts += 1;
             execution.updated_at = now();
             // Committed before the connection is opened: whoever finds it knows that it may have been sent.
-            let Some(claimed) = self.store.update(from, execution, None).await? else { return Ok(()) };
+            let Some(claimed) = self.insist(from, execution).await else { return };
             execution = claimed;
             let span = tracing::info_span!(
                 "execute_tool",
@@ -190,11 +188,11 @@ impl Engine {
                 Answer::Done(reference) => {
                     execution.reference = reference.unwrap_or_else(|| execution.id.clone());
                     self.settle(execution, State::Done, "").await;
-                    return Ok(());
+                    return;
                 }
                 Answer::Refused(error) => {
                     self.settle(execution, failed, &error).await;
-                    return Ok(());
+                    return;
                 }
                 Answer::NotNow(error) => (failed, error),
                 Answer::Unclear(error) => {
@@ -204,7 +202,7 @@ impl Engine {
             };
             if execution.attempts >= delivery.max_attempts {
                 self.settle(execution, end, &error).await;
-                return Ok(());
+                return;
             }
             tracing::warn!(
                 execution = execution.id,
@@ -215,7 +213,7 @@ impl Engine {
             execution.error = error;
             let pause = tokio::time::sleep(self.pause(execution.attempts));
             if self.shutdown.run_until_cancelled(pause).await.is_none() {
-                return Ok(()); // The next process goes on.
+                return; // The next process goes on.
             }
         }
     }
@@ -228,7 +226,7 @@ impl Engine {
         Duration::from_millis(random % (limit + 1))
     }
 
-    /// Writes how an execution ended, again and again until it is on disk: the effect cannot be undone.
+    /// Writes how an execution ended.
     async fn settle(&self, execution: Execution, state: State, error: &str) {
         let from = execution.state;
         tracing::info!(
@@ -239,18 +237,23 @@ impl Engine {
             "ended"
         );
         let ended = Execution { state, error: error.to_owned(), updated_at: now(), ..execution };
+        self.insist(from, ended).await;
+    }
+
+    /// Writes until it is on disk, because an approval is a promise and an effect cannot be undone. `None`
+    /// when somebody else moved the execution, or at shutdown: the next process finds it as it was.
+    async fn insist(&self, from: State, execution: Execution) -> Option<Execution> {
         for attempt in 1_u32.. {
-            match self.store.update(from, ended.clone(), None).await {
-                Ok(_) => return,
+            match self.store.update(from, execution.clone(), None).await {
+                Ok(written) => return written,
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot store the end")
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot store a step")
                 }
             }
             let pause = tokio::time::sleep(self.pause(attempt));
-            if self.shutdown.run_until_cancelled(pause).await.is_none() {
-                return; // The next process finds it as this one left it.
-            }
+            self.shutdown.run_until_cancelled(pause).await?;
         }
+        None
     }
 
     async fn refuse(

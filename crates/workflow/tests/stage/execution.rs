@@ -343,7 +343,7 @@ fn a_restart_repeats_what_may_be_repeated_and_nothing_else() {
     let unknown = || (ExecutionState::Unknown, "INTERRUPTED".to_owned(), 1);
     assert_eq!(restarted(false, None), unknown());
     assert_eq!(restarted(true, None), (ExecutionState::Done, String::new(), 2));
-    assert_eq!(restarted(true, Some("UPDATE execution SET updated_at = 0")), unknown());
+    assert_eq!(restarted(true, Some("UPDATE execution SET created_at = 0")), unknown());
     let approved = "UPDATE execution SET state = 'APPROVED', attempts = 0";
     assert_eq!(restarted(false, Some(approved)), (ExecutionState::Done, String::new(), 2));
     let late = "UPDATE execution SET state = 'APPROVED', attempts = 0, updated_at = 0";
