@@ -121,19 +121,24 @@ impl Tally {
             handoffs.planned |= turn.reason.is_planned();
             handoffs.unplanned |= !turn.reason.is_planned();
         }
-        for (stage, micros) in &turn.timings_us {
-            let known = self.stages.iter().position(|(name, _)| name == stage);
-            let index = match known {
-                Some(index) => index,
-                None => {
-                    let histogram = Histogram::new(3).map_err(|_| Error::Malformed)?;
-                    self.stages.push(((*stage).to_owned(), histogram));
-                    self.stages.len() - 1
-                }
-            };
+        for (place, (stage, micros)) in turn.timings_us.iter().enumerate() {
+            let index = self.stage(place, stage)?;
             self.stages[index].1.record(*micros).map_err(|_| Error::Malformed)?;
         }
         Ok(())
+    }
+
+    /// The index of a stage. Turns list their stages in the same order, so `place` is most often right.
+    fn stage(&mut self, place: usize, stage: &str) -> Result<usize, Error> {
+        if self.stages.get(place).is_some_and(|(name, _)| name == stage) {
+            return Ok(place);
+        }
+        if let Some(index) = self.stages.iter().position(|(name, _)| name == stage) {
+            return Ok(index);
+        }
+        let histogram = Histogram::new(3).map_err(|_| Error::Malformed)?;
+        self.stages.push((stage.to_owned(), histogram));
+        Ok(self.stages.len() - 1)
     }
 
     /// The figures of all turns added, with the ratings of the same window.
