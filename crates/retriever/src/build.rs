@@ -1,0 +1,117 @@
+//! The index of a bundle's knowledge, written once under the hash of what went into it.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use bundle::{Document, Reader};
+use tantivy::directory::{INDEX_WRITER_LOCK, META_LOCK, MmapDirectory};
+use tantivy::indexer::NoMergePolicy;
+
+use crate::index::{self, Error, FORMAT, Fields, audience_name};
+
+/// What a build made or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The folder of the index.
+    pub path: PathBuf,
+    /// Hash of the knowledge and the format, 16 hexadecimal digits: the index version before any change.
+    pub version: String,
+    /// Documents indexed.
+    pub documents: usize,
+    /// Whether it was there already and nothing was done.
+    pub reused: bool,
+}
+
+/// Indexes the knowledge of a bundle into its build folder, unless that is done already. `progress` is told
+/// how many documents are done and how many there are.
+///
+/// # Errors
+/// Knowledge that does not validate, a folder that cannot be written, a failure of the index.
+pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Error> {
+    let (path, version, documents) = locate(reader)?;
+    let built = Built { path, version, documents: documents.len(), reused: true };
+    if built.path.exists() {
+        return Ok(built);
+    }
+    let temporary = built.path.with_extension(format!("tmp-{}", std::process::id()));
+    remove(&temporary).map_err(Error::at(&temporary))?;
+    fs::create_dir_all(&temporary).map_err(Error::at(&temporary))?;
+    let outcome = write(&temporary, &documents, progress)
+        .and_then(|()| fs::rename(&temporary, &built.path).map_err(Error::at(&built.path)));
+    if let Err(error) = outcome {
+        let _ = remove(&temporary);
+        // Another build of the same content may have been faster.
+        return if built.path.exists() { Ok(built) } else { Err(error) };
+    }
+    Ok(Built { reused: false, ..built })
+}
+
+/// The folder and the version of the index of a bundle's present knowledge, with that knowledge by id.
+pub(crate) fn locate(reader: &Reader) -> Result<(PathBuf, String, Vec<Document>), Error> {
+    let mut documents = reader.knowledge()?;
+    documents.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(FORMAT);
+    for document in &documents {
+        digest(&mut hasher, document);
+    }
+    let version = hasher.finalize().to_hex()[..16].to_owned();
+    Ok((reader.build_dir().join(format!("index-{version}")), version, documents))
+}
+
+/// Everything of a document, each part after its length, so that no two documents look the same.
+pub(crate) fn digest(hasher: &mut blake3::Hasher, document: &Document) {
+    let audience = audience_name(document.audience);
+    let parts = [document.id.as_str(), &document.title, &document.content, audience];
+    hasher.update(&(document.tags.len() as u64).to_le_bytes());
+    for part in parts.into_iter().chain(document.tags.iter().map(String::as_str)) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+}
+
+fn write(folder: &Path, documents: &[Document], progress: &dyn Fn(u64, u64)) -> Result<(), Error> {
+    let directory = MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?;
+    let index = index::open(directory)?;
+    let (_, fields) = Fields::schema();
+    let mut writer = index::writer(&index)?;
+    writer.set_merge_policy(Box::new(NoMergePolicy));
+    let total = documents.len() as u64;
+    for (done, document) in documents.iter().enumerate() {
+        progress(done as u64, total);
+        fields.add(&writer, document)?;
+    }
+    writer.commit()?;
+    let segments = index.searchable_segment_ids()?;
+    if segments.len() > 1 {
+        writer.merge(&segments).wait()?;
+        writer.garbage_collect_files().wait()?;
+    }
+    writer.wait_merging_threads()?;
+    progress(total, total);
+    tidy(folder).map_err(Error::at(folder))
+}
+
+/// Gives the files that tantivy made for its own user alone the usual permissions, since another user may serve
+/// what this one built, and removes its locks.
+fn tidy(folder: &Path) -> io::Result<()> {
+    for name in ["meta.json", ".managed.json"] {
+        let path = folder.join(name);
+        let content = fs::read(&path)?;
+        fs::remove_file(&path)?;
+        fs::write(&path, content)?;
+    }
+    for lock in [&*INDEX_WRITER_LOCK, &*META_LOCK] {
+        fs::remove_file(folder.join(&lock.filepath)).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
+    }
+    Ok(())
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,34 @@
+//! Configuration of the stage: table `[retriever]`.
+
+use kit::Violation;
+use kit::config::within;
+use serde::{Deserialize, Serialize};
+
+/// How passages are ranked. Scores are BM25 over title, heading and text together; each boost adds to that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Weight of a word's BM25 score in the title alone, 0..=10.
+    pub title_boost: f32,
+    /// Weight of a word's BM25 score in the heading path alone, 0..=10.
+    pub heading_boost: f32,
+    /// Points for a document tagged with the category of the request, 0..=10; a good hit has 5 to 20.
+    pub category_boost: f32,
+}
+
+impl Default for Config {
+    // The title's weight is the best of 0, 0.1, 0.2, 0.3, 0.5 and 1 on the 809 training claims of SciFact.
+    fn default() -> Self {
+        Self { title_boost: 0.3, heading_boost: 0.1, category_boost: 0.5 }
+    }
+}
+
+impl kit::Config for Config {
+    fn validate(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        within("title_boost", self.title_boost, 0.0..=10.0, &mut violations);
+        within("heading_boost", self.heading_boost, 0.0..=10.0, &mut violations);
+        within("category_boost", self.category_boost, 0.0..=10.0, &mut violations);
+        violations
+    }
+}

@@ -1,0 +1,19 @@
+//! The retriever stage: passages of the knowledge base for a question, filtered by audience.
+
+mod build;
+mod chunk;
+mod config;
+mod evaluate;
+mod index;
+mod search;
+mod server;
+mod store;
+
+pub use build::{Built, build};
+pub use chunk::{Chunk, chunks};
+pub use config::Config;
+pub use evaluate::{Report, evaluate};
+pub use index::{Error, Passage};
+pub use search::{Found, Query};
+pub use server::{NAME, service};
+pub use store::{Changed, Retriever, State};
