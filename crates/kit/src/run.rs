@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic_health::pb::HealthCheckRequest;
@@ -129,24 +128,35 @@ async fn health(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resolves on SIGTERM, SIGINT, or, when supervised, at the end of standard input.
+/// Resolves on SIGTERM or SIGINT; when supervised, on SIGTERM or at the end of standard input, since
+/// Ctrl-C in a terminal reaches the supervisor too, which stops the stages in their order.
 ///
 /// # Errors
-/// The system refuses a signal handler.
+/// The system refuses a signal handler or a thread.
 pub fn stop_signal(supervised: bool) -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (orphaned, orphan) = tokio::sync::oneshot::channel();
+    if supervised {
+        // A thread of its own: a runtime waits for its blocking reads when it ends, and this one may never end.
+        std::thread::Builder::new().name("supervised".to_owned()).spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            let _ = orphaned.send(());
+        })?;
+    }
     Ok(async move {
+        let interrupted = async {
+            while supervised && int.recv().await.is_some() {}
+            int.recv().await;
+        };
         let orphaned = async {
-            if !supervised {
+            if !supervised || orphan.await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let mut stdin = tokio::io::stdin();
-            while stdin.read(&mut [0; 64]).await.is_ok_and(|n| n > 0) {}
         };
         tokio::select! {
             _ = term.recv() => (),
-            _ = int.recv() => (),
+            () = interrupted => (),
             () = orphaned => (),
         }
     })

@@ -40,7 +40,8 @@ impl From<sqlx::Error> for Error {
 }
 
 /// Runs one write inside the group's transaction and returns what answers its caller after the commit.
-type Write = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Answer> + Send>;
+/// Without a transaction nothing runs.
+type Write = Box<dyn for<'c> FnOnce(Result<&'c mut SqliteConnection, Error>) -> BoxFuture<'c, Answer> + Send>;
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 /// A store. Clones share it.
@@ -97,7 +98,10 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let job: Write = Box::new(move |connection| {
             Box::pin(async move {
-                let result = in_savepoint(connection, write).await.map_err(Error::from);
+                let result = match connection {
+                    Ok(connection) => in_savepoint(connection, write).await.map_err(Error::from),
+                    Err(error) => Err(error),
+                };
                 let answer: Answer = Box::new(move |commit| {
                     let _ = answer.send(result.and_then(|value| commit.map(|()| value)));
                 });
@@ -144,14 +148,14 @@ where
 async fn write_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Write>, lock: File) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
-        let begun = connection.execute("BEGIN IMMEDIATE").await;
+        let begun = connection.execute("BEGIN IMMEDIATE").await.map(|_| ()).map_err(Error::from);
         let mut answers = Vec::with_capacity(group.len());
         for write in group.drain(..) {
-            answers.push(write(&mut connection).await);
+            answers.push(write(begun.clone().map(|()| &mut connection)).await);
         }
         let committed = match begun {
-            Ok(_) => connection.execute("COMMIT").await.map(|_| ()).map_err(Error::from),
-            Err(error) => Err(error.into()),
+            Ok(()) => connection.execute("COMMIT").await.map(|_| ()).map_err(Error::from),
+            Err(error) => Err(error),
         };
         if committed.is_err() {
             let _ = connection.execute("ROLLBACK").await;

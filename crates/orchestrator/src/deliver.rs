@@ -13,6 +13,8 @@ use crate::store::{Journal, Kind};
 use crate::turn::{Orchestrator, now};
 
 const BATCH: u32 = 200;
+/// Well below the largest message of a stage.
+const BATCH_BYTES: usize = 64 * 1024;
 const RETRY_FROM: Duration = Duration::from_millis(100);
 const RETRY_UP_TO: Duration = Duration::from_secs(10);
 
@@ -52,32 +54,65 @@ enum Error {
     Stage(#[from] Failure),
 }
 
-/// Sends one batch; `true` when there may be more.
+/// Sends the oldest entries; `true` when there may be more.
 async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     let entries = journal.spooled(BATCH).await?;
-    let mut records = Vec::new();
-    let mut seqs = Vec::with_capacity(entries.len());
+    let any = !entries.is_empty();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
     for (seq, kind, payload) in entries {
-        // An entry that does not decode was written by a newer version and rolled back: it stays out of the way.
         if kind == Kind::Record as i32 {
-            records.extend(TurnRecord::decode(payload.as_slice()));
-        } else if kind == Kind::Feedback as i32 {
-            if let Ok(feedback) = Feedback::decode(payload.as_slice()) {
-                stages.feedback(feedback).await?;
+            bytes += payload.len();
+            batch.push((seq, payload));
+            if bytes < BATCH_BYTES {
+                continue;
             }
-        } else if let Ok(label) = SubmitLabelRequest::decode(payload.as_slice()) {
-            stages.label(label).await?;
+        } else {
+            settle(journal, seq, forward(stages, kind, &payload).await).await?;
         }
-        seqs.push(seq);
+        records(journal, stages, std::mem::take(&mut batch)).await?;
+        bytes = 0;
     }
-    if !records.is_empty() {
-        stages.record(records).await?;
-    }
-    let any = !seqs.is_empty();
-    if any {
-        journal.delivered(seqs).await?;
-    }
+    records(journal, stages, batch).await?;
     Ok(any)
+}
+
+async fn forward(stages: &Stages, kind: i32, payload: &[u8]) -> Result<(), Failure> {
+    if kind == Kind::Feedback as i32 {
+        return stages.feedback(Feedback::decode(payload).unwrap_or_default()).await;
+    }
+    stages.label(SubmitLabelRequest::decode(payload).unwrap_or_default()).await
+}
+
+/// Sends records together; when telemetry refuses them, one by one, so that only the bad one is set aside.
+async fn records(journal: &Journal, stages: &Stages, batch: Vec<(i64, Vec<u8>)>) -> Result<(), Error> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let decode = |payload: &Vec<u8>| TurnRecord::decode(payload.as_slice()).unwrap_or_default();
+    match stages.record(batch.iter().map(|(_, payload)| decode(payload)).collect()).await {
+        Err(failure) if failure.refused() => {
+            for (seq, payload) in &batch {
+                settle(journal, *seq, stages.record(vec![decode(payload)]).await).await?;
+            }
+        }
+        Err(failure) => return Err(failure.into()),
+        Ok(()) => journal.delivered(batch.into_iter().map(|(seq, _)| seq).collect()).await?,
+    }
+    Ok(())
+}
+
+/// Forgets what telemetry has; sets aside what it will never take, so that it holds up nothing else.
+async fn settle(journal: &Journal, seq: i64, sent: Result<(), Failure>) -> Result<(), Error> {
+    match sent {
+        Err(failure) if failure.refused() => {
+            tracing::error!(seq, %failure, "telemetry refuses an entry of the spool; it is set aside");
+            journal.set_aside(seq).await?;
+        }
+        Err(failure) => return Err(failure.into()),
+        Ok(()) => journal.delivered(vec![seq]).await?,
+    }
+    Ok(())
 }
 
 /// Turns that nobody will finish become handoffs. Those of an earlier process were reaped at the start.

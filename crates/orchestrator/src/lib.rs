@@ -1,8 +1,10 @@
 //! Owns the turn: journal, override, gates, outcome and handoff.
 
+mod answer;
 mod config;
 mod curated;
 mod deliver;
+mod desk;
 mod draft;
 mod gate;
 mod handoff;

@@ -25,6 +25,13 @@ pub(crate) struct Failure {
     message: String,
 }
 
+impl Failure {
+    /// Whether the stage understood the request and will never take it.
+    pub(crate) fn refused(&self) -> bool {
+        matches!(self.code, Code::InvalidArgument | Code::OutOfRange)
+    }
+}
+
 /// What a stage said and how long it took, in milliseconds.
 pub(crate) struct Timed<T> {
     pub(crate) result: Result<T, Failure>,

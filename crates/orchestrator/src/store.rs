@@ -4,9 +4,7 @@ use std::path::Path;
 
 use kit::store::{Error, Store};
 use prost::Message as _;
-use proto::{
-    ExecutionState, Handoff, HandoffNotice, HandoffReason, HandoffState, Role, Turn, TurnRecord, Utterance,
-};
+use proto::{ExecutionState, Handoff, HandoffNotice, Role, Turn, TurnRecord, Utterance};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
@@ -112,7 +110,7 @@ pub(crate) enum Kind {
 
 /// The journal. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Journal(Store);
+pub(crate) struct Journal(pub(crate) Store);
 
 impl Journal {
     pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
@@ -193,94 +191,6 @@ impl Journal {
         Ok(Some((utterances.iter().map(utterance).collect(), turns)))
     }
 
-    /// Handoffs in a state, or all open ones, oldest first.
-    pub(crate) async fn handoffs(&self, state: HandoffState, limit: u32) -> Result<Vec<Handoff>, Error> {
-        let (low, high) = match state {
-            HandoffState::Unspecified => (HandoffState::Waiting as i32, HandoffState::Claimed as i32),
-            one => (one as i32, one as i32),
-        };
-        let query = "SELECT packet, state, assignee FROM handoff WHERE state BETWEEN ? AND ? ORDER BY created_at LIMIT ?";
-        let rows = sqlx::query(query).bind(low).bind(high).bind(limit).fetch_all(self.0.reader()).await?;
-        let mut handoffs = Vec::with_capacity(rows.len());
-        for row in &rows {
-            handoffs.push(self.with_utterances(handoff(row)).await?);
-        }
-        Ok(handoffs)
-    }
-
-    /// The handoff with this id, or the open one of this conversation.
-    pub(crate) async fn handoff(&self, id: &str, conversation_id: &str) -> Result<Option<Handoff>, Error> {
-        let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = ? OR (conversation_id = ? AND state < 3)";
-        let row = sqlx::query(query).bind(id).bind(conversation_id).fetch_optional(self.0.reader()).await?;
-        match row {
-            Some(row) => Ok(Some(self.with_utterances(handoff(&row)).await?)),
-            None => Ok(None),
-        }
-    }
-
-    async fn with_utterances(&self, mut handoff: Handoff) -> Result<Handoff, Error> {
-        let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
-        let rows = sqlx::query(query).bind(&handoff.conversation_id).fetch_all(self.0.reader()).await?;
-        handoff.utterances = rows.iter().map(utterance).collect();
-        Ok(handoff)
-    }
-
-    /// Claims a waiting handoff; claiming one's own again changes nothing. `false` when another has it.
-    pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool, Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let query = "UPDATE handoff SET state = 2, assignee = ?1 WHERE handoff_id = ?2 AND (state = 1 OR (state = 2 AND assignee = ?1))";
-                    let done = sqlx::query(query).bind(assignee).bind(id).execute(connection).await?;
-                    Ok(done.rows_affected() == 1)
-                })
-            })
-            .await
-    }
-
-    /// Stores a person's words; `false` unless the handoff is claimed by that person.
-    pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool, Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let query = "INSERT INTO utterance (conversation_id, turn_id, role, text) SELECT conversation_id, '', ?, ? FROM handoff WHERE handoff_id = ? AND state = 2 AND assignee = ?";
-                    let insert = sqlx::query(query).bind(Role::Agent as i32).bind(text).bind(id).bind(assignee);
-                    Ok(insert.execute(connection).await?.rows_affected() == 1)
-                })
-            })
-            .await
-    }
-
-    /// Ends a handoff, gives the conversation back to the bot with its context cut, and keeps the label.
-    /// `false` unless the handoff is claimed by that person.
-    pub(crate) async fn resolve(
-        &self,
-        id: String,
-        assignee: String,
-        disposition: String,
-        label: Option<Vec<u8>>,
-    ) -> Result<bool, Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let query = "UPDATE handoff SET state = 3, disposition = ? WHERE handoff_id = ? AND state = 2 AND assignee = ?";
-                    let update = sqlx::query(query).bind(disposition).bind(&id).bind(assignee);
-                    if update.execute(&mut *connection).await?.rows_affected() == 0 {
-                        return Ok(false);
-                    }
-                    let query = "UPDATE conversation SET clarifications = 0, pending = NULL, execution_id = NULL,
-                        context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
-                        WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
-                    sqlx::query(query).bind(&id).execute(&mut *connection).await?;
-                    if let Some(label) = label {
-                        spool(connection, Kind::Label, label).await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .await
-    }
-
     /// Keeps something for telemetry until telemetry has it.
     pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
         self.0.write(move |connection| Box::pin(spool(connection, kind, payload))).await
@@ -288,9 +198,25 @@ impl Journal {
 
     /// The oldest entries of the spool: number, kind, payload.
     pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<(i64, i32, Vec<u8>)>, Error> {
-        let query = sqlx::query("SELECT seq, kind, payload FROM spool ORDER BY seq LIMIT ?").bind(limit);
+        let query = sqlx::query("SELECT seq, kind, payload FROM spool WHERE kind > 0 ORDER BY seq LIMIT ?")
+            .bind(limit);
         let rows = query.fetch_all(self.0.reader()).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    /// Keeps an entry that telemetry refuses, out of the way of the others: its kind turns negative.
+    pub(crate) async fn set_aside(&self, seq: i64) -> Result<(), Error> {
+        self.0
+            .write(move |connection| {
+                Box::pin(async move {
+                    sqlx::query("UPDATE spool SET kind = -kind WHERE seq = ?")
+                        .bind(seq)
+                        .execute(connection)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
     }
 
     /// Forgets entries that telemetry has.
@@ -311,7 +237,11 @@ impl Journal {
     }
 }
 
-async fn spool(connection: &mut SqliteConnection, kind: Kind, payload: Vec<u8>) -> Result<(), sqlx::Error> {
+pub(crate) async fn spool(
+    connection: &mut SqliteConnection,
+    kind: Kind,
+    payload: Vec<u8>,
+) -> Result<(), sqlx::Error> {
     let insert =
         sqlx::query("INSERT INTO spool (kind, payload) VALUES (?, ?)").bind(kind as i32).bind(payload);
     insert.execute(connection).await?;
@@ -462,12 +392,6 @@ async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Resu
     Ok(end.turn)
 }
 
-fn utterance(row: &SqliteRow) -> Utterance {
+pub(crate) fn utterance(row: &SqliteRow) -> Utterance {
     Utterance { role: row.get(0), text: row.get(1) }
-}
-
-fn handoff(row: &SqliteRow) -> Handoff {
-    let packet = Handoff::decode(row.get::<Vec<u8>, _>(0).as_slice()).unwrap_or_default();
-    let reason = HandoffReason::try_from(packet.reason).unwrap_or_default();
-    Handoff { state: row.get(1), assignee: row.get(2), reason: reason.into(), ..packet }
 }

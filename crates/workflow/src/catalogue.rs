@@ -93,6 +93,15 @@ pub(crate) struct Workflow {
     done: String,
 }
 
+/// Checks what only this stage knows of the workflows of a bundle: their templates, rendered over their slots.
+///
+/// # Errors
+/// The first workflow that cannot work.
+pub fn check(reader: &bundle::Reader) -> anyhow::Result<()> {
+    Catalogue::compile(reader.workflows()?)?;
+    Ok(())
+}
+
 impl Catalogue {
     /// Compiles the workflows and tries every template once.
     ///

@@ -14,5 +14,6 @@ mod server;
 mod store;
 mod words;
 
+pub use catalogue::check;
 pub use config::{Config, Target};
 pub use server::{NAME, service};

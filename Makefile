@@ -1,0 +1,36 @@
+# Firstline. `make demo` and `make test` are all a new user needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: help build demo test check bench clean-tools
+
+CARGO ?= cargo
+TOOLS := target/tools
+FIRSTLINE := target/release/firstline
+DEMO_SECRET := whsec_ZGVtbyBzZWNyZXQgb2YgdGhlIGxvY2FsIHJlY2VpdmVy
+
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+build: ## build firstline and the stage binaries into target/release
+	@tools/need cc build-essential
+	$(CARGO) build --release --workspace --bins
+
+demo: build ## prepare the demo assistant and chat with it; without a terminal, ask it five questions
+	@tools/demo $(FIRSTLINE) $(DEMO_SECRET)
+
+test: ## everything the tests need, then the tests
+	@tools/need cc build-essential
+	@tools/need python3 python3 python3-venv
+	@tools/python $(TOOLS)
+	$(CARGO) build --workspace --bins
+	$(CARGO) test --workspace
+
+check: ## format, lints, the rules of the house, the contracts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@tools/house-rules
+	@tools/buf $(TOOLS)
+
+bench: ## cost of the pipeline against bare calls, interleaved in one run
+	$(CARGO) bench --package tests

@@ -1,0 +1,146 @@
+//! `firstline ask` and `firstline explain`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use futures::stream::FuturesOrdered;
+use kit::config::Settings;
+use proto::{ExplainTurnRequest, Message, Turn};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Mutex, Semaphore};
+use tonic::Status;
+
+use crate::cli::{AskArgs, Target};
+use crate::client::Assistant;
+use crate::show;
+
+/// Turns of a batch at the same time.
+const IN_FLIGHT: usize = 16;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    text: String,
+    #[serde(default)]
+    customer: String,
+    #[serde(default)]
+    conversation: String,
+}
+
+/// One question, or a batch. `false` when any turn failed.
+pub(crate) async fn ask(settings: Settings, args: AskArgs, as_json: bool) -> anyhow::Result<bool> {
+    let messages = match &args.batch {
+        Some(file) => read(file)?,
+        None => vec![Message {
+            text: args.text.clone().unwrap_or_default(),
+            customer_key: args.customer.clone(),
+            conversation_id: args.conversation.clone(),
+            ..Message::default()
+        }],
+    };
+    let assistant = Assistant::open(settings, &args.target).await?;
+    let batch = args.batch.is_some();
+    let all_ok = Box::pin(run(&assistant, messages, batch, as_json)).await;
+    assistant.close().await;
+    Ok(all_ok)
+}
+
+async fn run(assistant: &Assistant, messages: Vec<Message>, batch: bool, as_json: bool) -> bool {
+    let total = messages.len() as u64;
+    let places = Semaphore::new(IN_FLIGHT);
+    // Lines of one conversation are asked one after the other, in their order: the lock is fair.
+    let mut conversations: HashMap<String, Arc<Mutex<()>>> = HashMap::new();
+    let mut turns: FuturesOrdered<_> = messages
+        .into_iter()
+        .map(|message| {
+            let one = match message.conversation_id.as_str() {
+                "" => Arc::default(),
+                id => conversations.entry(id.to_owned()).or_default().clone(),
+            };
+            let places = &places;
+            async move {
+                let _turn = one.lock().await;
+                let _place = places.acquire().await;
+                let text = message.text.clone();
+                (text, assistant.ask(message).await)
+            }
+        })
+        .collect();
+    let bar = show::Bar::new("asking");
+    let mut done = 0;
+    let mut all_ok = true;
+    while let Some((text, turn)) = turns.next().await {
+        done += 1;
+        if batch && as_json {
+            bar.set(done, total);
+        }
+        all_ok &= turn.is_ok();
+        match (turn, as_json) {
+            (Ok(turn), true) => show::line(&show::turn(&turn).to_string()),
+            (Ok(turn), false) => print(&text, &turn, batch),
+            (Err(status), true) => show::line(&refusal(done, &status).to_string()),
+            (Err(status), false) => eprintln!("line {done}: {}: {}", status.code(), status.message()),
+        }
+    }
+    bar.finish();
+    all_ok
+}
+
+fn print(text: &str, turn: &Turn, batch: bool) {
+    if batch {
+        show::line(&format!("> {text}"));
+    }
+    show::line(&show::lines(turn));
+    let id = if batch { &turn.turn_id } else { &turn.conversation_id };
+    show::line(&format!("  {}\n", if batch { format!("turn {id}") } else { format!("turn {}, conversation {id}", turn.turn_id) }));
+}
+
+fn refusal(line: u64, status: &Status) -> serde_json::Value {
+    json!({ "line": line, "error": { "code": format!("{:?}", status.code()), "message": status.message() } })
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let messages = lines.map(|(index, line)| {
+        let place = || format!("{}:{}", file.display(), index + 1);
+        let line: Line = serde_json::from_str(line).with_context(place)?;
+        anyhow::ensure!(!line.text.trim().is_empty(), "{}: text is empty, allowed 1 to 65536 bytes", place());
+        Ok(Message {
+            text: line.text,
+            customer_key: line.customer,
+            conversation_id: line.conversation,
+            ..Message::default()
+        })
+    });
+    messages.collect()
+}
+
+/// Everything that was decided in a turn, and why.
+pub(crate) async fn explain(settings: Settings, target: Target, turn_id: String, as_json: bool) -> anyhow::Result<bool> {
+    let assistant = Assistant::open(settings, &target).await?;
+    let response = assistant.client.clone().explain_turn(ExplainTurnRequest { turn_id }).await;
+    assistant.close().await;
+    let record = response.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner().record;
+    let record = record.context("the response has no record")?;
+    let turn = record.turn.clone().unwrap_or_default();
+    if as_json {
+        let mut out = show::turn(&turn);
+        out["question"] = json!(record.question);
+        out["decisions"] = json!(record.decisions);
+        out["passages"] = json!(turn.passages);
+        show::line(&out.to_string());
+        return Ok(true);
+    }
+    show::line(&format!("> {}", record.question));
+    show::line(&show::lines(&turn));
+    for decision in &record.decisions {
+        show::line(&format!("  - {decision}"));
+    }
+    show::line(&format!("  bundle {}, trace {}", turn.bundle, turn.trace_id));
+    Ok(true)
+}

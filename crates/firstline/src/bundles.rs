@@ -1,0 +1,133 @@
+//! `firstline bundle`: new, check, build.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use bundle::{Audience, Reader};
+use serde_json::json;
+
+use crate::show;
+
+/// `bundle new`.
+pub(crate) fn new(
+    dir: &Path,
+    kb: &Path,
+    intents: &Path,
+    name: Option<&str>,
+    audience: Audience,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let (documents, defaulted) = bundle::import(kb, audience)?;
+    let examples = classifier::read_examples(intents)?;
+    let examples: Vec<_> = examples.into_iter().map(|example| (example.text, example.intent)).collect();
+    let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let contradictions = bundle::scaffold(dir, name.unwrap_or(&folder), &documents, &examples)?;
+    let internal = documents.iter().filter(|document| document.audience == Audience::Internal).count();
+    if defaulted > 0 {
+        eprintln!("{defaulted} articles do not say who may read them: taken as {audience:?}, see --audience");
+    }
+    if contradictions > 0 {
+        eprintln!("{contradictions} examples left out: the same words stand under another intent");
+    }
+    let n = examples.len();
+    if as_json {
+        let out = json!({
+            "dir": dir, "documents": documents.len(), "internal": internal,
+            "examples": n, "left_out": contradictions,
+        });
+        show::line(&out.to_string());
+    } else {
+        show::line(&format!(
+            "{}: {} articles ({internal} internal), {n} examples\nnext: firstline bundle build {}",
+            dir.display(),
+            documents.len(),
+            dir.display()
+        ));
+    }
+    Ok(true)
+}
+
+/// `bundle check`. Problems go to stderr, one a line; with `--json` to stdout as a list.
+pub(crate) fn check(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let checked = Reader::open(dir).and_then(|reader| {
+        // The stages know what the files cannot say: whether their own part can be used.
+        let counts = bundle::check(&reader)?;
+        Ok((reader, counts))
+    });
+    match checked.map_err(anyhow::Error::from).and_then(|(reader, counts)| {
+        safety::check(&reader)?;
+        generator::check(&reader)?;
+        workflow::check(&reader)?;
+        Ok((reader, counts))
+    }) {
+        Ok((reader, counts)) if as_json => {
+            let counts: serde_json::Map<_, _> = counts.iter().map(|(what, n)| (what.replace(' ', "_"), json!(n))).collect();
+            show::line(&json!({ "ok": true, "bundle": reader.hash(), "counts": counts, "problems": [] }).to_string());
+            Ok(true)
+        }
+        Ok((reader, counts)) => {
+            let counts: Vec<_> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
+            show::line(&format!("{} is valid, bundle {}: {}", dir.display(), reader.hash(), counts.join(", ")));
+            Ok(true)
+        }
+        Err(error) => {
+            let text = format!("{error:#}");
+            if as_json {
+                show::line(&json!({ "ok": false, "problems": text.lines().collect::<Vec<_>>() }).to_string());
+            } else {
+                eprintln!("{text}");
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// `bundle build`.
+pub(crate) fn build_command(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let built = build_now(dir)?;
+    if as_json {
+        let out = json!({
+            "bundle": built.bundle, "classifier": built.classifier, "index": built.index,
+            "seconds": built.seconds,
+        });
+        show::line(&out.to_string());
+    } else {
+        let Built { bundle, classifier, index, seconds } = built;
+        show::line(&format!("bundle {bundle}: classifier {classifier}, index {index}, {seconds:.1} s"));
+    }
+    Ok(true)
+}
+
+/// What a build left in `.build/`.
+struct Built {
+    bundle: String,
+    classifier: String,
+    index: String,
+    seconds: f64,
+}
+
+/// Builds what is missing; cheap when nothing changed.
+pub(crate) async fn build(dir: &Path) -> anyhow::Result<()> {
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || build_now(&dir)).await?.map(|_| ())
+}
+
+fn build_now(dir: &Path) -> anyhow::Result<Built> {
+    let start = Instant::now();
+    let reader = Reader::open(dir)?;
+    // A bundle is used whole or not at all.
+    bundle::check(&reader)?;
+    let bar = show::Bar::new("training the classifier");
+    let model = classifier::build(&reader, &|done, total| bar.set(done, total)).context("classifier")?;
+    bar.finish();
+    let bar = show::Bar::new("building the index");
+    let index = retriever::build(&reader, &|done, total| bar.set(done, total)).context("retriever")?;
+    bar.finish();
+    Ok(Built {
+        bundle: reader.hash().to_owned(),
+        classifier: model.version,
+        index: index.version,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}

@@ -1,0 +1,232 @@
+//! Commands and flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kit::config::Settings;
+
+/// Customer support that answers, acts, or hands over to a person.
+#[derive(Parser)]
+#[command(name = "firstline", version, about, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file; default: $FIRSTLINE_CONFIG, else firstline.toml in the working directory
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print one JSON object, or one a line for a batch
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make, check and build assistant bundles
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Run all stages: in this process, or each as its own
+    Up {
+        /// Folder of the bundle; default: server.bundle
+        #[arg(long, value_name = "DIR")]
+        bundle: Option<PathBuf>,
+        /// Each stage as its own process over loopback TCP, restarted when it dies
+        #[arg(long)]
+        processes: bool,
+        /// Address of the assistant; default: server.listen.orchestrator, 127.0.0.1:7700
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+    },
+    /// Ask one question, or a file of them
+    Ask(AskArgs),
+    /// Chat in the terminal
+    Chat {
+        #[command(flatten)]
+        target: Target,
+        /// Key of the customer
+        #[arg(long, value_name = "KEY", default_value = "")]
+        customer: String,
+    },
+    /// Everything that was decided in a turn, and why
+    Explain {
+        /// Id of the turn
+        turn_id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Configuration, bundle, health of the stages and model endpoint, in plain words
+    Doctor {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Measure a stage on a data set
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// A local receiver for workflow requests: verifies signatures, takes every key once, answers with a reference
+    Receive {
+        /// Address to listen on
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7790")]
+        listen: SocketAddr,
+        /// Signing secret, as in workflow.targets.NAME.secret
+        #[arg(long, env = "FIRSTLINE_RECEIVE_SECRET", hide_env_values = true)]
+        secret: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum BundleCommand {
+    /// A new assistant from existing material
+    New {
+        /// Folder to create
+        dir: PathBuf,
+        /// Articles: a .jsonl or .md file, or a folder of them
+        #[arg(long, value_name = "FILE_OR_DIR")]
+        kb: PathBuf,
+        /// Examples: JSONL of {"text", "intent"}
+        #[arg(long, value_name = "FILE")]
+        intents: PathBuf,
+        /// Name of the assistant; default: the folder's
+        #[arg(long)]
+        name: Option<String>,
+        /// Audience of articles that do not say theirs
+        #[arg(long, value_enum, default_value_t = AudienceArg::Public)]
+        audience: AudienceArg,
+    },
+    /// Validate every file; problems as file:line: what, allowed range
+    Check {
+        /// Folder of the bundle
+        dir: PathBuf,
+    },
+    /// Train the classifier and build the index; nothing is redone when nothing changed
+    Build {
+        /// Folder of the bundle
+        dir: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AudienceArg {
+    Public,
+    Internal,
+}
+
+#[derive(Subcommand)]
+enum EvalCommand {
+    /// Intent classification and out-of-scope detection
+    Intents {
+        /// Training examples, JSONL of {"text", "intent" or null}
+        #[arg(long, value_name = "FILE")]
+        train: PathBuf,
+        /// Validation examples, for the threshold
+        #[arg(long, value_name = "FILE")]
+        val: Option<PathBuf>,
+        /// Test examples
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+    },
+    /// Passage retrieval
+    Retrieval {
+        /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/test.tsv
+        #[arg(long, value_name = "DIR")]
+        beir: PathBuf,
+    },
+}
+
+/// Which assistant is meant.
+#[derive(Args, Clone)]
+pub(crate) struct Target {
+    /// Folder of a bundle to run in this process; default: server.bundle, which is the demo
+    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// URL of a running assistant, for example http://127.0.0.1:7700
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Go on with this conversation
+    #[arg(long, value_name = "ID", default_value = "", conflicts_with = "batch")]
+    pub(crate) conversation: String,
+    /// Key of the customer
+    #[arg(long, value_name = "KEY", default_value = "", conflicts_with = "batch")]
+    pub(crate) customer: String,
+    /// JSONL of {"text", "customer"?, "conversation"?}; answers come in the order of the lines
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub(crate) batch: Option<PathBuf>,
+    /// The question
+    #[arg(required_unless_present = "batch")]
+    pub(crate) text: Option<String>,
+}
+
+/// Parses the arguments and runs the command: 0 done, 1 failed, 2 wrong usage.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    kit::run::install_tls();
+    match dispatch(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("firstline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<bool> {
+    let Cli { config, json, command } = cli;
+    match command {
+        Command::Bundle(BundleCommand::New { dir, kb, intents, name, audience }) => {
+            let audience = match audience {
+                AudienceArg::Public => bundle::Audience::Public,
+                AudienceArg::Internal => bundle::Audience::Internal,
+            };
+            crate::bundles::new(&dir, &kb, &intents, name.as_deref(), audience, json)
+        }
+        Command::Bundle(BundleCommand::Check { dir }) => crate::bundles::check(&dir, json),
+        Command::Bundle(BundleCommand::Build { dir }) => crate::bundles::build_command(&dir, json),
+        Command::Eval(EvalCommand::Intents { train, val, test }) => {
+            crate::eval::intents(&train, val.as_deref(), &test, json)
+        }
+        Command::Eval(EvalCommand::Retrieval { beir }) => crate::eval::retrieval(&beir, json),
+        command => {
+            let settings = Settings::discover(config.as_deref())?;
+            kit::run::runtime(settings.server()?.worker_threads)?.block_on(serve(settings, command, json, config))
+        }
+    }
+}
+
+async fn serve(
+    settings: Settings,
+    command: Command,
+    json: bool,
+    config: Option<PathBuf>,
+) -> anyhow::Result<bool> {
+    match command {
+        Command::Up { bundle, processes, listen } => {
+            let guard = kit::telemetry::init("firstline", "info")?;
+            let up = crate::up::Up { settings, config, bundle, listen };
+            let result = if processes { Box::pin(up.processes()).await } else { Box::pin(up.in_process()).await };
+            tokio::task::spawn_blocking(|| guard.shutdown()).await?;
+            result.map(|()| true)
+        }
+        command => {
+            let guard = kit::telemetry::init("firstline", "error")?;
+            let result = match command {
+                Command::Ask(args) => Box::pin(crate::ask::ask(settings, args, json)).await,
+                Command::Chat { target, customer } => Box::pin(crate::chat::chat(settings, target, customer)).await,
+                Command::Explain { turn_id, target } => {
+                    Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
+                }
+                Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
+                Command::Receive { listen, secret } => crate::receive::receive(listen, &secret).await.map(|()| true),
+                Command::Bundle(_) | Command::Eval(_) | Command::Up { .. } => Ok(true),
+            };
+            tokio::task::spawn_blocking(|| guard.shutdown()).await?;
+            result
+        }
+    }
+}

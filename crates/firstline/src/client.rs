@@ -1,0 +1,101 @@
+//! The assistant as the commands see it: over the network, or in this process.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kit::Link;
+use kit::config::{Balance, Settings};
+use proto::assistant_service_client::AssistantServiceClient;
+use proto::{AskRequest, Message, Turn};
+use tonic::{Code, Status};
+
+use crate::cli::Target;
+use crate::mesh::Mesh;
+
+/// How long a turn is asked for again, with the same request id, while the assistant is not there.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
+const MAX_RESPONSE: usize = 16 << 20;
+
+/// A way to an assistant.
+pub(crate) struct Assistant {
+    pub(crate) client: AssistantServiceClient<Link>,
+    mesh: Option<Mesh>,
+    context: kit::Context,
+}
+
+impl Assistant {
+    /// Connects to the endpoint, or starts the bundle in this process, building it first where needed.
+    pub(crate) async fn open(mut settings: Settings, target: &Target) -> anyhow::Result<Self> {
+        let mut context = kit::Context { server: settings.server()?, ..kit::Context::default() };
+        let (link, mesh) = match &target.endpoint {
+            Some(url) => {
+                let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+                (Link::remote(&url, Balance::Single, &context).context("--endpoint")?, None)
+            }
+            None => {
+                let dir = bundle_dir(&context.server.bundle, target.bundle.as_deref())?;
+                crate::bundles::build(&dir).await?;
+                settings.set("server", "bundle", &quoted(&dir));
+                // Commands keep their conversations apart from a server that runs on the same machine.
+                settings.set("server", "data_dir", &quoted(&context.server.data_dir.join("cli")));
+                settings.set("telemetry", "metrics_listen", "\"\"");
+                let mesh = Box::pin(Mesh::start(&settings)).await?;
+                context = mesh.context.clone();
+                (Link::local(&mesh.assistant), Some(mesh))
+            }
+        };
+        let client = AssistantServiceClient::new(link).max_decoding_message_size(MAX_RESPONSE);
+        Ok(Self { client, mesh, context })
+    }
+
+    /// One turn. While the assistant cannot be reached the same request is repeated: its id keeps it one turn.
+    pub(crate) async fn ask(&self, mut message: Message) -> Result<Turn, Status> {
+        if message.request_id.is_empty() {
+            message.request_id = format!("r_{}", uuid::Uuid::now_v7().simple());
+        }
+        let start = Instant::now();
+        loop {
+            let request = AskRequest { message: Some(message.clone()) };
+            match self.client.clone().ask(request).await {
+                Ok(response) => {
+                    let turn = response.into_inner().turn;
+                    return turn.ok_or_else(|| Status::data_loss("the response has no turn"));
+                }
+                Err(status) if status.code() == Code::Unavailable && start.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    /// The stages of this process; none behind an endpoint.
+    pub(crate) fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_ref()
+    }
+
+    pub(crate) async fn close(self) {
+        match self.mesh {
+            Some(mesh) => mesh.stop().await,
+            None => self.context.shutdown.cancel(),
+        }
+    }
+}
+
+/// A path as a value of the configuration.
+pub(crate) fn quoted(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}
+
+/// The bundle a command means: the flag, the configuration, or the demo beside the binary's project.
+pub(crate) fn bundle_dir(configured: &Path, flag: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = flag {
+        return Ok(dir.to_owned());
+    }
+    let exe = std::env::current_exe().unwrap_or_default();
+    let beside = exe.ancestors().skip(1).map(|folder| folder.join(configured));
+    let found = std::iter::once(configured.to_owned()).chain(beside).find(|dir| dir.join("assistant.toml").exists());
+    found.with_context(|| format!("server.bundle: {} is no bundle; pass --bundle DIR", configured.display()))
+}

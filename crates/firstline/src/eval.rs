@@ -1,0 +1,42 @@
+//! `firstline eval`: figures of a stage on a data set.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::show;
+
+/// `eval intents`.
+pub(crate) fn intents(train: &Path, val: Option<&Path>, test: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let train = classifier::read_examples(train)?;
+    let val = val.map(classifier::read_examples).transpose()?;
+    let test = classifier::read_examples(test)?;
+    let bar = show::Bar::new("training");
+    let report = classifier::evaluate(&train, val.as_deref(), &test, &|done, total| bar.set(done, total))?;
+    bar.finish();
+    print(&report, as_json)
+}
+
+/// `eval retrieval`.
+pub(crate) fn retrieval(beir: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let bar = show::Bar::new("measuring");
+    let report = retriever::evaluate(beir, &|done, total| bar.set(done, total))?;
+    bar.finish();
+    print(&report, as_json)
+}
+
+fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {
+    let report = serde_json::to_value(report)?;
+    if as_json {
+        show::line(&report.to_string());
+        return Ok(true);
+    }
+    for (name, value) in report.as_object().into_iter().flatten() {
+        let value = match value.as_f64() {
+            Some(number) if value.is_f64() => format!("{number:.4}"),
+            _ => value.to_string(),
+        };
+        show::line(&format!("{name:<20}{value:>12}"));
+    }
+    Ok(true)
+}

@@ -1,0 +1,150 @@
+//! The stages as processes of their own: started, restarted when they die, stopped together.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kit::config::{STAGES, Server};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+const START_WITHIN: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+/// A stage that dies sooner after its start waits before the next one; doubled up to the longest.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+const RESTART_FROM: Duration = Duration::from_millis(50);
+const RESTART_UP_TO: Duration = Duration::from_secs(5);
+
+/// Starts and watches the seven stage processes.
+pub(crate) struct Supervisor {
+    server: Server,
+    bundle: PathBuf,
+    config: Option<PathBuf>,
+    binaries: PathBuf,
+    shutdown: CancellationToken,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        server: Server,
+        bundle: PathBuf,
+        config: Option<PathBuf>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let exe = std::env::current_exe().context("cannot find this binary")?;
+        let binaries = exe.parent().unwrap_or(Path::new(".")).to_owned();
+        for stage in STAGES {
+            let binary = binaries.join(stage);
+            anyhow::ensure!(binary.exists(), "{} is missing; `make build` makes it", binary.display());
+        }
+        Ok(Self { server, bundle, config, binaries, shutdown })
+    }
+
+    /// Runs until the shutdown: the stages first, then the orchestrator, which stops first.
+    pub(crate) async fn run(mut self, ready: impl FnOnce()) -> anyhow::Result<()> {
+        let (behind, front) = STAGES.split_at(STAGES.len() - 1);
+        let mut started = Vec::new();
+        for stage in behind {
+            started.push((*stage, self.start(stage)?));
+        }
+        let result = self.watch(started, front[0], ready).await;
+        self.shutdown.cancel();
+        result
+    }
+
+    async fn watch(&mut self, behind: Vec<(&'static str, Child)>, front: &'static str, ready: impl FnOnce()) -> anyhow::Result<()> {
+        let mut watched = Vec::new();
+        for (stage, mut child) in behind {
+            self.healthy(stage, &mut child).await?;
+            watched.push((stage, child));
+        }
+        let mut child = self.start(front)?;
+        self.healthy(front, &mut child).await?;
+        ready();
+        let stop_front = self.shutdown.clone();
+        let stop_behind = CancellationToken::new();
+        let front = async {
+            self.keep(front, child, &stop_front).await;
+            stop_behind.cancel();
+        };
+        let behind = watched.into_iter().map(|(stage, child)| self.keep(stage, child, &stop_behind));
+        tokio::join!(front, futures::future::join_all(behind));
+        Ok(())
+    }
+
+    /// Keeps one stage running until `stop`, then ends it by SIGTERM and waits for its drain.
+    async fn keep(&self, stage: &'static str, mut child: Child, stop: &CancellationToken) {
+        let mut pause = RESTART_FROM;
+        let mut since = Instant::now();
+        loop {
+            let ended = stop.run_until_cancelled(child.wait()).await;
+            let Some(ended) = ended else { return self.end(stage, child).await };
+            let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+            tracing::warn!(stage, status, "a stage ended and is started again");
+            pause = if since.elapsed() > HEALTHY_AFTER { RESTART_FROM } else { (pause * 2).min(RESTART_UP_TO) };
+            since = Instant::now();
+            let again = async {
+                tokio::time::sleep(pause).await;
+                self.start(stage)
+            };
+            child = match stop.run_until_cancelled(again).await {
+                None => return,
+                Some(Ok(child)) => child,
+                Some(Err(error)) => return tracing::error!(stage, %error, "a stage cannot be started again"),
+            };
+        }
+    }
+
+    fn start(&self, stage: &'static str) -> anyhow::Result<Child> {
+        let mut command = Command::new(self.binaries.join(stage));
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        command
+            .arg("--supervised")
+            .args(["--listen", &self.address(stage)?.to_string()])
+            .env("FIRSTLINE__SERVER__BUNDLE", &self.bundle)
+            .stdin(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn().with_context(|| format!("cannot start {stage}"))
+    }
+
+    fn address(&self, stage: &str) -> anyhow::Result<SocketAddr> {
+        let mut listen = self.server.listen.clone();
+        listen.of(stage).copied().with_context(|| format!("{stage} is no stage"))
+    }
+
+    /// Waits until a stage serves; its own line on stderr says why when it does not.
+    async fn healthy(&self, stage: &'static str, child: &mut Child) -> anyhow::Result<()> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.address(stage)?))?.connect_lazy();
+        let mut client = HealthClient::new(channel);
+        let start = Instant::now();
+        while start.elapsed() < START_WITHIN {
+            if let Some(status) = child.try_wait()? {
+                anyhow::bail!("{stage} did not start: {status}");
+            }
+            let check = client.check(HealthCheckRequest::default()).await;
+            if check.is_ok_and(|health| health.into_inner().status() == ServingStatus::Serving) {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        anyhow::bail!("{stage} did not serve within {} s", START_WITHIN.as_secs())
+    }
+
+    /// Standard input ends, which asks a supervised stage to drain; what does not end in time is killed.
+    async fn end(&self, stage: &'static str, mut child: Child) {
+        drop(child.stdin.take());
+        let patience = Duration::from_millis(self.server.drain_ms) + Duration::from_secs(5);
+        if tokio::time::timeout(patience, child.wait()).await.is_err() {
+            tracing::warn!(stage, "a stage did not end in time and is killed");
+            let _ = child.kill().await;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `firstline up`: the assistant as a server.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use kit::config::Settings;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{bundle_dir, quoted};
+use crate::mesh::Mesh;
+use crate::supervise::Supervisor;
+
+/// What `up` was asked for.
+pub(crate) struct Up {
+    pub(crate) settings: Settings,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) bundle: Option<PathBuf>,
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Up {
+    /// Builds what is missing and returns the bundle's folder and the address of the assistant.
+    async fn prepare(&mut self) -> anyhow::Result<(PathBuf, SocketAddr)> {
+        let server = self.settings.server()?;
+        let dir = bundle_dir(&server.bundle, self.bundle.as_deref())?;
+        crate::bundles::build(&dir).await?;
+        self.settings.set("server", "bundle", &quoted(&dir));
+        Ok((dir, self.listen.unwrap_or(server.listen.orchestrator)))
+    }
+
+    /// All stages in this process.
+    pub(crate) async fn in_process(mut self) -> anyhow::Result<()> {
+        let (dir, address) = self.prepare().await?;
+        let listener = kit::run::bind(address, "orchestrator").await?;
+        let stop = kit::run::stop_signal(false)?;
+        let mesh = Mesh::start(&self.settings).await?;
+        stop_on(stop, &mesh.context.shutdown, &mesh.context.tasks);
+        tracing::info!(%address, bundle = %dir.display(), "the assistant is listening");
+        let served = kit::serve::serve(listener, mesh.assistant.clone(), &mesh.context).await;
+        mesh.stop().await;
+        served
+    }
+
+    /// Each stage as its own process.
+    pub(crate) async fn processes(mut self) -> anyhow::Result<()> {
+        let (dir, address) = self.prepare().await?;
+        let mut server = self.settings.server()?;
+        server.listen.orchestrator = address;
+        let shutdown = CancellationToken::new();
+        let tasks = tokio_util::task::TaskTracker::new();
+        stop_on(kit::run::stop_signal(false)?, &shutdown, &tasks);
+        let supervisor = Supervisor::new(server, dir.clone(), self.config, shutdown.clone())?;
+        let ran = supervisor.run(|| tracing::info!(%address, bundle = %dir.display(), "the assistant is listening"));
+        let ran = ran.await.context("up --processes");
+        shutdown.cancel();
+        tasks.close();
+        tasks.wait().await;
+        ran
+    }
+}
+
+fn stop_on(
+    stop: impl Future<Output = ()> + Send + 'static,
+    shutdown: &CancellationToken,
+    tasks: &tokio_util::task::TaskTracker,
+) {
+    let token = shutdown.clone();
+    tasks.spawn(shutdown.clone().run_until_cancelled_owned(async move {
+        stop.await;
+        token.cancel();
+    }));
+}

@@ -1,0 +1,179 @@
+//! What answers an accepted message: a workflow, or text written from screened passages.
+
+use std::time::Instant;
+
+use proto::converse_response::Event;
+use proto::*;
+
+use crate::draft::Draft;
+use crate::gate;
+use crate::turn::Orchestrator;
+
+impl Orchestrator {
+    /// Lets the workflow stage take the message; `false` when it does not want it.
+    pub(crate) async fn act(&self, draft: &mut Draft<'_>, message: &Message) -> bool {
+        let request = ProposeRequest {
+            conversation_id: draft.turn.conversation_id.clone(),
+            turn_id: draft.turn.turn_id.clone(),
+            text: message.text.clone(),
+            intent: draft.turn.intent.clone(),
+            customer_key: message.customer_key.clone(),
+        };
+        let proposed = self.stages.propose(request).await;
+        let proposed = match draft.took("workflow", proposed) {
+            Ok(proposed) => proposed,
+            Err(_) => {
+                draft.hand_over(HandoffReason::WorkflowFailed);
+                return true;
+            }
+        };
+        if !proposed.handled {
+            return false;
+        }
+        let status = proposed.status.clone().unwrap_or_default();
+        draft.workflow(status.clone()).await;
+        if proposed.exhausted {
+            draft.note("the customer could not be understood three times");
+            draft.hand_over(HandoffReason::Loop);
+        } else if proposed.confirmed {
+            self.execute(draft, status, proposed.risk).await;
+        } else {
+            let cancelled = status.state() == ExecutionState::Cancelled;
+            draft.reply(proposed.message, if cancelled { Outcome::Clarify } else { Outcome::ActionPending });
+        }
+        true
+    }
+
+    /// The action rail, the gate, the effect.
+    async fn execute(&self, draft: &mut Draft<'_>, status: WorkflowStatus, risk: i32) {
+        let request =
+            ScreenActionRequest { workflow: status.name.clone(), risk, slots: status.slots.clone() };
+        let screened = self.stages.screen_action(request).await;
+        let verdict = draft.took("safety", screened).unwrap_or_default();
+        if gate::safety(&verdict) != gate::Passage::Open {
+            draft.note("the action rail did not allow the workflow");
+            if let Err(error) = self.stages.cancel(status.execution_id).await {
+                tracing::warn!(%error, "the refused execution was not cancelled; it expires");
+            }
+            let ran = verdict.status() == SafetyStatus::Ok;
+            draft.turn.safety = Some(verdict);
+            return draft.hand_over(if ran {
+                HandoffReason::SafetyPolicy
+            } else {
+                HandoffReason::GuardError
+            });
+        }
+        let turn_id = draft.turn.turn_id.clone();
+        let request =
+            ConfirmRequest { execution_id: status.execution_id.clone(), verdict: Some(verdict), turn_id };
+        let confirmed = self.stages.confirm(request).await;
+        let Ok(confirmed) = draft.took("workflow", confirmed) else {
+            // The call may have reached the stage: whether there was an effect is for a person to find out.
+            return draft.hand_over(HandoffReason::UnknownEffect);
+        };
+        let status = confirmed.status.unwrap_or_default();
+        if !status.error.is_empty() {
+            draft.note(format!("workflow {}: {}", status.name, status.error));
+        }
+        draft.workflow(status.clone()).await;
+        match status.state() {
+            ExecutionState::Done => draft.reply(confirmed.message, Outcome::ActionDone),
+            ExecutionState::Approved | ExecutionState::Dispatching => {
+                draft.reply(confirmed.message, Outcome::ActionPending);
+            }
+            ExecutionState::Unknown => draft.hand_over(HandoffReason::UnknownEffect),
+            _ => draft.hand_over(HandoffReason::WorkflowFailed),
+        }
+    }
+
+    pub(crate) async fn generate(&self, draft: &mut Draft<'_>, question: &str) {
+        if draft.passages.is_empty() {
+            let down = draft.retriever_failed;
+            draft.note(if down { "no passages: the retriever did not answer" } else { "no passage fits" });
+            return draft.hand_over(if down {
+                HandoffReason::GuardError
+            } else {
+                HandoffReason::NoKnowledge
+            });
+        }
+        let screened = self.stages.screen_passages(draft.passages.clone()).await;
+        let Ok(verdicts) = draft.took("safety", screened) else {
+            return draft.hand_over(HandoffReason::GuardError);
+        };
+        draft.keep_passages(&verdicts);
+        if draft.passages.is_empty() {
+            draft.note("the passage rail let none through");
+            return draft.hand_over(HandoffReason::NoKnowledge);
+        }
+        let history = draft.conversation.history.clone();
+        let request = GenerateRequest {
+            question: question.to_owned(),
+            passages: draft.passages.clone(),
+            history,
+            category: draft.category(),
+            turn_id: draft.turn.turn_id.clone(),
+        };
+        let start = Instant::now();
+        let written = self.write(draft, request).await;
+        draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
+        match written {
+            Ok(generation) => self.release(draft, generation, question).await,
+            Err(reason) => draft.hand_over(reason),
+        }
+    }
+
+    /// Reads the answer; with a listener, each piece leaves after the output rail passed it.
+    async fn write(
+        &self,
+        draft: &mut Draft<'_>,
+        request: GenerateRequest,
+    ) -> Result<Generation, HandoffReason> {
+        let question = request.question.clone();
+        let failed = |draft: &mut Draft<'_>, failure: crate::stages::Failure| {
+            draft.note(failure.to_string());
+            HandoffReason::GuardError
+        };
+        let mut stream = self.stages.generate(request).await.map_err(|failure| failed(draft, failure))?;
+        loop {
+            match stream.next().await.map_err(|failure| failed(draft, failure))? {
+                generate_response::Event::Final(generation) => return Ok(generation),
+                generate_response::Event::Delta(delta) => {
+                    if draft.events.is_none() {
+                        continue;
+                    }
+                    let screened = self.stages.screen_output(&delta.text, &question, &draft.passages).await;
+                    let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
+                    if gate::safety(&verdict) != gate::Passage::Open {
+                        draft.turn.safety = Some(verdict);
+                        return Err(HandoffReason::SafetyPolicy);
+                    }
+                    draft.tell(Event::Delta(Delta { text: verdict.text, restart: delta.restart })).await;
+                }
+            }
+        }
+    }
+
+    /// The whole answer passes the output rail and keeps only citations that stand in its passages.
+    async fn release(&self, draft: &mut Draft<'_>, generation: Generation, question: &str) {
+        draft.spent(&generation);
+        if generation.abstained || generation.text.is_empty() {
+            draft.note("the passages do not support an answer");
+            return draft.hand_over(HandoffReason::NoKnowledge);
+        }
+        let screened = self.stages.screen_output(&generation.text, question, &draft.passages).await;
+        let Ok(verdict) = draft.took("safety", screened) else {
+            return draft.hand_over(HandoffReason::GuardError);
+        };
+        if gate::safety(&verdict) != gate::Passage::Open {
+            draft.note("the output rail held the answer back");
+            draft.turn.safety = Some(verdict);
+            return draft.hand_over(HandoffReason::SafetyPolicy);
+        }
+        let citations = draft.verified(generation.citations);
+        if citations.is_empty() {
+            draft.note("no citation stands in the passages");
+            return draft.hand_over(HandoffReason::Ungrounded);
+        }
+        draft.answer(verdict.text, citations, &generation.model).await;
+    }
+}

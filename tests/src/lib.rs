@@ -1,0 +1,33 @@
+//! The end-to-end tests and their harness: the real stages over local links or loopback TCP, the real
+//! binaries as processes, a receiver for workflows and one for traces.
+
+mod process;
+mod receiver;
+mod world;
+
+pub use process::{Finished, Processes, cold_start, command, firstline};
+pub use receiver::{Collector, Received, Receiver, SECRET};
+pub use world::{Transport, World, demo, scratch};
+
+/// Runs an async test body over both transports, each as a test of its own.
+#[macro_export]
+macro_rules! both {
+    ($(async fn $name:ident($world:ident: &World) $body:block)*) => {
+        $(mod $name {
+            use super::*;
+            async fn body($world: &World) $body
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn local() {
+                let world = World::start(Transport::Local).await;
+                body(&world).await;
+                world.stop().await;
+            }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn tcp() {
+                let world = World::start(Transport::Tcp).await;
+                body(&world).await;
+                world.stop().await;
+            }
+        })*
+    };
+}

@@ -1,0 +1,140 @@
+//! The outside world of a test: a receiver of workflow requests and a collector of traces.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use standardwebhooks::Webhook;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The signing secret shared with the receiver.
+pub const SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiBhbGwgdGhlIHRlc3Rz";
+
+/// One request that reached the receiver with a good signature.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// Path of the request.
+    pub path: String,
+    /// Its idempotency key.
+    pub key: String,
+    /// Its body.
+    pub body: serde_json::Value,
+}
+
+/// A server that verifies and records workflow requests.
+#[derive(Debug)]
+pub struct Receiver {
+    /// Where it listens.
+    pub url: String,
+    received: Arc<Mutex<Vec<Received>>>,
+    server: JoinHandle<()>,
+}
+
+impl Receiver {
+    /// Listens on a free loopback port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let app = Router::new().fallback(take).with_state(received.clone());
+        #[expect(clippy::disallowed_methods, reason = "aborted when the handle is dropped")]
+        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { url, received, server }
+    }
+
+    /// What came so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn take(
+    State(received): State<Arc<Mutex<Vec<Received>>>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if Webhook::new(SECRET).unwrap().verify(&body, &headers).is_err() {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let key = headers["idempotency-key"].to_str().unwrap().to_owned();
+    let body = serde_json::from_slice(&body).unwrap();
+    received.lock().unwrap().push(Received { path: uri.path().to_owned(), key, body });
+    axum::Json(serde_json::json!({ "reference": "REF-1" })).into_response()
+}
+
+/// An OTLP collector that keeps spans by trace: service name and span name.
+#[derive(Debug)]
+pub struct Collector {
+    /// Where it listens.
+    pub url: String,
+    spans: Spans,
+    server: JoinHandle<()>,
+}
+
+type Spans = Arc<Mutex<BTreeMap<String, Vec<(String, String)>>>>;
+
+impl Collector {
+    /// Listens on a free loopback port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let spans = Spans::default();
+        let service = TraceServiceServer::new(Sink(spans.clone()));
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let serving = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
+        #[expect(clippy::disallowed_methods, reason = "aborted when the handle is dropped")]
+        let server = tokio::spawn(async move { serving.await.unwrap() });
+        Self { url, spans, server }
+    }
+
+    /// Spans by trace id, each as service name and span name.
+    pub fn traces(&self) -> BTreeMap<String, Vec<(String, String)>> {
+        self.spans.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+struct Sink(Spans);
+
+#[tonic::async_trait]
+impl TraceService for Sink {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        use opentelemetry_proto::tonic::common::v1::any_value::Value;
+        let mut spans = self.0.lock().unwrap();
+        for group in request.into_inner().resource_spans {
+            let attributes = group.resource.unwrap_or_default().attributes;
+            let service = attributes.into_iter().find(|attribute| attribute.key == "service.name");
+            let service = match service.and_then(|attribute| attribute.value?.value) {
+                Some(Value::StringValue(name)) => name,
+                _ => String::new(),
+            };
+            for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+                let trace = span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+                spans.entry(trace).or_default().push((service.clone(), span.name));
+            }
+        }
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}

@@ -1,0 +1,132 @@
+//! The assistant of the demo bundle with all its stages, in this process.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use kit::config::{Balance, Settings};
+use kit::{Context, Link, Links, Stage};
+use proto::assistant_service_client::AssistantServiceClient;
+use proto::{AskRequest, Message, Turn};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::receiver::{Receiver, SECRET};
+
+/// How the stages reach each other, and the test the orchestrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Routes in this process.
+    Local,
+    /// Loopback TCP, every stage on its own port.
+    Tcp,
+}
+
+/// The demo bundle, built.
+pub fn demo() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize().unwrap();
+        let reader = bundle::Reader::open(&dir).unwrap();
+        classifier::build(&reader, &|_, _| ()).unwrap();
+        retriever::build(&reader, &|_, _| ()).unwrap();
+        dir
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// A folder that goes away with its handle.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A running assistant.
+#[derive(Debug)]
+pub struct World {
+    /// A client of the front door.
+    pub client: AssistantServiceClient<Link>,
+    /// Links to the stages behind it.
+    pub links: Links,
+    /// What stands for the bank's systems.
+    pub receiver: Receiver,
+    context: Context,
+    _data: TempDir,
+}
+
+impl World {
+    /// Starts the demo assistant.
+    pub async fn start(transport: Transport) -> Self {
+        Self::with(transport, &[]).await
+    }
+
+    /// Starts the demo assistant with values of the configuration set: table, key, value.
+    pub async fn with(transport: Transport, values: &[(&str, &str, &str)]) -> Self {
+        let data = scratch();
+        let receiver = Receiver::start().await;
+        let mut settings = Settings::default();
+        let quote = |path: &Path| format!("{:?}", path.display().to_string());
+        settings.set("server", "bundle", &quote(&demo()));
+        settings.set("server", "data_dir", &quote(data.path()));
+        settings.set("telemetry", "metrics_listen", "\"\"");
+        settings.set("workflow", "targets.bank.url", &receiver.url);
+        settings.set("workflow", "targets.bank.secret", SECRET);
+        for (table, key, value) in values {
+            settings.set(table, key, value);
+        }
+        kit::run::install_tls();
+        let context = Context { server: settings.server().unwrap(), ..Context::default() };
+        let mut links = Vec::new();
+        macro_rules! start {
+            ($stage:ident) => {
+                let config = settings.table($stage::NAME).unwrap();
+                let stage = Box::pin($stage::service(config, context.clone())).await.unwrap();
+                links.push(($stage::NAME, link(transport, stage, &context).await));
+            };
+        }
+        start!(classifier);
+        start!(safety);
+        start!(retriever);
+        start!(generator);
+        start!(workflow);
+        start!(telemetry);
+        let links = Links::new(links);
+        let front = Context { links: links.clone(), ..context.clone() };
+        let config = settings.table(orchestrator::NAME).unwrap();
+        let stage = Box::pin(orchestrator::service(config, front)).await.unwrap();
+        let client = AssistantServiceClient::new(link(transport, stage, &context).await);
+        Self { client, links, receiver, context, _data: data }
+    }
+
+    /// One turn.
+    pub async fn ask(&self, message: Message) -> Turn {
+        let request = AskRequest { message: Some(message) };
+        self.client.clone().ask(request).await.unwrap().into_inner().turn.unwrap()
+    }
+
+    /// One message of a conversation; an empty id starts one.
+    pub async fn say(&self, conversation_id: &str, text: &str) -> Turn {
+        let (conversation_id, text) = (conversation_id.to_owned(), text.to_owned());
+        self.ask(Message { conversation_id, text, ..Message::default() }).await
+    }
+
+    /// Stops every stage and waits for it.
+    pub async fn stop(self) {
+        self.context.shutdown.cancel();
+        drop(self.client);
+        drop(self.links);
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+    }
+}
+
+async fn link(transport: Transport, stage: Stage, context: &Context) -> Link {
+    match transport {
+        Transport::Local => Link::local(&stage),
+        Transport::Tcp => {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let serving = context.clone();
+            context.tasks.spawn(async move { kit::serve::serve(listener, stage, &serving).await.unwrap() });
+            Link::remote(&url, Balance::Single, context).unwrap()
+        }
+    }
+}
