@@ -1,0 +1,96 @@
+//! What goes in and what comes out: plain types.
+
+/// A piece of a document that may be used.
+#[derive(Debug, Clone, Default)]
+pub struct Passage {
+    /// Id of the document.
+    pub document_id: String,
+    /// Content hash of the document.
+    pub document_version: String,
+    /// Title of the document.
+    pub title: String,
+    /// Heading path inside the document, may be empty.
+    pub heading: String,
+    /// Markdown, verbatim from the document.
+    pub text: String,
+    /// Relevance, higher is better, comparable within one request only.
+    pub score: f64,
+}
+
+/// One message of the conversation so far.
+#[derive(Debug, Clone)]
+pub struct Utterance {
+    /// "customer", "assistant" or "agent".
+    pub role: &'static str,
+    /// What was said.
+    pub text: String,
+}
+
+/// What to answer.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The customer's words, not empty.
+    pub question: String,
+    /// Passages, best first.
+    pub passages: Vec<Passage>,
+    /// The conversation so far, oldest first.
+    pub history: Vec<Utterance>,
+    /// Opaque id for the logs of a model provider, may be empty.
+    pub turn_id: String,
+}
+
+/// Where a statement comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Citation {
+    /// Index into the passages of the request.
+    pub passage: usize,
+    /// Words that support the statement, verbatim from the passage's text.
+    pub quote: String,
+}
+
+/// One sentence of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// The sentence as shown.
+    pub text: String,
+    /// Support by the passages, 0..=1; 1 for verbatim sentences.
+    pub support: f64,
+}
+
+/// Tokens spent on model calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub input: u64,
+    /// Those of `input` that the provider had in its cache.
+    pub cached: u64,
+    /// Tokens of the completion.
+    pub output: u64,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// The text; empty when abstained.
+    pub text: String,
+    /// Sources, in the order of the statements.
+    pub citations: Vec<Citation>,
+    /// The sentences of `text`, in order.
+    pub statements: Vec<Statement>,
+    /// Name of the model that wrote it, or "extractive".
+    pub model: String,
+    /// Tokens spent, also on attempts that failed.
+    pub usage: Usage,
+    /// Cost of `usage` in US dollars.
+    pub cost_usd: f64,
+    /// Name and version of the prompt, empty for extractive.
+    pub prompt_version: String,
+}
+
+impl Answer {
+    /// Whether the passages do not support an answer.
+    #[must_use]
+    pub fn abstained(&self) -> bool {
+        self.statements.is_empty()
+    }
+}

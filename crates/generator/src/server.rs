@@ -1,0 +1,141 @@
+//! The gRPC face of the generator.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::{Stream, StreamExt as _, stream};
+use proto::generate_response::Event as Sent;
+use proto::generator_service_server::{GeneratorService, GeneratorServiceServer};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use crate::answer::{self, Answer, Passage, Statement, Utterance};
+use crate::config::Config;
+use crate::prompt::Prompt;
+use crate::write::{Event, Writer};
+
+/// Name of the stage.
+pub const NAME: &str = "generator";
+/// Longest question in bytes.
+const MAX_QUESTION: usize = 64 * 1024;
+/// Most passages of a request.
+const MAX_PASSAGES: usize = 100;
+/// Events written ahead of the caller.
+const AHEAD: usize = 16;
+
+/// The generator with the prompts of the bundle; returns when it can answer.
+///
+/// # Errors
+/// The bundle or its prompt `answer` cannot be used, or the model server's settings are wrong.
+pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
+    kit::run::install_tls();
+    let reader = bundle::Reader::open(&context.server.bundle)?;
+    let custom = reader.prompts()?.into_iter().find(|prompt| prompt.name == "answer");
+    let custom = custom.map(|prompt| (prompt.version, prompt.body));
+    let prompt = Prompt::new(&reader.assistant()?.title, custom).context("the bundle's prompts")?;
+    let config = config.or_environment(|name| std::env::var(name).ok());
+    let server = Server { writer: Arc::new(Writer::new(config, prompt)?) };
+    let max = context.server.max_message_bytes;
+    Ok(kit::Stage::new(NAME).with(GeneratorServiceServer::new(server).max_decoding_message_size(max)))
+}
+
+struct Server {
+    writer: Arc<Writer>,
+}
+
+#[tonic::async_trait]
+impl GeneratorService for Server {
+    type GenerateStream = Pin<Box<dyn Stream<Item = Result<proto::GenerateResponse, Status>> + Send>>;
+
+    async fn generate(
+        &self,
+        request: Request<proto::GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
+        let request = request.into_inner();
+        check(&request)?;
+        let sources = request.passages.clone();
+        let request = read(request);
+        let call = kit::Call::current();
+        let writer = Arc::clone(&self.writer);
+        let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+        // The work runs inside the stream: when the caller goes, both are dropped.
+        let work = async move { writer.write(&request, call.deadline(), &sender).await };
+        let work = stream::once(call.scope(work).in_current_span()).filter_map(|()| async { None });
+        let events = ReceiverStream::new(receiver).map(move |event| Ok(response(event, &sources)));
+        Ok(Response::new(Box::pin(stream::select(events, work))))
+    }
+}
+
+fn check(request: &proto::GenerateRequest) -> Result<(), Status> {
+    let invalid = |reason, field, what: String| Err(kit::fault::invalid(NAME, reason, field, what));
+    if request.question.trim().is_empty() {
+        return invalid("EMPTY_QUESTION", "question", "must not be empty".to_owned());
+    }
+    if request.question.len() > MAX_QUESTION {
+        let what = format!("is {} bytes, allowed 1..={MAX_QUESTION}", request.question.len());
+        return invalid("QUESTION_TOO_LONG", "question", what);
+    }
+    if request.passages.len() > MAX_PASSAGES {
+        let what = format!("holds {}, allowed 0..={MAX_PASSAGES}", request.passages.len());
+        return invalid("TOO_MANY_PASSAGES", "passages", what);
+    }
+    Ok(())
+}
+
+fn read(request: proto::GenerateRequest) -> answer::Request {
+    let passages = request.passages.into_iter().map(|passage| Passage {
+        document_id: passage.document_id,
+        document_version: passage.document_version,
+        title: passage.title,
+        heading: passage.heading,
+        text: passage.text,
+        score: passage.score,
+    });
+    let history = request.history.into_iter().map(|utterance| Utterance {
+        role: match utterance.role() {
+            proto::Role::Assistant => "assistant",
+            proto::Role::Agent => "agent",
+            proto::Role::Customer | proto::Role::Unspecified => "customer",
+        },
+        text: utterance.text,
+    });
+    answer::Request {
+        question: request.question,
+        passages: passages.collect(),
+        history: history.collect(),
+        turn_id: request.turn_id,
+    }
+}
+
+fn response(event: Event, sources: &[proto::Passage]) -> proto::GenerateResponse {
+    let event = match event {
+        Event::Delta { text, restart } => Sent::Delta(proto::Delta { text, restart }),
+        Event::Final(answer) => Sent::Final(generation(answer, sources)),
+    };
+    proto::GenerateResponse { event: Some(event) }
+}
+
+fn generation(answer: Answer, sources: &[proto::Passage]) -> proto::Generation {
+    let citations = answer.citations.iter().filter_map(|citation| {
+        let source = sources.get(citation.passage)?;
+        Some(proto::Citation {
+            document_id: source.document_id.clone(),
+            title: source.title.clone(),
+            document_version: source.document_version.clone(),
+            quote: citation.quote.clone(),
+        })
+    });
+    let sentence = |Statement { text, support }: Statement| proto::SentenceSupport { text, support };
+    proto::Generation {
+        abstained: answer.abstained(),
+        citations: citations.collect(),
+        text: answer.text,
+        sentences: answer.statements.into_iter().map(sentence).collect(),
+        model: answer.model,
+        usage: Some(proto::Usage { input_tokens: answer.usage.input, output_tokens: answer.usage.output }),
+        cost_usd: answer.cost_usd,
+        prompt_version: answer.prompt_version,
+    }
+}

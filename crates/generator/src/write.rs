@@ -1,0 +1,233 @@
+//! Writes an answer: by a model when one is configured, by the passages' own sentences else or when it
+//! fails.
+
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use tracing::field::Empty;
+
+use crate::answer::{Answer, Request, Usage};
+use crate::chat::{self, ChatModel, Reply};
+use crate::config::{Config, Provider};
+use crate::extract;
+use crate::ground::{Checked, Grounder};
+use crate::prompt::{self, Prompt};
+use crate::terms::Terms;
+
+/// Name of the model when the passages' own sentences are the answer.
+pub const EXTRACTIVE: &str = "extractive";
+/// Kept back from the caller's deadline for the extractive answer.
+const RESERVE: std::time::Duration = std::time::Duration::from_millis(100);
+/// Bytes of a token, to estimate a usage the server does not tell.
+const TOKEN_BYTES: u64 = 4;
+/// Tokens a server may add to a prompt for its chat template.
+const TEMPLATE_TOKENS: u64 = 1024;
+
+/// What comes out while an answer is written.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A piece of the answer that is checked and may be shown.
+    Delta {
+        /// The text, with the white space before it.
+        text: String,
+        /// Whether all earlier pieces are void.
+        restart: bool,
+    },
+    /// The whole answer; the last event.
+    Final(Answer),
+}
+
+/// Why a model gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the prompt cannot be rendered")]
+    Prompt(#[from] prompt::Error),
+    #[error("the model call failed")]
+    Chat(#[from] chat::Error),
+}
+
+impl Error {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Prompt(_) => "PROMPT",
+            Self::Chat(error) => error.reason(),
+        }
+    }
+}
+
+/// Writes answers.
+#[derive(Debug)]
+pub struct Writer {
+    config: Config,
+    terms: Terms,
+    model: Option<(ChatModel, Prompt)>,
+}
+
+impl Writer {
+    /// A writer with these settings. With provider "openai" the prompt is needed, and a rustls provider
+    /// must be installed.
+    ///
+    /// # Errors
+    /// The base URL or the key cannot be used, or the HTTP client cannot be built.
+    pub fn new(config: Config, prompt: Prompt) -> anyhow::Result<Self> {
+        let mut model = None;
+        if config.provider == Provider::Openai {
+            model = Some((ChatModel::new(&config)?, prompt));
+            if !config.prices.contains_key(&config.model) {
+                tracing::warn!(model = config.model, "no price under generator.prices, its cost counts as 0");
+            }
+        }
+        Ok(Self { config, terms: Terms::new(), model })
+    }
+
+    /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
+    /// model; dropping the future ends the model's call.
+    pub async fn write(&self, request: &Request, deadline: Option<Instant>, events: &Sender<Event>) {
+        // Without passages nothing a model writes could be supported.
+        let answer = match self.model.as_ref().filter(|_| !request.passages.is_empty()) {
+            None => self.extract(request, events).await,
+            Some((model, prompt)) => {
+                let end = Instant::now() + self.config.timeout();
+                let end = deadline
+                    .map_or(end, |deadline| end.min(deadline.checked_sub(RESERVE).unwrap_or(deadline)));
+                let mut attempt = Attempt { writer: self, answer: Answer::default(), events };
+                match attempt.traced(model, prompt, request, end).await {
+                    Ok(()) => attempt.answer,
+                    Err(error) => {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        let reason = error.reason();
+                        tracing::warn!(reason, %error, cause, turn_id = request.turn_id, "answering without the model");
+                        if !attempt.answer.statements.is_empty() {
+                            self.send(events, String::new(), true).await;
+                        }
+                        let Answer { usage, cost_usd, .. } = attempt.answer;
+                        Answer { usage, cost_usd, ..self.extract(request, events).await }
+                    }
+                }
+            }
+        };
+        // A receiver that is gone wants no answer.
+        let _ = events.send(Event::Final(answer)).await;
+    }
+
+    async fn send(&self, events: &Sender<Event>, text: String, restart: bool) {
+        let _ = events.send(Event::Delta { text, restart }).await;
+    }
+
+    /// The extractive answer; without statements when the support is too weak.
+    async fn extract(&self, request: &Request, events: &Sender<Event>) -> Answer {
+        let found =
+            extract::compose(&self.terms, &request.question, &request.passages, self.config.max_sentences)
+                .filter(|found| found.support >= self.config.answer_threshold);
+        let mut answer = Answer { model: EXTRACTIVE.to_owned(), ..Answer::default() };
+        let Some(found) = found else { return answer };
+        for (gap, statement) in found.pieces {
+            let text = format!("{gap}{}", statement.text);
+            answer.text.push_str(&text);
+            answer.statements.push(statement);
+            self.send(events, text, false).await;
+        }
+        answer.citations = found.citations;
+        answer
+    }
+}
+
+/// One answer of a model on its way.
+struct Attempt<'a> {
+    writer: &'a Writer,
+    answer: Answer,
+    events: &'a Sender<Event>,
+}
+
+impl Attempt<'_> {
+    /// Runs in a span of the GenAI semantic conventions; no content is recorded.
+    async fn traced(
+        &mut self,
+        model: &ChatModel,
+        prompt: &Prompt,
+        request: &Request,
+        end: Instant,
+    ) -> Result<(), Error> {
+        let name = &self.writer.config.model;
+        let span = tracing::info_span!(
+            "chat",
+            otel.name = format!("chat {name}"),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            error.r#type = Empty,
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = "openai",
+            gen_ai.request.model = name,
+            gen_ai.request.max_tokens = model.max_tokens(),
+            gen_ai.response.model = Empty,
+            gen_ai.usage.input_tokens = Empty,
+            gen_ai.usage.output_tokens = Empty,
+        );
+        let outcome = self.run(model, prompt, request, end).instrument(span.clone()).await;
+        span.record("gen_ai.response.model", &self.answer.model);
+        span.record("gen_ai.usage.input_tokens", self.answer.usage.input);
+        span.record("gen_ai.usage.output_tokens", self.answer.usage.output);
+        if let Err(error) = &outcome {
+            span.record("error.type", error.reason());
+            span.record("otel.status_code", "ERROR");
+        }
+        outcome
+    }
+
+    async fn run(
+        &mut self,
+        model: &ChatModel,
+        prompt: &Prompt,
+        request: &Request,
+        end: Instant,
+    ) -> Result<(), Error> {
+        let config = &self.writer.config;
+        let text = prompt.render(request)?;
+        let mut reply = model.open(&text, end).await?;
+        let mut grounder = Grounder::new(&self.writer.terms, &request.passages, config.sentence_threshold);
+        let read = self.read(&mut reply, &mut grounder).await;
+        // Tokens are spent whether the answer is used or not.
+        let usage = usage(reply.usage, &text, grounder.text(), model.max_tokens());
+        self.answer.usage = usage;
+        self.answer.cost_usd = config.prices.get(&config.model).map_or(0.0, |price| price.cost_usd(usage));
+        self.answer.model = reply.model.take().unwrap_or_else(|| config.model.clone());
+        self.answer.prompt_version = prompt.version().to_owned();
+        read
+    }
+
+    async fn read(&mut self, reply: &mut Reply, grounder: &mut Grounder<'_>) -> Result<(), Error> {
+        while let Some(words) = reply.next().await? {
+            self.take(grounder.push(&words)).await;
+        }
+        self.take(grounder.finish(reply.is_whole())).await;
+        Ok(())
+    }
+
+    async fn take(&mut self, checked: Vec<Checked>) {
+        for Checked { gap, statement, citation } in checked {
+            if self.answer.statements.iter().any(|before| before.text == statement.text) {
+                continue;
+            }
+            let text = format!("{gap}{}", statement.text);
+            self.answer.text.push_str(&text);
+            self.answer.statements.push(statement);
+            if !self.answer.citations.contains(&citation) {
+                self.answer.citations.push(citation);
+            }
+            self.writer.send(self.events, text, false).await;
+        }
+    }
+}
+
+/// The usage the server told, where it can be true, else an estimate from the texts.
+fn usage(told: Option<Usage>, prompt: &str, text: &str, max_tokens: u64) -> Usage {
+    let (prompt, text) = (prompt.len() as u64, text.len() as u64);
+    let estimate =
+        Usage { input: prompt.div_ceil(TOKEN_BYTES), cached: 0, output: text.div_ceil(TOKEN_BYTES) };
+    // A token has at least one byte; tokens of thought count as output without showing.
+    let possible = |told: &Usage| {
+        (1..=prompt + TEMPLATE_TOKENS).contains(&told.input)
+            && (1..=max_tokens.max(text)).contains(&told.output)
+    };
+    told.filter(possible).unwrap_or(estimate)
+}

@@ -1,0 +1,89 @@
+//! The generator as its callers see it: over gRPC, with a bundle.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
+
+use futures::TryStreamExt as _;
+use generator::Config;
+use proto::generate_response::Event;
+use proto::generator_service_client::GeneratorServiceClient;
+
+const ASSISTANT: &str = r#"
+schema = 1
+name = "test"
+title = "Test assistant"
+locales = ["en"]
+[handoff]
+message = "A colleague takes over."
+[categories.cards]
+title = "Cards"
+risk = "low"
+"#;
+
+fn context(prompt: Option<&str>) -> (tempfile::TempDir, kit::Context) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("assistant.toml"), ASSISTANT).unwrap();
+    if let Some(prompt) = prompt {
+        std::fs::create_dir(dir.path().join("prompts")).unwrap();
+        std::fs::write(dir.path().join("prompts/answer.j2"), prompt).unwrap();
+    }
+    let mut context = kit::Context::default();
+    context.server.bundle = dir.path().to_owned();
+    (dir, context)
+}
+
+fn request(question: &str) -> proto::GenerateRequest {
+    let passage = proto::Passage {
+        document_id: "cards".to_owned(),
+        document_version: "v1".to_owned(),
+        title: "Replacement cards".to_owned(),
+        text: "A replacement card costs 5 pounds. It arrives within 3 to 5 working days.".to_owned(),
+        ..proto::Passage::default()
+    };
+    proto::GenerateRequest { question: question.to_owned(), passages: vec![passage], ..Default::default() }
+}
+
+#[tokio::test]
+async fn deltas_add_up_to_the_final_text_and_citations_name_their_document() {
+    let (_dir, context) = context(None);
+    let stage = generator::service(Config::default(), context).await.unwrap();
+    let mut client = GeneratorServiceClient::new(stage.service());
+    let stream =
+        client.generate(request("How much does a replacement card cost?")).await.unwrap().into_inner();
+    let mut events: Vec<Event> =
+        stream.try_filter_map(|sent| async { Ok(sent.event) }).try_collect().await.unwrap();
+    let Some(Event::Final(last)) = events.pop() else { panic!("no final event") };
+    let text: String = events
+        .into_iter()
+        .map(|event| match event {
+            Event::Delta(delta) => delta.text,
+            Event::Final(_) => panic!("two final events"),
+        })
+        .collect();
+    assert_eq!(text, last.text);
+    assert_eq!(last.text, "A replacement card costs 5 pounds. It arrives within 3 to 5 working days.");
+    assert_eq!((last.model.as_str(), last.abstained, last.cost_usd), ("extractive", false, 0.0));
+    let citation = &last.citations[0];
+    assert_eq!((citation.document_id.as_str(), citation.document_version.as_str()), ("cards", "v1"));
+    assert_eq!(last.sentences.len(), 2);
+}
+
+#[tokio::test]
+async fn an_empty_question_is_refused_and_a_foreign_one_abstained_from() {
+    let (_dir, context) = context(None);
+    let stage = generator::service(Config::default(), context).await.unwrap();
+    let mut client = GeneratorServiceClient::new(stage.service());
+    let refused = client.generate(request("  ")).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert!(refused.message().starts_with("question:"), "{}", refused.message());
+    let stream = client.generate(request("Who painted the ceiling?")).await.unwrap().into_inner();
+    let events: Vec<_> = stream.try_collect().await.unwrap();
+    let Some(Event::Final(last)) = &events[0].event else { panic!("no final event") };
+    assert!(last.abstained && last.text.is_empty() && last.citations.is_empty());
+}
+
+#[tokio::test]
+async fn a_prompt_of_the_bundle_that_cannot_work_stops_the_start() {
+    let (_dir, context) = context(Some("---\nversion: 3\n---\n{{ question }} {{ pasages }}"));
+    let error = generator::service(Config::default(), context).await.unwrap_err();
+    assert!(format!("{error:#}").contains("undefined"), "{error:#}");
+}
