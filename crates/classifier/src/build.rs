@@ -1,0 +1,124 @@
+//! The model of a bundle's intents, trained once under the hash of what went into it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bundle::Reader;
+
+use crate::classify::Model;
+use crate::file::FORMAT;
+use crate::train::{Error, Example, train};
+
+/// What a build made or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// The model file.
+    pub path: PathBuf,
+    /// Content hash of the model, 64 hexadecimal digits.
+    pub version: String,
+    /// Intents.
+    pub intents: usize,
+    /// Training examples.
+    pub examples: usize,
+    /// Whether it was there already and nothing was done.
+    pub reused: bool,
+}
+
+/// Trains on the intents of a bundle and writes the model into its build folder, unless that is done already.
+/// `progress` is told how many of how many steps are done.
+///
+/// # Errors
+/// Intents that do not validate, no example, a folder that cannot be written.
+pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Error> {
+    let (path, examples) = locate(reader)?;
+    let built = |model: &Model, reused| Built {
+        path: path.clone(),
+        version: model.version().to_owned(),
+        intents: model.intents().len(),
+        examples: examples.len(),
+        reused,
+    };
+    // A damaged file is made again, not kept.
+    if let Ok(model) = load(&path) {
+        return Ok(built(&model, true));
+    }
+    let model = train(&examples, None, progress)?;
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let failed = |source| Error::File { path: path.clone(), source };
+    fs::create_dir_all(reader.build_dir()).map_err(failed)?;
+    fs::write(&temporary, model.to_bytes()).and_then(|()| fs::rename(&temporary, &path)).map_err(failed)?;
+    Ok(built(&model, false))
+}
+
+/// Loads the model of a bundle's present intents.
+///
+/// # Errors
+/// Intents that do not validate, [`Error::NotBuilt`], or a damaged file.
+pub fn open(reader: &Reader) -> Result<Model, Error> {
+    let (path, _) = locate(reader)?;
+    if !path.exists() {
+        return Err(Error::NotBuilt { path, root: reader.root().display().to_string() });
+    }
+    load(&path)
+}
+
+fn load(path: &Path) -> Result<Model, Error> {
+    let bytes = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    Model::from_bytes(&bytes)
+}
+
+/// The model file of a bundle's present examples, with those examples. Titles and thresholds are no input.
+fn locate(reader: &Reader) -> Result<(PathBuf, Vec<Example>), Error> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&FORMAT.to_le_bytes());
+    let mut examples = Vec::new();
+    for intent in reader.intents()? {
+        for text in intent.examples {
+            for part in [&intent.name, &text] {
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            }
+            examples.push(Example { text, intent: Some(intent.name.clone()) });
+        }
+    }
+    let hash = hasher.finalize().to_hex();
+    Ok((reader.build_dir().join(format!("intents-{}.model", &hash[..16])), examples))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASSISTANT: &str = "schema = 1\nname = \"shop\"\ntitle = \"Shop\"\nlocales = [\"en\"]\n\
+        [handoff]\nmessage = \"One moment.\"\n[categories.orders]\ntitle = \"Orders\"\n";
+    const INTENTS: &str = "[[intent]]\nname = \"refund\"\ntitle = \"Refund\"\ncategory = \"orders\"\n\
+        description = \"Money back.\"\nexamples = [\"I want my money back\", \"refund please\"]\n\
+        [[intent]]\nname = \"status\"\ntitle = \"Status\"\ncategory = \"orders\"\n\
+        description = \"Where it is.\"\nexamples = [\"where is my order\", \"order status\"]\n";
+
+    #[test]
+    fn a_model_is_built_once_for_its_examples_and_again_when_they_change_or_it_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("intents")).unwrap();
+        fs::write(folder.path().join("assistant.toml"), ASSISTANT).unwrap();
+        let write = |text: &str| {
+            fs::write(folder.path().join("intents/all.toml"), text).unwrap();
+            Reader::open(folder.path()).unwrap()
+        };
+        let reader = write(INTENTS);
+        let error = open(&reader).unwrap_err();
+        assert!(error.to_string().contains("run \"firstline bundle build"), "{error}");
+
+        let first = build(&reader, &|_, _| {}).unwrap();
+        assert!(!first.reused && build(&reader, &|_, _| {}).unwrap().reused);
+        assert_eq!(open(&reader).unwrap().version(), first.version);
+
+        fs::write(&first.path, b"FLINTENT").unwrap();
+        assert!(matches!(open(&reader), Err(Error::Damaged(_))));
+        assert_eq!(build(&reader, &|_, _| {}).unwrap(), first);
+
+        let changed = build(&write(&INTENTS.replace("order status", "track my parcel")), &|_, _| {}).unwrap();
+        assert_ne!((changed.path, changed.version), (first.path, first.version));
+        let retitled = build(&write(&INTENTS.replace("\"Refund\"", "\"Money back\"")), &|_, _| {}).unwrap();
+        assert!(retitled.reused);
+    }
+}

@@ -1,0 +1,151 @@
+//! The model file: magic, format version, content hash, body; little endian.
+
+use crate::classify::Model;
+use crate::features::Vocabulary;
+use crate::linear::Linear;
+use crate::train::Error;
+
+/// First bytes of every model file.
+const MAGIC: &[u8; 8] = b"FLINTENT";
+/// Changes whenever the body, the features or the scoring do: an old file must not be read as a new one.
+pub(crate) const FORMAT: u32 = 1;
+const HASH_BYTES: usize = 32;
+
+impl Model {
+    /// The model as bytes, equal for equal models.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let body = self.body();
+        let hash = blake3::hash(&body);
+        [MAGIC.as_slice(), &FORMAT.to_le_bytes(), hash.as_bytes(), &body].concat()
+    }
+
+    /// Reads a model.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for bytes that are no model, of another format version, cut short, or changed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let mut input = Input(bytes);
+        if input.take(MAGIC.len())? != MAGIC {
+            return Err(Error::Damaged("it does not begin as a model does"));
+        }
+        if input.number()? != FORMAT as usize {
+            return Err(Error::Damaged("it has the format of another version"));
+        }
+        let hash = input.take(HASH_BYTES)?;
+        if blake3::hash(input.0).as_bytes() != hash {
+            return Err(Error::Damaged("its content does not match its hash"));
+        }
+        let mut intents = Vec::new();
+        for _ in 0..input.number()? {
+            let length = input.number()?;
+            let name =
+                str::from_utf8(input.take(length)?).map_err(|_| Error::Damaged("a name is not UTF-8"))?;
+            intents.push(name.to_owned());
+        }
+        let [temperature, threshold, acceptance] = input.doubles()?;
+        let outlier = input.doubles()?;
+        let (features, words) = (input.number()?, input.number()?);
+        let keys = input.many(features, u64::from_le_bytes)?;
+        let idf = input.many(features, f32::from_le_bytes)?;
+        let scales = input.many(features, f32::from_le_bytes)?;
+        let weights = input.many(features.saturating_mul(intents.len()), i8::from_le_bytes)?;
+        let mut centroids = Vec::new();
+        for _ in 0..intents.len() {
+            let length = input.number()?;
+            let ids = input.many(length, u32::from_le_bytes)?;
+            centroids.push(ids.into_iter().zip(input.many(length, f32::from_le_bytes)?).collect());
+        }
+        if !input.0.is_empty() || intents.is_empty() || words > features {
+            return Err(Error::Damaged("its parts do not fit together"));
+        }
+        let vocabulary = Vocabulary::new(keys, idf, words);
+        let linear = Linear { classes: intents.len(), vocabulary, scales, weights, centroids };
+        let version =
+            blake3::Hash::from_slice(hash).map_or_else(|_| String::new(), |hash| hash.to_hex().to_string());
+        Ok(Self { intents, linear, temperature, outlier, threshold, acceptance, version })
+    }
+
+    /// Sets the version to the hash of the content.
+    pub(crate) fn seal(&mut self) {
+        self.version = blake3::hash(&self.body()).to_hex().to_string();
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let linear = &self.linear;
+        let vocabulary = &linear.vocabulary;
+        let mut body = Vec::with_capacity(linear.weights.len() * 2);
+        let number = |body: &mut Vec<u8>, value: usize| body.extend((value as u32).to_le_bytes());
+        number(&mut body, self.intents.len());
+        for intent in &self.intents {
+            number(&mut body, intent.len());
+            body.extend(intent.bytes());
+        }
+        let fitted = [self.temperature, self.threshold, self.acceptance];
+        body.extend(fitted.iter().chain(&self.outlier).flat_map(|value| value.to_le_bytes()));
+        number(&mut body, vocabulary.len());
+        number(&mut body, vocabulary.words);
+        body.extend(vocabulary.keys.iter().flat_map(|key| key.to_le_bytes()));
+        body.extend(vocabulary.idf.iter().chain(&linear.scales).flat_map(|value| value.to_le_bytes()));
+        body.extend(linear.weights.iter().flat_map(|weight| weight.to_le_bytes()));
+        for centroid in &linear.centroids {
+            number(&mut body, centroid.len());
+            body.extend(centroid.iter().flat_map(|(id, _)| id.to_le_bytes()));
+            body.extend(centroid.iter().flat_map(|(_, value)| value.to_le_bytes()));
+        }
+        body
+    }
+}
+
+/// What is left to read.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Error::Damaged("it is cut short"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn many<const N: usize, T>(&mut self, count: usize, decode: fn([u8; N]) -> T) -> Result<Vec<T>, Error> {
+        let (values, _) = self.take(count.saturating_mul(N))?.as_chunks();
+        Ok(values.iter().map(|&value| decode(value)).collect())
+    }
+
+    fn number(&mut self) -> Result<usize, Error> {
+        Ok(self.many(1, u32::from_le_bytes)?[0] as usize)
+    }
+
+    fn doubles<const N: usize>(&mut self) -> Result<[f64; N], Error> {
+        let values = self.many(N, f64::from_le_bytes)?;
+        values.try_into().map_err(|_| Error::Damaged("it is cut short"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{tests::examples, train};
+
+    #[test]
+    fn a_model_read_back_says_the_same() {
+        let model = train(&examples(), None, &|_, _| {}).unwrap();
+        let again = Model::from_bytes(&model.to_bytes()).unwrap();
+        assert_eq!(again.version(), model.version());
+        assert_eq!(again.to_bytes(), model.to_bytes());
+        assert_eq!(again.classify("lost card"), model.classify("lost card"));
+    }
+
+    #[test]
+    fn a_cut_or_changed_file_is_refused() {
+        let bytes = train(&examples(), None, &|_, _| {}).unwrap().to_bytes();
+        for length in (0..bytes.len()).step_by(997).chain([0, 7, 8, 12, 44, bytes.len() - 1]) {
+            assert!(matches!(Model::from_bytes(&bytes[..length]), Err(Error::Damaged(_))), "{length}");
+        }
+        for place in (0..bytes.len()).step_by(997).chain([0, 8, 12, 44, bytes.len() - 1]) {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            assert!(matches!(Model::from_bytes(&changed), Err(Error::Damaged(_))), "{place}");
+        }
+        assert!(matches!(Model::from_bytes(&[bytes, vec![0]].concat()), Err(Error::Damaged(_))));
+    }
+}

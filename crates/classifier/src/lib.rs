@@ -1,0 +1,21 @@
+//! Intent classification: calibrated probabilities, out-of-scope score and decision.
+
+mod build;
+mod calibrate;
+mod classify;
+mod config;
+mod decide;
+mod evaluate;
+mod features;
+mod file;
+mod linear;
+mod server;
+mod solve;
+mod train;
+
+pub use build::{Built, build, open};
+pub use classify::{Model, Scores};
+pub use config::Config;
+pub use evaluate::{Report, evaluate, read_examples};
+pub use server::{NAME, service};
+pub use train::{Error, Example, train};

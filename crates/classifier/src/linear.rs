@@ -1,0 +1,104 @@
+//! The linear model: one row of quantised weights a feature, one centroid a class.
+
+use crate::features::{Ngrams, Vector, Vocabulary};
+use crate::solve::solve;
+
+/// Weights over the features of a vocabulary. One byte a weight changes no decision that is not a tie and
+/// makes the model four times smaller.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    pub(crate) classes: usize,
+    pub(crate) vocabulary: Vocabulary,
+    /// What a weight of 1 stands for, by feature.
+    pub(crate) scales: Vec<f32>,
+    /// Feature-major, `classes` values a feature.
+    pub(crate) weights: Vec<i8>,
+    /// The mean example of each class, of length 1: features ascending with their values.
+    pub(crate) centroids: Vec<Vec<(u32, f32)>>,
+}
+
+/// What the model sees in a text.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    /// Score of each class.
+    pub(crate) scores: Vec<f32>,
+    /// The class with the highest score, the first of equals.
+    pub(crate) best: usize,
+    /// Cosine between the text and the centroid of the best class, 0..=1.
+    pub(crate) likeness: f32,
+    /// Share of the word n-grams that are known, 0..=1.
+    pub(crate) known_words: f32,
+    /// Share of the character n-grams that are known, 0..=1.
+    pub(crate) known_parts: f32,
+}
+
+impl Linear {
+    /// Trains on texts with labels below `classes`, each of which must occur.
+    pub(crate) fn fit(texts: &[&Ngrams], labels: &[usize], classes: usize) -> Self {
+        let vocabulary = Vocabulary::fit(texts);
+        let rows: Vec<_> = texts.iter().map(|text| vocabulary.vector(text)).collect();
+        let exact = solve(&rows, labels, classes, vocabulary.len());
+        let (mut scales, mut weights) =
+            (Vec::with_capacity(vocabulary.len()), Vec::with_capacity(exact.len()));
+        for row in exact.chunks(classes) {
+            let scale = row.iter().fold(0.0_f32, |most, weight| most.max(weight.abs())) / f32::from(i8::MAX);
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            scales.push(scale);
+            // The cast saturates, and the quotient is within i8::MAX anyway.
+            weights.extend(row.iter().map(|weight| (weight * inverse).round() as i8));
+        }
+        let centroids = (0..classes).map(|class| centroid(&rows, labels, class)).collect();
+        Self { classes, vocabulary, scales, weights, centroids }
+    }
+
+    /// Scores a text; `None` when nothing in it is known.
+    pub(crate) fn see(&self, text: &Ngrams) -> Option<Sight> {
+        let vector = self.vocabulary.vector(text);
+        if vector.items.is_empty() {
+            return None;
+        }
+        let mut scores = vec![0.0; self.classes];
+        for &(id, value) in &vector.items {
+            let value = value * self.scales[id as usize];
+            let weights = &self.weights[id as usize * self.classes..][..self.classes];
+            for (score, &weight) in scores.iter_mut().zip(weights) {
+                *score += value * f32::from(weight);
+            }
+        }
+        let mut best = 0;
+        for class in 1..self.classes {
+            if scores[class] > scores[best] {
+                best = class;
+            }
+        }
+        let likeness = cosine(&vector, &self.centroids[best]);
+        let Vector { known_words, known_parts, .. } = vector;
+        Some(Sight { scores, best, likeness, known_words, known_parts })
+    }
+}
+
+fn centroid(rows: &[Vector], labels: &[usize], class: usize) -> Vec<(u32, f32)> {
+    let own = rows.iter().zip(labels).filter(|&(_, &label)| label == class);
+    let mut items: Vec<_> = own.flat_map(|(row, _)| row.items.iter().copied()).collect();
+    // A stable sort keeps the order of the rows, so sums of equal data are equal to the bit.
+    items.sort_by_key(|&(id, _)| id);
+    let mut sums: Vec<(u32, f32)> = Vec::new();
+    for run in items.chunk_by(|left, right| left.0 == right.0) {
+        sums.push((run[0].0, run.iter().map(|(_, value)| value).sum()));
+    }
+    let length = sums.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
+    sums.iter_mut().for_each(|(_, value)| *value /= length);
+    sums
+}
+
+fn cosine(vector: &Vector, centroid: &[(u32, f32)]) -> f32 {
+    let mut rest = centroid;
+    let mut sum = 0.0;
+    for &(id, value) in &vector.items {
+        rest = &rest[rest.partition_point(|&(other, _)| other < id)..];
+        if let Some(&(_, other)) = rest.first().filter(|(other, _)| *other == id) {
+            sum += value * other;
+        }
+    }
+    sum
+}
