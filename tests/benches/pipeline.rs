@@ -83,7 +83,8 @@ async fn idle(transport: Transport, data: &Path, context: &Context) -> Assistant
     }
     let server = settings.server().unwrap();
     let front = Context { server, links: Links::new(links), ..context.clone() };
-    let stage = Box::pin(orchestrator::service(settings.table("orchestrator").unwrap(), front)).await.unwrap();
+    let stage =
+        Box::pin(orchestrator::service(settings.table("orchestrator").unwrap(), front)).await.unwrap();
     let link = match transport {
         Transport::Local => Link::local(&stage),
         Transport::Tcp => Link::remote(&serve(stage, context).await, Balance::Single, context).unwrap(),
@@ -168,9 +169,12 @@ fn report(rounds: &[[Round; 6]]) {
     println!("{ROUNDS} rounds of {TURNS} turns, one in flight; ratios to the bare six of the same round");
     println!("{:<38}{:>9}{:>9}{:>9}{:>9}", "", "p50 us", "p99 us", "CPU us", "ratio");
     for (index, name) in names.iter().enumerate() {
-        let of = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(|round| figure(&round[index])).collect());
+        let of = |figure: &dyn Fn(&Round) -> f64| {
+            median(rounds.iter().map(|round| figure(&round[index])).collect())
+        };
         let ratio = median(rounds.iter().map(|round| round[index].at(0.5) / round[0].at(0.5)).collect());
-        let (p50, p99, cpu) = (of(&|round| round.at(0.5)), of(&|round| round.at(0.99)), of(&|round| round.cpu));
+        let (p50, p99, cpu) =
+            (of(&|round| round.at(0.5)), of(&|round| round.at(0.99)), of(&|round| round.cpu));
         println!("{name:<38}{p50:>9.0}{p99:>9.0}{cpu:>9.0}{ratio:>9.2}");
     }
 }

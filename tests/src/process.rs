@@ -39,7 +39,8 @@ pub struct Finished {
 /// Runs `firstline` in a scratch folder to its end.
 pub fn firstline(arguments: &[&str]) -> Finished {
     let cwd = scratch();
-    let output = command("firstline").current_dir(cwd.path()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let output =
+        command("firstline").current_dir(cwd.path()).args(arguments).stdin(Stdio::null()).output().unwrap();
     Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -65,18 +66,24 @@ impl Processes {
         let ports = free_ports();
         let mut command = command("firstline");
         command.args(["up", "--processes", "--bundle"]).arg(demo()).current_dir(data.path());
-        command.env("FIRSTLINE__SERVER__DATA_DIR", data.path()).env("FIRSTLINE__TELEMETRY__METRICS_LISTEN", "\"\"");
+        command
+            .env("FIRSTLINE__SERVER__DATA_DIR", data.path())
+            .env("FIRSTLINE__TELEMETRY__METRICS_LISTEN", "\"\"");
         for (stage, port) in &ports {
             let stage = stage.to_uppercase();
             command.env(format!("FIRSTLINE__SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}"));
             if stage != "ORCHESTRATOR" {
-                command.env(format!("FIRSTLINE__SERVER__ENDPOINTS__{stage}"), format!("http://127.0.0.1:{port}"));
+                command.env(
+                    format!("FIRSTLINE__SERVER__ENDPOINTS__{stage}"),
+                    format!("http://127.0.0.1:{port}"),
+                );
             }
         }
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = lines.by_ref().map(Result::unwrap).find(|line| line.contains("the assistant is listening"));
+        let ready =
+            lines.by_ref().map(Result::unwrap).find(|line| line.contains("the assistant is listening"));
         assert!(ready.is_some(), "the processes did not start");
         // Someone must read what follows, or the writers stop at a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
@@ -141,7 +148,8 @@ pub fn cold_start() -> Duration {
     let start = Instant::now();
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let ready = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("the assistant is listening")));
+    let ready =
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("the assistant is listening")));
     let elapsed = start.elapsed();
     assert!(ready.is_some(), "it did not start");
     child.kill().unwrap();
@@ -150,7 +158,8 @@ pub fn cold_start() -> Duration {
 }
 
 fn free_ports() -> Vec<(&'static str, u16)> {
-    let listeners: Vec<_> = kit::config::STAGES.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let listeners: Vec<_> =
+        kit::config::STAGES.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let ports = listeners.iter().map(|listener| listener.local_addr().unwrap().port());
     kit::config::STAGES.into_iter().zip(ports).collect()
 }

@@ -13,8 +13,14 @@ fn bundle(change: impl FnOnce(&Path)) -> tempfile::TempDir {
     };
     let assistant = "schema = 1\nname = \"t\"\ntitle = \"T\"\nlocales = [\"en\"]\n[handoff]\nmessage = \"m\"\n[categories.general]\ntitle = \"G\"\nrisk = \"low\"\n";
     write("assistant.toml", assistant);
-    write("intents/a.toml", "[[intent]]\nname = \"hours\"\ntitle = \"Hours\"\ncategory = \"general\"\nexamples = [\"when are you open\", \"opening hours\"]\n");
-    write("knowledge/hours.md", "---\nid: hours\ntitle: Hours\naudience: public\n---\nWe are open from nine to five.\n");
+    write(
+        "intents/a.toml",
+        "[[intent]]\nname = \"hours\"\ntitle = \"Hours\"\ncategory = \"general\"\nexamples = [\"when are you open\", \"opening hours\"]\n",
+    );
+    write(
+        "knowledge/hours.md",
+        "---\nid: hours\ntitle: Hours\naudience: public\n---\nWe are open from nine to five.\n",
+    );
     change(dir.path());
     dir
 }
@@ -44,18 +50,62 @@ fn append(dir: &Path, file: &str, text: &str) {
 fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
     assert_eq!(firstline(&["bundle", "check", bundle(|_| ()).path().to_str().unwrap()]).code, Some(0));
     let intent = |name: &str, category: &str, examples: &str| {
-        format!("[[intent]]\nname = \"{name}\"\ntitle = \"X\"\ncategory = \"{category}\"\nexamples = [{examples}]\n")
+        format!(
+            "[[intent]]\nname = \"{name}\"\ntitle = \"X\"\ncategory = \"{category}\"\nexamples = [{examples}]\n"
+        )
     };
-    check(|dir| append(dir, "assistant.toml", "rsik = \"low\"\n"), &["assistant.toml:10:", "unknown field `rsik`", "`risk`"]);
-    check(|dir| append(dir, "intents/a.toml", &intent("hours", "general", "\"a b\"")), &["intents/a.toml:6:", "duplicate intent \"hours\"", "intents/a.toml:1"]);
-    check(|dir| append(dir, "intents/b.toml", &intent("other", "general", "")), &["intents/b.toml:1:", "has no examples"]);
-    check(|dir| append(dir, "intents/b.toml", &intent("other", "nowhere", "\"a b\"")), &["intents/b.toml:1:", "unknown category \"nowhere\"", "allowed general"]);
-    check(|dir| append(dir, "prompts/answer.j2", "---\nversion: 1\n---\nline\n{{ question \n"), &["prompts/answer.j2:", "broken template"]);
-    check(|dir| append(dir, "knowledge/b.md", "---\nid: hours\ntitle: B\naudience: public\n---\nText.\n"), &["duplicate id \"hours\""]);
-    check(|dir| append(dir, "knowledge/b.md", "---\nid: b\ntitle: B\naudience: everyone\n---\nText.\n"), &["knowledge/b.md:", "public", "internal"]);
-    check(|dir| append(dir, "knowledge/b.md", &format!("---\nid: b\ntitle: B\naudience: public\n---\n{}", "long text ".repeat(5 << 20))), &["knowledge/b.md:1:", "allowed up to 1048576"]);
-    check(|dir| std::fs::write(dir.join("knowledge/b.md"), b"---\nid: b\ntitle: B\naudience: public\n---\nok\n\xff\xfe\n").unwrap(), &["knowledge/b.md:7:", "not UTF-8"]);
-    check(|dir| append(dir, "safety/policy.toml", "[categories.self_harn]\naction = \"escalate\"\n"), &["self_harn", "self_harm"]);
+    check(
+        |dir| append(dir, "assistant.toml", "rsik = \"low\"\n"),
+        &["assistant.toml:10:", "unknown field `rsik`", "`risk`"],
+    );
+    check(
+        |dir| append(dir, "intents/a.toml", &intent("hours", "general", "\"a b\"")),
+        &["intents/a.toml:6:", "duplicate intent \"hours\"", "intents/a.toml:1"],
+    );
+    check(
+        |dir| append(dir, "intents/b.toml", &intent("other", "general", "")),
+        &["intents/b.toml:1:", "has no examples"],
+    );
+    check(
+        |dir| append(dir, "intents/b.toml", &intent("other", "nowhere", "\"a b\"")),
+        &["intents/b.toml:1:", "unknown category \"nowhere\"", "allowed general"],
+    );
+    check(
+        |dir| append(dir, "prompts/answer.j2", "---\nversion: 1\n---\nline\n{{ question \n"),
+        &["prompts/answer.j2:", "broken template"],
+    );
+    check(
+        |dir| append(dir, "knowledge/b.md", "---\nid: hours\ntitle: B\naudience: public\n---\nText.\n"),
+        &["duplicate id \"hours\""],
+    );
+    check(
+        |dir| append(dir, "knowledge/b.md", "---\nid: b\ntitle: B\naudience: everyone\n---\nText.\n"),
+        &["knowledge/b.md:", "public", "internal"],
+    );
+    check(
+        |dir| {
+            append(
+                dir,
+                "knowledge/b.md",
+                &format!("---\nid: b\ntitle: B\naudience: public\n---\n{}", "long text ".repeat(5 << 20)),
+            )
+        },
+        &["knowledge/b.md:1:", "allowed up to 1048576"],
+    );
+    check(
+        |dir| {
+            std::fs::write(
+                dir.join("knowledge/b.md"),
+                b"---\nid: b\ntitle: B\naudience: public\n---\nok\n\xff\xfe\n",
+            )
+            .unwrap()
+        },
+        &["knowledge/b.md:7:", "not UTF-8"],
+    );
+    check(
+        |dir| append(dir, "safety/policy.toml", "[categories.self_harn]\naction = \"escalate\"\n"),
+        &["self_harn", "self_harm"],
+    );
     let missing = firstline(&["bundle", "check", "/nonexistent"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("no such folder"), "{missing:?}");
 }
@@ -67,32 +117,60 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
     std::fs::write(at("kb.jsonl"), "{\"id\":\"opening\",\"title\":\"Opening hours\",\"content\":\"The shop opens at nine in the morning and closes at six in the evening.\",\"audience\":\"public\"}\n{\"id\":\"staff\",\"title\":\"Internal: opening\",\"content\":\"The alarm code of the shop in the morning is QUARTZ.\",\"audience\":\"internal\"}\n").unwrap();
     let line = |text: &str, intent: &str| serde_json::json!({ "text": text, "intent": intent }).to_string();
     let examples = [
-        line("when does the shop open", "opening"), line("what time do you close", "opening"), line("are you open in the morning", "opening"),
-        line("opening times please", "opening"), line("send my parcel back", "return"), line("I want to return this parcel", "return"),
-        line("how do I give the parcel back", "return"), line("returning an item", "return"),
+        line("when does the shop open", "opening"),
+        line("what time do you close", "opening"),
+        line("are you open in the morning", "opening"),
+        line("opening times please", "opening"),
+        line("send my parcel back", "return"),
+        line("I want to return this parcel", "return"),
+        line("how do I give the parcel back", "return"),
+        line("returning an item", "return"),
     ];
     std::fs::write(at("intents.jsonl"), examples.join("\n")).unwrap();
-    let new = firstline(&["bundle", "new", &at("shop"), "--kb", &at("kb.jsonl"), "--intents", &at("intents.jsonl"), "--json"]);
+    let new = firstline(&[
+        "bundle",
+        "new",
+        &at("shop"),
+        "--kb",
+        &at("kb.jsonl"),
+        "--intents",
+        &at("intents.jsonl"),
+        "--json",
+    ]);
     assert_eq!(new.code, Some(0), "{new:?}");
     let first = firstline(&["bundle", "build", &at("shop"), "--json"]);
     assert_eq!(first.code, Some(0), "{first:?}");
     let files = || {
-        let mut files: Vec<_> = std::fs::read_dir(dir.path().join("shop/.build")).unwrap().map(|entry| entry.unwrap()).map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap())).collect();
+        let mut files: Vec<_> = std::fs::read_dir(dir.path().join("shop/.build"))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name(), entry.metadata().unwrap().modified().unwrap()))
+            .collect();
         files.sort();
         files
     };
     let before = files();
     assert_eq!(firstline(&["bundle", "build", &at("shop"), "--json"]).code, Some(0));
     assert_eq!(files(), before, "nothing is redone when nothing changed");
-    let asked = firstline(&["ask", "--bundle", &at("shop"), "--json", "when does the shop open in the morning?"]);
+    let asked =
+        firstline(&["ask", "--bundle", &at("shop"), "--json", "when does the shop open in the morning?"]);
     let turn: serde_json::Value = serde_json::from_str(&asked.stdout).unwrap();
     assert!(!asked.stdout.contains("QUARTZ"), "{turn}");
     assert_eq!(asked.code, Some(0));
     std::fs::write(at("bad.jsonl"), "{\"text\": \"a\", \"intent\": \"b\"}\nnot json\n").unwrap();
-    let bad = firstline(&["bundle", "new", &at("bad"), "--kb", &at("kb.jsonl"), "--intents", &at("bad.jsonl")]);
+    let bad =
+        firstline(&["bundle", "new", &at("bad"), "--kb", &at("kb.jsonl"), "--intents", &at("bad.jsonl")]);
     assert!(bad.code == Some(1) && bad.stderr.contains("bad.jsonl:2"), "{bad:?}");
     assert!(!dir.path().join("bad").exists());
-    let again = firstline(&["bundle", "new", &at("shop"), "--kb", &at("kb.jsonl"), "--intents", &at("intents.jsonl")]);
+    let again = firstline(&[
+        "bundle",
+        "new",
+        &at("shop"),
+        "--kb",
+        &at("kb.jsonl"),
+        "--intents",
+        &at("intents.jsonl"),
+    ]);
     assert!(again.code == Some(1) && again.stderr.contains("exists already"), "{again:?}");
 }
 
@@ -106,7 +184,9 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     let one_line = |finished: &tests::Finished, parts: &[&str]| {
         assert_eq!(finished.code, Some(1), "{finished:?}");
         assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
-        parts.iter().for_each(|part| assert!(finished.stderr.contains(part), "{part:?} is not in {}", finished.stderr));
+        parts.iter().for_each(|part| {
+            assert!(finished.stderr.contains(part), "{part:?} is not in {}", finished.stderr)
+        });
     };
     one_line(&firstline(&["ask", "--bundle", "/nonexistent", "hello"]), &["/nonexistent", "no such folder"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -119,7 +199,11 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     let config = config.to_str().unwrap();
     let finished = firstline(&["--config", config, "up", "--bundle", demo, "--listen", "127.0.0.1:0"]);
     one_line(&finished, &[&format!("{config}:3:"), "unknown field `pasages`", "`passages`"]);
-    let output = command("classifier").env("FIRSTLINE__SERVER__BUNDLE", "/nonexistent").current_dir(dir.path()).output().unwrap();
+    let output = command("classifier")
+        .env("FIRSTLINE__SERVER__BUNDLE", "/nonexistent")
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("classifier: ") && stderr.contains("/nonexistent"), "{stderr}");
@@ -137,7 +221,13 @@ fn an_unreachable_model_still_answers_from_the_articles_and_doctor_names_it() {
         firstline.output().unwrap()
     };
     let bundle = demo.to_str().unwrap();
-    let asked = run(&["ask", "--json", "--bundle", bundle, "What does it cost to withdraw cash at a cash machine abroad?"]);
+    let asked = run(&[
+        "ask",
+        "--json",
+        "--bundle",
+        bundle,
+        "What does it cost to withdraw cash at a cash machine abroad?",
+    ]);
     let turn: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
     assert_eq!((&turn["outcome"], &turn["model"]), (&"ANSWERED".into(), &"extractive".into()), "{turn}");
     let doctor = run(&["doctor", "--bundle", bundle]);

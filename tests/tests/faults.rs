@@ -9,7 +9,12 @@ use tests::{Collector, Processes, command, demo};
 fn batch(n: usize) -> tempfile::NamedTempFile {
     let reader = bundle::Reader::open(&demo()).unwrap();
     let examples = reader.intents().unwrap().into_iter().flat_map(|intent| intent.examples);
-    let lines: String = examples.step_by(3).cycle().take(n).map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
+    let lines: String = examples
+        .step_by(3)
+        .cycle()
+        .take(n)
+        .map(|text| serde_json::json!({ "text": text }).to_string() + "\n")
+        .collect();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), lines).unwrap();
     file
@@ -50,10 +55,15 @@ async fn killing_each_stage_under_a_batch_loses_no_turn_and_doubles_no_outcome()
         processes.kill(stage);
         let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
         assert!(output.status.success(), "{stage}: {}", String::from_utf8_lossy(&output.stderr));
-        let turns: Vec<serde_json::Value> =
-            output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let turns: Vec<serde_json::Value> = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
         assert_eq!(turns.len(), 400, "{stage}");
-        let ids: std::collections::BTreeSet<_> = turns.iter().map(|turn| turn["turn_id"].as_str().unwrap()).collect();
+        let ids: std::collections::BTreeSet<_> =
+            turns.iter().map(|turn| turn["turn_id"].as_str().unwrap()).collect();
         assert_eq!(ids.len(), 400, "{stage}: every line is a turn of its own");
         for turn in &turns {
             assert!(turn["outcome"].is_string(), "{stage}: {turn}");
@@ -74,7 +84,8 @@ async fn killing_each_stage_under_a_batch_loses_no_turn_and_doubles_no_outcome()
     let start = Instant::now();
     let mut seen = 0;
     while seen < 7 * 400 && start.elapsed() < Duration::from_secs(30) {
-        let metrics = telemetry.get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner().metrics.unwrap();
+        let metrics =
+            telemetry.get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner().metrics.unwrap();
         seen = metrics.turns;
     }
     assert!(seen >= 7 * 400, "{seen} records");
@@ -100,7 +111,8 @@ async fn with_every_other_stage_dead_the_keyword_reaches_a_person_and_nothing_is
     }
     times.sort();
     println!("keyword with all stages frozen: median {:?}, slowest {:?}", times[2], times[4]);
-    let turn = client.ask(message("What is the contactless limit?")).await.unwrap().into_inner().turn.unwrap();
+    let turn =
+        client.ask(message("What is the contactless limit?")).await.unwrap().into_inner().turn.unwrap();
     assert_eq!(turn.handoff.unwrap().reason(), HandoffReason::GuardError);
     stages.for_each(|stage| processes.thaw(stage));
     recovered(&mut client).await;
@@ -110,10 +122,17 @@ async fn with_every_other_stage_dead_the_keyword_reaches_a_person_and_nothing_is
 #[tokio::test(flavor = "multi_thread")]
 async fn one_turn_is_one_trace_over_all_processes() {
     let collector = Collector::start().await;
-    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
+    let variables =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "100")];
     let processes = Processes::start(&variables);
     let mut client = connect(&processes.url).await;
-    let turn = client.ask(message("How long does a transfer abroad take?")).await.unwrap().into_inner().turn.unwrap();
+    let turn = client
+        .ask(message("How long does a transfer abroad take?"))
+        .await
+        .unwrap()
+        .into_inner()
+        .turn
+        .unwrap();
     assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
     let other = client.ask(message("Where is my new card?")).await.unwrap().into_inner().turn.unwrap();
     assert_ne!(other.trace_id, turn.trace_id);

@@ -12,7 +12,8 @@ fn a_python_client_asks_and_converses() {
     assert!(python.exists(), "{} is missing: `make test` makes it", python.display());
     let processes = Processes::start(&[]);
     let script = root.join("tests/python/client.py");
-    let output = Command::new(python).arg(script).arg(&processes.url).arg(root.join("proto")).output().unwrap();
+    let output =
+        Command::new(python).arg(script).arg(&processes.url).arg(root.join("proto")).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(stdout.trim(), "ok");

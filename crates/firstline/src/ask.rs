@@ -96,7 +96,10 @@ fn print(text: &str, turn: &Turn, batch: bool) {
     }
     show::line(&show::lines(turn));
     let id = if batch { &turn.turn_id } else { &turn.conversation_id };
-    show::line(&format!("  {}\n", if batch { format!("turn {id}") } else { format!("turn {}, conversation {id}", turn.turn_id) }));
+    show::line(&format!(
+        "  {}\n",
+        if batch { format!("turn {id}") } else { format!("turn {}, conversation {id}", turn.turn_id) }
+    ));
 }
 
 fn refusal(line: u64, status: &Status) -> serde_json::Value {
@@ -121,7 +124,12 @@ fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
 }
 
 /// Everything that was decided in a turn, and why.
-pub(crate) async fn explain(settings: Settings, target: Target, turn_id: String, as_json: bool) -> anyhow::Result<bool> {
+pub(crate) async fn explain(
+    settings: Settings,
+    target: Target,
+    turn_id: String,
+    as_json: bool,
+) -> anyhow::Result<bool> {
     let assistant = Assistant::open(settings, &target).await?;
     let response = assistant.client.clone().explain_turn(ExplainTurnRequest { turn_id }).await;
     assistant.close().await;

@@ -62,13 +62,21 @@ pub(crate) fn check(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
         Ok((reader, counts))
     }) {
         Ok((reader, counts)) if as_json => {
-            let counts: serde_json::Map<_, _> = counts.iter().map(|(what, n)| (what.replace(' ', "_"), json!(n))).collect();
-            show::line(&json!({ "ok": true, "bundle": reader.hash(), "counts": counts, "problems": [] }).to_string());
+            let counts: serde_json::Map<_, _> =
+                counts.iter().map(|(what, n)| (what.replace(' ', "_"), json!(n))).collect();
+            show::line(
+                &json!({ "ok": true, "bundle": reader.hash(), "counts": counts, "problems": [] }).to_string(),
+            );
             Ok(true)
         }
         Ok((reader, counts)) => {
             let counts: Vec<_> = counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
-            show::line(&format!("{} is valid, bundle {}: {}", dir.display(), reader.hash(), counts.join(", ")));
+            show::line(&format!(
+                "{} is valid, bundle {}: {}",
+                dir.display(),
+                reader.hash(),
+                counts.join(", ")
+            ));
             Ok(true)
         }
         Err(error) => {

@@ -194,7 +194,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         Command::Eval(EvalCommand::Retrieval { beir }) => crate::eval::retrieval(&beir, json),
         command => {
             let settings = Settings::discover(config.as_deref())?;
-            kit::run::runtime(settings.server()?.worker_threads)?.block_on(serve(settings, command, json, config))
+            kit::run::runtime(settings.server()?.worker_threads)?
+                .block_on(serve(settings, command, json, config))
         }
     }
 }
@@ -209,7 +210,8 @@ async fn serve(
         Command::Up { bundle, processes, listen } => {
             let guard = kit::telemetry::init("firstline", "info")?;
             let up = crate::up::Up { settings, config, bundle, listen };
-            let result = if processes { Box::pin(up.processes()).await } else { Box::pin(up.in_process()).await };
+            let result =
+                if processes { Box::pin(up.processes()).await } else { Box::pin(up.in_process()).await };
             tokio::task::spawn_blocking(|| guard.shutdown()).await?;
             result.map(|()| true)
         }
@@ -217,12 +219,16 @@ async fn serve(
             let guard = kit::telemetry::init("firstline", "error")?;
             let result = match command {
                 Command::Ask(args) => Box::pin(crate::ask::ask(settings, args, json)).await,
-                Command::Chat { target, customer } => Box::pin(crate::chat::chat(settings, target, customer)).await,
+                Command::Chat { target, customer } => {
+                    Box::pin(crate::chat::chat(settings, target, customer)).await
+                }
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
-                Command::Receive { listen, secret } => crate::receive::receive(listen, &secret).await.map(|()| true),
+                Command::Receive { listen, secret } => {
+                    crate::receive::receive(listen, &secret).await.map(|()| true)
+                }
                 Command::Bundle(_) | Command::Eval(_) | Command::Up { .. } => Ok(true),
             };
             tokio::task::spawn_blocking(|| guard.shutdown()).await?;

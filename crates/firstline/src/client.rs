@@ -71,11 +71,6 @@ impl Assistant {
         }
     }
 
-    /// The stages of this process; none behind an endpoint.
-    pub(crate) fn mesh(&self) -> Option<&Mesh> {
-        self.mesh.as_ref()
-    }
-
     pub(crate) async fn close(self) {
         match self.mesh {
             Some(mesh) => mesh.stop().await,
@@ -96,6 +91,7 @@ pub(crate) fn bundle_dir(configured: &Path, flag: Option<&Path>) -> anyhow::Resu
     }
     let exe = std::env::current_exe().unwrap_or_default();
     let beside = exe.ancestors().skip(1).map(|folder| folder.join(configured));
-    let found = std::iter::once(configured.to_owned()).chain(beside).find(|dir| dir.join("assistant.toml").exists());
+    let found =
+        std::iter::once(configured.to_owned()).chain(beside).find(|dir| dir.join("assistant.toml").exists());
     found.with_context(|| format!("server.bundle: {} is no bundle; pass --bundle DIR", configured.display()))
 }

@@ -39,14 +39,19 @@ pub(crate) async fn doctor(settings: Settings, target: Target, as_json: bool) ->
     let context = kit::Context { server: server.clone(), ..kit::Context::default() };
     if target.bundle.is_none() {
         let default = format!("http://{}", server.listen.orchestrator);
-        let assistant = Link::remote(target.endpoint.as_deref().unwrap_or(&default), Balance::Single, &context)?;
+        let assistant =
+            Link::remote(target.endpoint.as_deref().unwrap_or(&default), Balance::Single, &context)?;
         find("orchestrator", health(assistant).await);
         let links = Links::remote(&server, &context)?;
         for (stage, url) in server.endpoints.iter() {
             let healthy = health(links.get(stage)?).await;
             let healthy = match (healthy, stage) {
-                (Ok(health), "classifier") => about_classifier(links.get(stage)?).await.map(|about| format!("{health}, {about}")),
-                (Ok(health), "retriever") => about_index(links.get(stage)?).await.map(|about| format!("{health}, {about}")),
+                (Ok(health), "classifier") => {
+                    about_classifier(links.get(stage)?).await.map(|about| format!("{health}, {about}"))
+                }
+                (Ok(health), "retriever") => {
+                    about_index(links.get(stage)?).await.map(|about| format!("{health}, {about}"))
+                }
                 (health, _) => health,
             };
             find(stage, healthy.map(|health| format!("{url}: {health}")));
@@ -55,7 +60,8 @@ pub(crate) async fn doctor(settings: Settings, target: Target, as_json: bool) ->
     context.shutdown.cancel();
     let all_ok = findings.iter().all(|finding| finding.ok);
     if as_json {
-        let list: Vec<_> = findings.iter().map(|f| json!({ "what": f.what, "ok": f.ok, "detail": f.detail })).collect();
+        let list: Vec<_> =
+            findings.iter().map(|f| json!({ "what": f.what, "ok": f.ok, "detail": f.detail })).collect();
         show::line(&json!({ "ok": all_ok, "findings": list }).to_string());
     } else {
         for Finding { what, ok, detail } in &findings {
@@ -79,7 +85,7 @@ fn tables(settings: &Settings) -> anyhow::Result<()> {
 fn bundle(dir: &std::path::Path) -> anyhow::Result<String> {
     let reader = bundle::Reader::open(dir)?;
     bundle::check(&reader)?;
-    let built = classifier::open(&reader).is_ok() && retriever::open(&reader).is_ok();
+    let built = classifier::open(&reader).is_ok() && retriever::is_built(&reader)?;
     anyhow::ensure!(built, "{} is valid but not built; run `firstline bundle build {0}`", dir.display());
     Ok(format!("{} is valid and built, {}", dir.display(), reader.hash()))
 }
@@ -100,7 +106,8 @@ async fn health(link: Link) -> anyhow::Result<String> {
 }
 
 async fn about_classifier(link: Link) -> anyhow::Result<String> {
-    let response = ClassifierServiceClient::new(link).list_intents(limited(ListIntentsRequest {})).await?.into_inner();
+    let response =
+        ClassifierServiceClient::new(link).list_intents(limited(ListIntentsRequest {})).await?.into_inner();
     Ok(format!("{} intents, model {}", response.intents.len(), response.model_version))
 }
 

@@ -25,7 +25,8 @@ struct Receiver {
 pub(crate) async fn receive(listen: SocketAddr, secret: &str) -> anyhow::Result<()> {
     let webhook = Webhook::new(secret).context("--secret: allowed whsec_ and base64")?;
     let receiver = Arc::new(Receiver { webhook, references: Mutex::default() });
-    let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     show::line(&format!("receiving on http://{}", listener.local_addr()?));
     let app = Router::new().fallback(take).with_state(receiver);
     axum::serve(listener, app).with_graceful_shutdown(kit::run::stop_signal(false)?).await?;

@@ -65,7 +65,8 @@ fn text(text: &str) -> Value {
 pub(crate) fn turn(turn: &Turn) -> Value {
     let intent = turn.intent.as_ref().map(|intent| {
         let alternatives = intent.alternatives.iter();
-        let alternatives = alternatives.map(|other| json!({ "name": other.name, "probability": other.probability }));
+        let alternatives =
+            alternatives.map(|other| json!({ "name": other.name, "probability": other.probability }));
         json!({
             "name": text(&intent.name),
             "category": text(&intent.category),
@@ -129,14 +130,16 @@ pub(crate) fn lines(turn: &Turn) -> String {
         let ms = turn.timings_ms.get(name).map_or(String::new(), |ms| format!("{ms:.1} ms"));
         lines.push(format!("  {name:<11}{what:<58}{ms:>10}"));
     };
-    let short = |full: &str, prefix: &str| full.strip_prefix(prefix).unwrap_or(full).to_lowercase().replace('_', " ");
+    let short =
+        |full: &str, prefix: &str| full.strip_prefix(prefix).unwrap_or(full).to_lowercase().replace('_', " ");
     if let Some(intent) = &turn.intent {
         let decision = short(intent.decision().as_str_name(), "INTENT_DECISION_");
         let name = if intent.name.is_empty() { "none" } else { &intent.name };
         stage("classifier", format!("{name} {:.2}, {decision}", intent.confidence));
     }
     if let Some(verdict) = &turn.safety {
-        let seen: Vec<_> = verdict.categories.iter().map(|seen| format!("{} {:.2}", seen.name, seen.score)).collect();
+        let seen: Vec<_> =
+            verdict.categories.iter().map(|seen| format!("{} {:.2}", seen.name, seen.score)).collect();
         let action = short(verdict.action().as_str_name(), "SAFETY_ACTION_");
         stage("safety", format!("{action}{}{}", if seen.is_empty() { "" } else { ": " }, seen.join(", ")));
     }

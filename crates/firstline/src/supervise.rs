@@ -58,7 +58,12 @@ impl Supervisor {
         result
     }
 
-    async fn watch(&mut self, behind: Vec<(&'static str, Child)>, front: &'static str, ready: impl FnOnce()) -> anyhow::Result<()> {
+    async fn watch(
+        &mut self,
+        behind: Vec<(&'static str, Child)>,
+        front: &'static str,
+        ready: impl FnOnce(),
+    ) -> anyhow::Result<()> {
         let mut watched = Vec::new();
         for (stage, mut child) in behind {
             self.healthy(stage, &mut child).await?;
@@ -87,7 +92,8 @@ impl Supervisor {
             let Some(ended) = ended else { return self.end(stage, child).await };
             let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
             tracing::warn!(stage, status, "a stage ended and is started again");
-            pause = if since.elapsed() > HEALTHY_AFTER { RESTART_FROM } else { (pause * 2).min(RESTART_UP_TO) };
+            pause =
+                if since.elapsed() > HEALTHY_AFTER { RESTART_FROM } else { (pause * 2).min(RESTART_UP_TO) };
             since = Instant::now();
             let again = async {
                 tokio::time::sleep(pause).await;

@@ -51,7 +51,8 @@ impl Up {
         let tasks = tokio_util::task::TaskTracker::new();
         stop_on(kit::run::stop_signal(false)?, &shutdown, &tasks);
         let supervisor = Supervisor::new(server, dir.clone(), self.config, shutdown.clone())?;
-        let ran = supervisor.run(|| tracing::info!(%address, bundle = %dir.display(), "the assistant is listening"));
+        let ran = supervisor
+            .run(|| tracing::info!(%address, bundle = %dir.display(), "the assistant is listening"));
         let ran = ran.await.context("up --processes");
         shutdown.cancel();
         tasks.close();

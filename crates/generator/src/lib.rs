@@ -14,4 +14,4 @@ mod terms;
 pub mod write;
 
 pub use config::Config;
-pub use server::{NAME, service};
+pub use server::{NAME, check_bundle as check, probe, service};

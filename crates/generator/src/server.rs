@@ -2,17 +2,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _, stream};
 use proto::generate_response::Event as Sent;
 use proto::generator_service_server::{GeneratorService, GeneratorServiceServer};
+use secrecy::ExposeSecret as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::answer::{self, Answer, Passage, Statement, Utterance};
-use crate::config::Config;
+use crate::config::{Config, Provider};
 use crate::prompt::Prompt;
 use crate::write::{Event, Writer};
 
@@ -24,6 +26,8 @@ const MAX_QUESTION: usize = 64 * 1024;
 const MAX_PASSAGES: usize = 100;
 /// Events written ahead of the caller.
 const AHEAD: usize = 16;
+/// Longest wait of [`probe`].
+const PROBE: Duration = Duration::from_secs(3);
 
 /// The generator with the prompts of the bundle; returns when it can answer.
 ///
@@ -32,13 +36,44 @@ const AHEAD: usize = 16;
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     kit::run::install_tls();
     let reader = bundle::Reader::open(&context.server.bundle)?;
-    let custom = reader.prompts()?.into_iter().find(|prompt| prompt.name == "answer");
-    let custom = custom.map(|prompt| (prompt.version, prompt.body));
-    let prompt = Prompt::new(&reader.assistant()?.title, custom).context("the bundle's prompts")?;
+    let prompt = prompt(&reader)?;
     let config = config.or_environment(|name| std::env::var(name).ok());
     let server = Server { writer: Arc::new(Writer::new(config, prompt)?) };
     let max = context.server.max_message_bytes;
     Ok(kit::Stage::new(NAME).with(GeneratorServiceServer::new(server).max_decoding_message_size(max)))
+}
+
+fn prompt(reader: &bundle::Reader) -> anyhow::Result<Prompt> {
+    let custom = reader.prompts()?.into_iter().find(|prompt| prompt.name == "answer");
+    let custom = custom.map(|prompt| (prompt.version, prompt.body));
+    Prompt::new(&reader.assistant()?.title, custom).context("the bundle's prompts")
+}
+
+/// Checks what only this stage knows of a bundle: that its prompt renders with the values it gets.
+///
+/// # Errors
+/// A prompt that does not render.
+pub fn check_bundle(reader: &bundle::Reader) -> anyhow::Result<()> {
+    prompt(reader).map(|_| ())
+}
+
+/// Who writes the answers, in words, after asking the model server for its models.
+///
+/// # Errors
+/// Wrong settings, or a model server that does not answer.
+pub async fn probe(config: &Config) -> anyhow::Result<String> {
+    let config = config.clone().or_environment(|name| std::env::var(name).ok());
+    if config.provider == Provider::Extractive {
+        return Ok("none: answers are verbatim sentences of the articles".to_owned());
+    }
+    let url = format!("{}/models", config.base_url.trim_end_matches('/'));
+    let mut request = reqwest::Client::builder().timeout(PROBE).build()?.get(&url);
+    if let Some(key) = &config.api_key {
+        request = request.bearer_auth(key.expose_secret());
+    }
+    let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
+    anyhow::ensure!(response.status().is_success(), "{url} answers {}", response.status());
+    Ok(format!("{} at {}", config.model, config.base_url))
 }
 
 struct Server {

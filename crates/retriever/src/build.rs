@@ -46,6 +46,14 @@ pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Erro
     Ok(Built { reused: false, ..built })
 }
 
+/// Whether the index of a bundle's present knowledge is there.
+///
+/// # Errors
+/// Knowledge that does not validate.
+pub fn is_built(reader: &Reader) -> Result<bool, Error> {
+    Ok(locate(reader)?.0.exists())
+}
+
 /// The folder and the version of the index of a bundle's present knowledge, with that knowledge by id.
 pub(crate) fn locate(reader: &Reader) -> Result<(PathBuf, String, Vec<Document>), Error> {
     let mut documents = reader.knowledge()?;

@@ -9,7 +9,7 @@ mod search;
 mod server;
 mod store;
 
-pub use build::{Built, build};
+pub use build::{Built, build, is_built};
 pub use chunk::{Chunk, chunks};
 pub use config::Config;
 pub use evaluate::{Report, evaluate};

@@ -24,10 +24,22 @@ impl Idle {
         vec![
             ("classifier", Self::classifier()),
             ("safety", Stage::new("safety").with(safety_service_server::SafetyServiceServer::new(Self))),
-            ("retriever", Stage::new("retriever").with(retriever_service_server::RetrieverServiceServer::new(Self))),
-            ("generator", Stage::new("generator").with(generator_service_server::GeneratorServiceServer::new(Self))),
-            ("workflow", Stage::new("workflow").with(workflow_service_server::WorkflowServiceServer::new(Self))),
-            ("telemetry", Stage::new("telemetry").with(telemetry_service_server::TelemetryServiceServer::new(Self))),
+            (
+                "retriever",
+                Stage::new("retriever").with(retriever_service_server::RetrieverServiceServer::new(Self)),
+            ),
+            (
+                "generator",
+                Stage::new("generator").with(generator_service_server::GeneratorServiceServer::new(Self)),
+            ),
+            (
+                "workflow",
+                Stage::new("workflow").with(workflow_service_server::WorkflowServiceServer::new(Self)),
+            ),
+            (
+                "telemetry",
+                Stage::new("telemetry").with(telemetry_service_server::TelemetryServiceServer::new(Self)),
+            ),
         ]
     }
 }
@@ -72,8 +84,13 @@ impl safety_service_server::SafetyService for Idle {
         answer(ScreenInputResponse { verdict: allow(&request.get_ref().text) })
     }
 
-    async fn screen_passages(&self, request: Request<ScreenPassagesRequest>) -> Answer<ScreenPassagesResponse> {
-        answer(ScreenPassagesResponse { verdicts: request.get_ref().passages.iter().filter_map(|_| allow("")).collect() })
+    async fn screen_passages(
+        &self,
+        request: Request<ScreenPassagesRequest>,
+    ) -> Answer<ScreenPassagesResponse> {
+        answer(ScreenPassagesResponse {
+            verdicts: request.get_ref().passages.iter().filter_map(|_| allow("")).collect(),
+        })
     }
 
     async fn screen_output(&self, request: Request<ScreenOutputRequest>) -> Answer<ScreenOutputResponse> {
@@ -97,7 +114,10 @@ impl retriever_service_server::RetrieverService for Idle {
         answer(RetrieveResponse { passages: vec![passage], index_version: String::new() })
     }
 
-    async fn put_documents(&self, _: Request<tonic::Streaming<PutDocumentsRequest>>) -> Answer<PutDocumentsResponse> {
+    async fn put_documents(
+        &self,
+        _: Request<tonic::Streaming<PutDocumentsRequest>>,
+    ) -> Answer<PutDocumentsResponse> {
         unused()
     }
 

@@ -1,0 +1,31 @@
+//! The `[safety]` table of the configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits of the rails; what they decide stands in the bundle's policy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Longest text of one request in bytes, all passages together, 1,024..=1,048,576.
+    pub max_text_bytes: usize,
+    /// Longest value of a slot in characters, 16..=10,000.
+    pub max_slot_chars: usize,
+    /// Milliseconds one rail may take before the policy for failures decides, 10..=30,000.
+    pub budget_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_text_bytes: 65_536, max_slot_chars: 2_000, budget_ms: 1_000 }
+    }
+}
+
+impl kit::Config for Config {
+    fn validate(&self) -> Vec<kit::Violation> {
+        let mut violations = Vec::new();
+        kit::config::within("max_text_bytes", self.max_text_bytes, 1_024..=1_048_576, &mut violations);
+        kit::config::within("max_slot_chars", self.max_slot_chars, 16..=10_000, &mut violations);
+        kit::config::within("budget_ms", self.budget_ms, 10..=30_000, &mut violations);
+        violations
+    }
+}

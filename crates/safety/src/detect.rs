@@ -1,0 +1,317 @@
+//! Finds personal data and secrets in a text, as byte ranges of the text as written.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::digits;
+use crate::numbers;
+
+/// What a span holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    Secret,
+    EmailAddress,
+    Iban,
+    CreditCard,
+    UkNino,
+    EsNif,
+    ItFiscalCode,
+    FrNir,
+    ChAhv,
+    BrCpf,
+    UsItin,
+    UsSsn,
+    UkNhs,
+    NlBsn,
+    PlPesel,
+    DeTaxId,
+    InAadhaar,
+    SePersonnummer,
+    IpAddress,
+    BankAccount,
+    UkSortCode,
+    PhoneNumber,
+}
+
+impl Kind {
+    /// The name in masks and verdicts, for example `CREDIT_CARD`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "SECRET",
+            Self::EmailAddress => "EMAIL_ADDRESS",
+            Self::Iban => "IBAN",
+            Self::CreditCard => "CREDIT_CARD",
+            Self::UkNino => "UK_NINO",
+            Self::EsNif => "ES_NIF",
+            Self::ItFiscalCode => "IT_FISCAL_CODE",
+            Self::FrNir => "FR_NIR",
+            Self::ChAhv => "CH_AHV",
+            Self::BrCpf => "BR_CPF",
+            Self::UsItin => "US_ITIN",
+            Self::UsSsn => "US_SSN",
+            Self::UkNhs => "UK_NHS",
+            Self::NlBsn => "NL_BSN",
+            Self::PlPesel => "PL_PESEL",
+            Self::DeTaxId => "DE_TAX_ID",
+            Self::InAadhaar => "IN_AADHAAR",
+            Self::SePersonnummer => "SE_PERSONNUMMER",
+            Self::IpAddress => "IP_ADDRESS",
+            Self::BankAccount => "BANK_ACCOUNT",
+            Self::UkSortCode => "UK_SORT_CODE",
+            Self::PhoneNumber => "PHONE_NUMBER",
+        }
+    }
+}
+
+/// A stretch of personal data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// What it holds.
+    pub kind: Kind,
+    /// First byte in the text.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// Finds personal data and secrets: spans in ascending order that do not overlap. Where findings
+/// overlap, the more telling kind stays.
+#[must_use]
+pub fn detect(text: &str) -> Vec<Span> {
+    let plain = Plain::of(text);
+    let mut found = Vec::new();
+    emails(&plain.text, &mut found);
+    secrets(&plain.text, &mut found);
+    coded(&plain.text, &mut found);
+    addresses(&plain.text, &mut found);
+    numbers::find(&plain.text, &mut found);
+    let mut spans: Vec<Span> = found.into_iter().map(|span| plain.origin(span)).collect();
+    spans.sort_by_key(|span| (span.kind, span.start));
+    let mut taken: BTreeMap<usize, Span> = BTreeMap::new();
+    for span in spans {
+        let before = taken.range(..span.end).next_back();
+        if before.is_none_or(|(_, other)| other.end <= span.start) {
+            taken.insert(span.start, span);
+        }
+    }
+    taken.into_values().collect()
+}
+
+/// The text with every span replaced by its type, `[EMAIL_ADDRESS]`. Spans that do not lie on character
+/// boundaries of the text, or overlap an earlier one, are left out.
+#[must_use]
+pub fn redact(text: &str, spans: &[Span]) -> String {
+    let mut spans = spans.to_vec();
+    spans.sort_by_key(|span| span.start);
+    let mut masked = String::with_capacity(text.len());
+    let mut at = 0;
+    for span in spans {
+        let Some(before) = text.get(at..span.start).filter(|_| text.get(span.start..span.end).is_some())
+        else {
+            continue;
+        };
+        masked.push_str(before);
+        masked.push('[');
+        masked.push_str(span.kind.name());
+        masked.push(']');
+        at = span.end;
+    }
+    masked.push_str(text.get(at..).unwrap_or_default());
+    masked
+}
+
+/// A text with disguised digits and signs made plain, and where each of its bytes came from.
+struct Plain {
+    text: String,
+    /// By byte of `text`: first byte of its character in the original, and one past the last; empty when
+    /// the original is plain already.
+    origins: Vec<(usize, usize)>,
+}
+
+impl Plain {
+    fn of(original: &str) -> Self {
+        if original.is_ascii() {
+            return Self { text: original.to_owned(), origins: Vec::new() };
+        }
+        let mut text = String::with_capacity(original.len());
+        let mut origins = Vec::with_capacity(original.len());
+        for (start, c) in original.char_indices() {
+            if text::is_invisible(c) {
+                continue;
+            }
+            text.push(plain(c));
+            origins.resize(text.len(), (start, start + c.len_utf8()));
+        }
+        Self { text, origins }
+    }
+
+    fn origin(&self, span: Span) -> Span {
+        match (self.origins.get(span.start), span.end.checked_sub(1).and_then(|last| self.origins.get(last)))
+        {
+            (Some(first), Some(last)) => Span { start: first.0, end: last.1, ..span },
+            _ => span,
+        }
+    }
+}
+
+/// The ASCII character a character stands for: full-width forms, digits of other scripts, dashes, spaces.
+fn plain(c: char) -> char {
+    /// Zeros of the decimal digits people type (Unicode general category Nd).
+    const ZEROS: [u32; 10] = [0x660, 0x6f0, 0x966, 0x9e6, 0xe50, 0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6];
+    let code = u32::from(c);
+    let digit = ZEROS.iter().find_map(|zero| code.checked_sub(*zero).filter(|digit| *digit < 10));
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(code - 0xfee0).unwrap_or(c),
+        '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' => '-',
+        '\u{fe6b}' => '@',
+        '\u{b7}' | '\u{2022}' | '\u{2024}' | '\u{3002}' => '.',
+        _ if c.is_whitespace() && c != '\n' => ' ',
+        _ => digit.and_then(|digit| char::from_digit(digit, 10)).unwrap_or(c),
+    }
+}
+
+/// A regular expression of this crate's own, compiled once.
+macro_rules! pattern {
+    ($name:ident, $($part:literal),+) => {
+        static $name: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(concat!($($part),+)).ok());
+    };
+}
+pub(crate) use pattern;
+
+/// Adds the first group, or else the whole, of every match that passes the test.
+pub(crate) fn matches(
+    text: &str,
+    pattern: &LazyLock<Option<Regex>>,
+    kind: Kind,
+    found: &mut Vec<Span>,
+    test: impl Fn(&str) -> bool,
+) {
+    let Some(regex) = pattern.as_ref() else { return };
+    for groups in regex.captures_iter(text) {
+        if let Some(group) = groups.get(1).or_else(|| groups.get(0)).filter(|group| test(group.as_str())) {
+            found.push(Span { kind, start: group.start(), end: group.end() });
+        }
+    }
+}
+
+pattern!(
+    EMAIL,
+    r"[\pL\pN](?:[\pL\pN._%+'&=~-]{0,62}[\pL\pN_+-])? ?@ ?[\pL\pN][\pL\pN-]{0,62}(?: ?\. ?[\pL\pN-]{1,63}){0,4} ?\. ?\pL{2,24}(?-u:\b)"
+);
+pattern!(
+    SPELLED_EMAIL,
+    r"(?i)(?-u:\b)[a-z0-9][a-z0-9._+-]{0,62}(?: (?:dot|punkt|punto|point) [a-z0-9_-]{1,30}){0,3} ?(?:[(\[{<] ?(?:at|@) ?[)\]}>]| (?:at|chez|arroba) ) ?",
+    r"[a-z0-9][a-z0-9-]{0,62}(?: ?(?:[(\[{<] ?(?:dot|\.) ?[)\]}>]| (?:dot|punkt|punto|point) ) ?[a-z0-9-]{1,63}){1,4}(?-u:\b)"
+);
+pattern!(
+    BRACKETED_EMAIL,
+    r"(?i)(?-u:\b)[a-z0-9][a-z0-9._+-]{0,62} ?[(\[{<] ?(?:at|@) ?[)\]}>] ?[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,4}(?-u:\b)"
+);
+
+fn emails(text: &str, found: &mut Vec<Span>) {
+    if text.contains('@') {
+        matches(text, &EMAIL, Kind::EmailAddress, found, |_| true);
+    }
+    matches(text, &SPELLED_EMAIL, Kind::EmailAddress, found, |_| true);
+    matches(text, &BRACKETED_EMAIL, Kind::EmailAddress, found, |_| true);
+}
+
+pattern!(
+    TOLD_SECRET,
+    r"(?i)(?-u:\b)(?:pass ?(?:word|code|phrase)|pwd|pin(?: ?(?:code|number))?|cvv2?|cvc|security code|(?:one[ -]time|verification|authentication|login|sms|otp|2fa) ?(?:code|password|pin|passcode)|otp|memorable word|secret answer|api[ _-]?key|access[ _-]?token|client[ _-]?secret)",
+    r"(?: (?:i (?:got|received)|for (?:it|the app|my account|online banking)))? ?(?:is|was|=|:|->|are) ?(?:now |set to |still )?[\x22'`]?([^\s\x22'`]{3,64})"
+);
+pattern!(
+    KEY,
+    r"(?-u:\b)(?:sk-(?:[a-zA-Z]{2,6}-)?[A-Za-z0-9_-]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|xox[abprs]-[A-Za-z0-9-]{10,}|AIza[0-9A-Za-z_-]{35}|(?:sk|rk|pk)_(?:live|test)_[0-9a-zA-Z]{16,}|eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{5,}|glpat-[A-Za-z0-9_-]{20,})"
+);
+pattern!(
+    PRIVATE_KEY,
+    r"-----BEGIN (?:[A-Z]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-----END [A-Z ]{0,30}-----)?"
+);
+
+fn secrets(text: &str, found: &mut Vec<Span>) {
+    matches(text, &TOLD_SECRET, Kind::Secret, found, tells);
+    matches(text, &KEY, Kind::Secret, found, |_| true);
+    if text.contains("-----BEGIN") {
+        matches(text, &PRIVATE_KEY, Kind::Secret, found, |_| true);
+    }
+}
+
+/// Whether what stands behind "my password is" is one: "my PIN is blocked" tells nothing.
+fn tells(value: &str) -> bool {
+    let value = value.trim_end_matches(['.', ',', '!', '?', ';', ')']);
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let odd = value.chars().any(|c| matches!(c, '!' | '@' | '#' | '$' | '%' | '^' | '&' | '*' | '_' | '='));
+    let cases = value.chars().skip(1).any(char::is_uppercase) && value.chars().any(char::is_lowercase);
+    value.chars().count() >= 3
+        && (digits >= 3 || (digits > 0 && value.contains(char::is_alphabetic)) || odd || cases)
+}
+
+pattern!(IBAN, r"(?i)(?-u:\b)[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]){11,30}");
+pattern!(
+    UK_NINO,
+    r"(?i)(?-u:\b)([a-ceghj-prtw-z][a-ceghj-nprtw-z][ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[a-d])(?-u:\b)"
+);
+pattern!(ES_NIF, r"(?i)(?-u:\b)((?:[0-9]{8}|[xyz]-?[0-9]{7})-?[a-z])(?-u:\b)");
+pattern!(IT_FISCAL_CODE, r"(?i)(?-u:\b)([a-z]{6}[0-9]{2}[abcdehlmprst][0-9]{2}[a-z][0-9]{3}[a-z])(?-u:\b)");
+
+/// Codes of letters and digits that carry a check.
+fn coded(text: &str, found: &mut Vec<Span>) {
+    ibans(text, found);
+    let bare = |value: &str| value.bytes().filter(u8::is_ascii_alphanumeric).collect::<Vec<_>>();
+    matches(text, &UK_NINO, Kind::UkNino, found, |value| {
+        !["BG", "GB", "NK", "KN", "TN", "NT", "ZZ"].contains(&value[..2].to_ascii_uppercase().as_str())
+    });
+    matches(text, &ES_NIF, Kind::EsNif, found, |value| digits::es_nif(&bare(value)));
+    matches(text, &IT_FISCAL_CODE, Kind::ItFiscalCode, found, |value| digits::it_fiscal(value.as_bytes()));
+}
+
+fn ibans(text: &str, found: &mut Vec<Span>) {
+    let Some(regex) = IBAN.as_ref() else { return };
+    let mut from = 0;
+    while let Some(candidate) = regex.find_at(text, from) {
+        let bytes = candidate.as_str().as_bytes();
+        let length = digits::iban_length(&bytes[..2]).unwrap_or(usize::MAX);
+        // The pattern may have run on into the next word; the country knows where the number ends.
+        let mut places = bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii_alphanumeric());
+        let last = places.nth(length.saturating_sub(1)).map(|(at, _)| at);
+        let number =
+            last.map(|last| bytes[..=last].iter().copied().filter(u8::is_ascii_alphanumeric).collect());
+        let valid = number.is_some_and(|number: Vec<u8>| digits::iban(&number));
+        if let Some(last) = last.filter(|_| valid) {
+            let end = candidate.start() + last + 1;
+            found.push(Span { kind: Kind::Iban, start: candidate.start(), end });
+            from = end;
+        } else {
+            from = candidate.start() + 4;
+        }
+    }
+}
+
+pattern!(IPV4, r"(?-u:\b)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?-u:\b)");
+pattern!(IPV6, r"(?i)[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?::(?:[0-9]{1,3}\.){3}[0-9]{1,3})?");
+
+fn addresses(text: &str, found: &mut Vec<Span>) {
+    let mut v4 = Vec::new();
+    matches(text, &IPV4, Kind::IpAddress, &mut v4, |value| value.parse::<std::net::Ipv4Addr>().is_ok());
+    // Four numbers behind "version" name a release.
+    found.extend(v4.into_iter().filter(|span| {
+        !before(text, span.start).ends_with("version") && !text[..span.start].ends_with(['v', 'V', '.'])
+    }));
+    let is_v6 = |value: &str| {
+        value.contains(|c: char| c.is_ascii_digit())
+            && value.len() > 3
+            && value.parse::<std::net::Ipv6Addr>().is_ok()
+    };
+    matches(text, &IPV6, Kind::IpAddress, found, is_v6);
+}
+
+/// The last few characters of what stands before a span, lowered.
+fn before(text: &str, start: usize) -> String {
+    text[text.ceil_char_boundary(start.saturating_sub(16))..start].trim_end().to_lowercase()
+}

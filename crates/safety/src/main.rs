@@ -1,0 +1,5 @@
+//! The safety process.
+
+fn main() -> std::process::ExitCode {
+    kit::run(safety::NAME, safety::service)
+}

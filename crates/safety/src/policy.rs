@@ -1,0 +1,325 @@
+//! The policy: what each category of harm leads to.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+const BASELINE: &str = include_str!("baseline/policy.toml");
+
+/// A kind of harm a rail looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it; the built-in policy describes them")]
+pub enum Category {
+    SelfHarm,
+    Violence,
+    Threats,
+    Sexual,
+    Minors,
+    Hate,
+    Harassment,
+    Illegal,
+    Fraud,
+    AccountTakeover,
+    LegalThreat,
+    RegulatedAdvice,
+    PromptInjection,
+    PromptExtraction,
+    Secrets,
+}
+
+impl Category {
+    /// All categories with their names in policies, lexicons and verdicts, in the order of their numbers.
+    pub const ALL: [(Self, &'static str); 15] = [
+        (Self::SelfHarm, "self_harm"),
+        (Self::Violence, "violence"),
+        (Self::Threats, "threats"),
+        (Self::Sexual, "sexual"),
+        (Self::Minors, "minors"),
+        (Self::Hate, "hate"),
+        (Self::Harassment, "harassment"),
+        (Self::Illegal, "illegal"),
+        (Self::Fraud, "fraud"),
+        (Self::AccountTakeover, "account_takeover"),
+        (Self::LegalThreat, "legal_threat"),
+        (Self::RegulatedAdvice, "regulated_advice"),
+        (Self::PromptInjection, "prompt_injection"),
+        (Self::PromptExtraction, "prompt_extraction"),
+        (Self::Secrets, "secrets"),
+    ];
+
+    /// The name in policies, lexicons and verdicts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// The category of a name; the error lists the names there are.
+    pub(crate) fn parse(file: &str, name: &str) -> Result<Self, Error> {
+        let found = Self::ALL.iter().find(|(_, known)| *known == name);
+        found.map(|(category, _)| *category).ok_or_else(|| Error::UnknownCategory {
+            file: file.to_owned(),
+            name: name.to_owned(),
+            allowed: Self::ALL.map(|(_, known)| known).join(", "),
+        })
+    }
+}
+
+/// What a rail demands, from least to most severe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Go on unchanged.
+    Allow,
+    /// Go on with the rewritten text.
+    Rewrite,
+    /// Hand over to a person.
+    Escalate,
+    /// Refuse.
+    Block,
+}
+
+impl From<bundle::Action> for Action {
+    fn from(action: bundle::Action) -> Self {
+        match action {
+            bundle::Action::Allow => Self::Allow,
+            bundle::Action::Rewrite => Self::Rewrite,
+            bundle::Action::Escalate => Self::Escalate,
+            bundle::Action::Block => Self::Block,
+        }
+    }
+}
+
+/// Why a policy or lexicon was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A category nobody knows.
+    #[error("{file}: category \"{name}\" is unknown, allowed: {allowed}")]
+    UnknownCategory {
+        /// The file that names it.
+        file: String,
+        /// The name found.
+        name: String,
+        /// The names there are.
+        allowed: String,
+    },
+    /// A number outside its range.
+    #[error("{file}: {key} is {value}, allowed {allowed}")]
+    OutOfRange {
+        /// The file that holds it.
+        file: String,
+        /// The key or phrase it belongs to.
+        key: String,
+        /// The number found.
+        value: f64,
+        /// The range, in words.
+        allowed: &'static str,
+    },
+    /// A failure action that would let the text pass.
+    #[error("{file}: on_failure of \"{category}\" must be escalate or block")]
+    OpenFailure {
+        /// The file that holds it.
+        file: String,
+        /// The category.
+        category: &'static str,
+    },
+    /// A phrase or rule that cannot be compiled.
+    #[error("{file}: \"{pattern}\" {message}")]
+    Pattern {
+        /// The file that holds it.
+        file: String,
+        /// The phrase or rule.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A built-in file that is not TOML of the expected form.
+    #[error("{file} cannot be read")]
+    Baseline {
+        /// The file.
+        file: &'static str,
+        /// The cause.
+        source: toml::de::Error,
+    },
+    /// A built-in policy without one of the categories.
+    #[error("the built-in policy has no category \"{0}\"")]
+    Missing(&'static str),
+}
+
+/// What one category leads to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// What the rail demands when the score reaches the threshold.
+    pub action: Action,
+    /// Lowest score that counts, 0..=1.
+    pub threshold: f64,
+    /// What the customer reads.
+    pub message: String,
+    /// What the rail demands when it failed: escalate or block.
+    pub on_failure: Action,
+    /// Whether its action wins over more severe ones: a person in danger is heard, not refused.
+    #[serde(default)]
+    pub prevails: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: String,
+    held_back: String,
+    failed: String,
+    categories: BTreeMap<String, Rule>,
+}
+
+/// The policy in force.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Version as its writer names it.
+    pub version: String,
+    /// What the customer reads when an answer was held back.
+    pub held_back: String,
+    /// What the customer reads when a rail failed.
+    pub failed: String,
+    rules: Vec<Rule>,
+}
+
+/// What a policy makes of scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// What is demanded.
+    pub action: Action,
+    /// Categories that reached their threshold with their score, highest first.
+    pub categories: Vec<(Category, f64)>,
+    /// The category that decided.
+    pub decided_by: Option<Category>,
+}
+
+/// Scores, 0..=1, by number of the category.
+pub type Scores = [f64; Category::ALL.len()];
+
+impl Policy {
+    /// The built-in policy.
+    pub fn baseline() -> Result<Self, Error> {
+        let name = "safety/src/baseline/policy.toml";
+        let file: File = toml::from_str(BASELINE).map_err(|source| Error::Baseline { file: name, source })?;
+        for category in file.categories.keys() {
+            Category::parse(name, category)?;
+        }
+        let rules = Category::ALL.iter().map(|(category, known)| {
+            let rule = file.categories.get(*known).ok_or(Error::Missing(known))?;
+            check(name, *category, rule).map(|()| rule.clone())
+        });
+        let rules = rules.collect::<Result<_, _>>()?;
+        Ok(Self { version: file.version, held_back: file.held_back, failed: file.failed, rules })
+    }
+
+    /// Adjusts the policy by what a bundle's `file` says; an empty version keeps the present one.
+    ///
+    /// # Errors
+    /// A category nobody knows, or a value out of range.
+    pub fn adjust(&mut self, file: &str, by: &bundle::Policy) -> Result<(), Error> {
+        if !by.version.is_empty() {
+            self.version.clone_from(&by.version);
+        }
+        for (name, changes) in &by.categories {
+            let category = Category::parse(file, name)?;
+            let rule = &mut self.rules[category as usize];
+            rule.action = changes.action.map_or(rule.action, Action::from);
+            rule.threshold = changes.threshold.unwrap_or(rule.threshold);
+            rule.on_failure = changes.on_failure.map_or(rule.on_failure, Action::from);
+            if let Some(message) = &changes.message {
+                rule.message.clone_from(message);
+            }
+            check(file, category, rule)?;
+        }
+        Ok(())
+    }
+
+    /// The rule of a category.
+    #[must_use]
+    pub fn rule(&self, category: Category) -> &Rule {
+        &self.rules[category as usize]
+    }
+
+    /// Judges scores: the most severe action of the categories that reached their threshold, unless one
+    /// of them prevails.
+    #[must_use]
+    pub fn judge(&self, scores: &Scores) -> Judgement {
+        let mut categories: Vec<_> = Category::ALL
+            .iter()
+            .map(|(category, _)| (*category, scores[*category as usize]))
+            .filter(|(category, score)| *score > 0.0 && *score >= self.rule(*category).threshold)
+            .collect();
+        categories.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let weight = |category: Category| {
+            let rule = self.rule(category);
+            (rule.prevails && rule.action >= Action::Escalate, rule.action)
+        };
+        // Of equals `max_by_key` takes the last, so the reversed order gives the highest score.
+        let decided_by = categories.iter().rev().map(|(category, _)| *category).max_by_key(|c| weight(*c));
+        let action = decided_by.map_or(Action::Allow, |category| self.rule(category).action);
+        Judgement { action, categories, decided_by }
+    }
+
+    /// What is demanded when a rail failed: the most severe of the actions on failure.
+    #[must_use]
+    pub fn on_failure(&self) -> Action {
+        self.rules.iter().map(|rule| rule.on_failure).max().unwrap_or(Action::Block)
+    }
+}
+
+fn check(file: &str, category: Category, rule: &Rule) -> Result<(), Error> {
+    if !(0.0..=1.0).contains(&rule.threshold) {
+        let key = format!("threshold of \"{}\"", category.name());
+        return Err(Error::OutOfRange {
+            file: file.to_owned(),
+            key,
+            value: rule.threshold,
+            allowed: "0..=1",
+        });
+    }
+    if rule.on_failure < Action::Escalate {
+        return Err(Error::OpenFailure { file: file.to_owned(), category: category.name() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(category: &str, changes: bundle::CategoryPolicy) -> bundle::Policy {
+        bundle::Policy { version: "1".into(), categories: BTreeMap::from([(category.into(), changes)]) }
+    }
+
+    #[test]
+    fn a_bundle_with_an_unknown_category_is_told_the_file_and_the_names() {
+        let mut policy = Policy::baseline().unwrap();
+        let error =
+            policy.adjust("safety/policy.toml", &changes("selfharm", Default::default())).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("safety/policy.toml: category \"selfharm\""), "{text}");
+        assert!(text.contains("self_harm, violence") && text.contains("secrets"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_may_never_let_text_pass_and_thresholds_stay_in_range() {
+        let mut policy = Policy::baseline().unwrap();
+        let open = bundle::CategoryPolicy { on_failure: Some(bundle::Action::Allow), ..Default::default() };
+        assert!(matches!(policy.adjust("p", &changes("hate", open)), Err(Error::OpenFailure { .. })));
+        let wide = bundle::CategoryPolicy { threshold: Some(f64::NAN), ..Default::default() };
+        assert!(matches!(policy.adjust("p", &changes("hate", wide)), Err(Error::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn a_person_in_danger_is_heard_even_when_the_message_would_be_refused() {
+        let policy = Policy::baseline().unwrap();
+        let mut scores = Scores::default();
+        scores[Category::PromptInjection as usize] = 1.0;
+        assert_eq!(policy.judge(&scores).action, Action::Block);
+        scores[Category::SelfHarm as usize] = 0.9;
+        let judgement = policy.judge(&scores);
+        assert_eq!((judgement.action, judgement.decided_by), (Action::Escalate, Some(Category::SelfHarm)));
+    }
+}

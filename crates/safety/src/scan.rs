@@ -1,0 +1,357 @@
+//! Finds weighted phrases and rules in a text, in time linear in its length.
+//!
+//! A rule is a row of fields, one space between them, matched over the words of one sentence:
+//! `a|b_c` one of the words "a" or "b c"; `word*` any ending; `[a|b]` the same, or nothing;
+//! `<3>` up to three words; `{name}` the words of a set. The first field must be words: it is searched
+//! for together with all phrases by one automaton, and only there the rule itself is tried.
+
+use std::collections::BTreeMap;
+
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
+use regex::{Regex, RegexBuilder, RegexSet};
+
+use crate::decode::{View, words};
+use crate::lexicon::{Lexicon, sets};
+use crate::policy::{Category, Error, Scores};
+
+/// Longest stretch, in bytes, a rule may match.
+const RULE_BYTES: usize = 256;
+/// Memory one compiled rule may take.
+const RULE_MEMORY: usize = 1 << 20;
+
+/// Compiled lexicons.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    automaton: AhoCorasick,
+    /// What each pattern of the automaton means.
+    starts: Vec<Start>,
+    entries: Vec<Entry>,
+    markup: RegexSet,
+    /// The entry of each regular expression of `markup`.
+    marked: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    category: Category,
+    /// 0..=1, or `None` for what is ordinary.
+    weight: Option<f64>,
+}
+
+#[derive(Debug)]
+struct Start {
+    entry: usize,
+    /// The rule to try where the pattern is found; a phrase has none.
+    rule: Option<Regex>,
+}
+
+/// The entries found in a text, each once, in ascending order.
+pub(crate) type Found = Vec<usize>;
+
+impl Scanner {
+    /// Compiles lexicons.
+    pub(crate) fn new<'a>(lexicons: impl IntoIterator<Item = &'a Lexicon>) -> Result<Self, Error> {
+        let sets = sets()?;
+        let mut build = Build::default();
+        for lexicon in lexicons {
+            build.add(lexicon, &sets)?;
+        }
+        let refuse =
+            |message: String| Error::Pattern { file: "lexicons".into(), pattern: "all".into(), message };
+        let automaton = AhoCorasickBuilder::new().match_kind(MatchKind::Standard).build(&build.patterns);
+        let markup = RegexSet::new(&build.markup).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self {
+            automaton: automaton.map_err(|error| refuse(error.to_string()))?,
+            starts: build.starts,
+            entries: build.entries,
+            markup,
+            marked: build.marked,
+        })
+    }
+
+    /// What is found in any of the views and not excused there.
+    pub(crate) fn find(&self, views: &[View]) -> Found {
+        let mut found: Found = views.iter().flat_map(|view| self.find_in(view)).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn find_in(&self, view: &View) -> Found {
+        let mut hits = Vec::new();
+        let mut ordinary: BTreeMap<Category, Vec<(usize, usize)>> = BTreeMap::new();
+        for start in self.automaton.find_overlapping_iter(&view.words) {
+            let Start { entry, rule } = &self.starts[start.pattern().as_usize()];
+            let end = match rule {
+                None => start.end(),
+                Some(rule) => match rule.find(window(&view.words, start.start())) {
+                    Some(found) => start.start() + found.end(),
+                    None => continue,
+                },
+            };
+            let Entry { category, weight } = self.entries[*entry];
+            if weight.is_some() {
+                hits.push((*entry, start.start(), end));
+            } else {
+                ordinary.entry(category).or_default().push((start.start(), end));
+            }
+        }
+        ordinary.values_mut().for_each(merge);
+        let counts = |(entry, start, end): &(usize, usize, usize)| {
+            let spans = ordinary.get(&self.entries[*entry].category);
+            !spans.is_some_and(|spans| contains(spans, *start, *end))
+        };
+        let mut found: Found = hits.iter().filter(|hit| counts(hit)).map(|hit| hit.0).collect();
+        found.extend(self.markup.matches(&view.normal).iter().map(|at| self.marked[at]));
+        found
+    }
+
+    /// Scores of what was found: independent evidence, 1 - (1 - a)(1 - b)...
+    pub(crate) fn score(&self, found: &[usize]) -> Scores {
+        let mut rest = [1.0; Category::ALL.len()];
+        for entry in found.iter().filter_map(|entry| self.entries.get(*entry)) {
+            rest[entry.category as usize] *= 1.0 - entry.weight.unwrap_or(0.0);
+        }
+        rest.map(|rest| 1.0 - rest)
+    }
+}
+
+/// The text from `start` on, no longer than a rule may be.
+fn window(words: &str, start: usize) -> &str {
+    &words[start..words.floor_char_boundary(start + RULE_BYTES)]
+}
+
+/// Sorts spans and joins those that touch.
+fn merge(spans: &mut Vec<(usize, usize)>) {
+    spans.sort_unstable();
+    spans.dedup_by(|next, last| {
+        let joined = next.0 < last.1;
+        if joined {
+            last.1 = last.1.max(next.1);
+        }
+        joined
+    });
+}
+
+/// Whether one of the disjoint, sorted spans holds the whole of `start..end`.
+fn contains(spans: &[(usize, usize)], start: usize, end: usize) -> bool {
+    let at = spans.partition_point(|span| span.0 <= start);
+    at.checked_sub(1).and_then(|at| spans.get(at)).is_some_and(|span| span.1 >= end)
+}
+
+#[derive(Default)]
+struct Build {
+    patterns: Vec<String>,
+    starts: Vec<Start>,
+    entries: Vec<Entry>,
+    markup: Vec<String>,
+    marked: Vec<usize>,
+}
+
+impl Build {
+    fn add(&mut self, lexicon: &Lexicon, sets: &BTreeMap<String, String>) -> Result<(), Error> {
+        let category = lexicon.category()?;
+        for (weighted, kind) in lexicon
+            .terms
+            .iter()
+            .map(|group| (group, Kind::Phrase))
+            .chain(lexicon.rules.iter().map(|group| (group, Kind::Rule)))
+            .chain(lexicon.markup.iter().map(|group| (group, Kind::Markup)))
+        {
+            if !(0.0..=1.0).contains(&weighted.weight) {
+                let (file, value) = (lexicon.file.clone(), weighted.weight);
+                let key = format!("weight of \"{}\"", weighted.patterns.join("\", \""));
+                return Err(Error::OutOfRange { file, key, value, allowed: "0..=1" });
+            }
+            for pattern in &weighted.patterns {
+                self.pattern(lexicon, category, Some(weighted.weight), kind, pattern, sets)?;
+            }
+        }
+        for phrase in &lexicon.ordinary.terms {
+            self.pattern(lexicon, category, None, Kind::Phrase, phrase, sets)?;
+        }
+        for rule in &lexicon.ordinary.rules {
+            self.pattern(lexicon, category, None, Kind::Rule, rule, sets)?;
+        }
+        Ok(())
+    }
+
+    fn pattern(
+        &mut self,
+        lexicon: &Lexicon,
+        category: Category,
+        weight: Option<f64>,
+        kind: Kind,
+        pattern: &str,
+        sets: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let refuse = |message: String| Error::Pattern {
+            file: lexicon.file.clone(),
+            pattern: pattern.to_owned(),
+            message,
+        };
+        let entry = self.entries.len();
+        self.entries.push(Entry { category, weight });
+        match kind {
+            Kind::Phrase => {
+                self.patterns.push(phrase(pattern).ok_or_else(|| refuse("holds no word".into()))?);
+                self.starts.push(Start { entry, rule: None });
+            }
+            Kind::Rule => {
+                let (first, rule) = rule(pattern, sets).map_err(refuse)?;
+                for word in first {
+                    self.patterns.push(word);
+                    self.starts.push(Start { entry, rule: Some(rule.clone()) });
+                }
+            }
+            Kind::Markup => {
+                Regex::new(pattern).map_err(|error| refuse(error.to_string()))?;
+                self.markup.push(pattern.to_owned());
+                self.marked.push(entry);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Phrase,
+    Rule,
+    Markup,
+}
+
+/// A phrase as the automaton looks for it in the words of a text; `None` when nothing is left of it.
+fn phrase(written: &str) -> Option<String> {
+    let open = written.strip_suffix('*');
+    let words = words(&text::normalise(open.unwrap_or(written)));
+    let bare = words.trim();
+    if !bare.contains(char::is_alphanumeric) {
+        return None;
+    }
+    // Words of scripts without spaces are found anywhere.
+    let left = if bare.starts_with(is_unspaced) { "" } else { " " };
+    let right = if open.is_some() || bare.ends_with(is_unspaced) { "" } else { " " };
+    Some(format!("{left}{bare}{right}"))
+}
+
+fn is_unspaced(c: char) -> bool {
+    matches!(c, '\u{e00}'..='\u{e7f}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}')
+}
+
+/// Compiles a rule: the words it may start with, as the automaton looks for them, and the whole of it.
+fn rule(written: &str, sets: &BTreeMap<String, String>) -> Result<(Vec<String>, Regex), String> {
+    let mut fields = written.split(' ');
+    let first = alternatives(fields.next().unwrap_or_default(), sets)?;
+    let mut pattern = format!(r"\A {}", group(&first));
+    for field in fields {
+        if let Some(gap) = field.strip_prefix('<').and_then(|field| field.strip_suffix('>')) {
+            let most: u8 = gap.parse().map_err(|_| format!("has the gap <{gap}>, which is no number"))?;
+            pattern.push_str(&format!("(?:[^ .]+ ){{0,{most}}}?"));
+        } else if let Some(maybe) = field.strip_prefix('[').and_then(|field| field.strip_suffix(']')) {
+            pattern.push_str(&format!("(?:{})?", group(&alternatives(maybe, sets)?)));
+        } else {
+            pattern.push_str(&group(&alternatives(field, sets)?));
+        }
+    }
+    let regex =
+        RegexBuilder::new(&pattern).size_limit(RULE_MEMORY).build().map_err(|error| error.to_string())?;
+    let starts = first.iter().map(|word| match word.strip_suffix('*') {
+        Some(stem) => format!(" {stem}"),
+        None => format!(" {word} "),
+    });
+    Ok((starts.collect(), regex))
+}
+
+/// The alternatives of a field in the form of [`View::words`], a trailing `*` kept.
+fn alternatives(field: &str, sets: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+    let mut all = Vec::new();
+    for word in field.split('|') {
+        if let Some(name) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
+            let set = sets.get(name).ok_or_else(|| format!("uses the set {{{name}}}, which there is not"))?;
+            all.extend(alternatives(set, sets)?);
+            continue;
+        }
+        let open = word.strip_suffix('*');
+        let words = words(&text::normalise(&open.unwrap_or(word).replace('_', " ")));
+        let bare = words.trim();
+        if bare.is_empty() || bare.contains(['.', '<', '[']) {
+            return Err(format!("has the field \"{field}\", which is not words"));
+        }
+        all.push(if open.is_some() { format!("{bare}*") } else { bare.to_owned() });
+    }
+    Ok(all)
+}
+
+fn group(alternatives: &[String]) -> String {
+    let words = alternatives.iter().map(|word| match word.strip_suffix('*') {
+        Some(stem) => format!("{}[^ ]*", regex::escape(stem)),
+        None => regex::escape(word),
+    });
+    format!("(?:{}) ", words.collect::<Vec<_>>().join("|"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::views;
+    use crate::lexicon::{Ordinary, Weighted};
+
+    fn lexicon(phrase: &str, weight: f64) -> Lexicon {
+        let terms = vec![bundle::Term { phrase: phrase.into(), weight }];
+        Lexicon::of_bundle("safety/lexicons", bundle::Lexicon { category: "fraud".into(), terms })
+    }
+
+    fn scanner(terms: &[&str], rules: &[&str], ordinary: &[&str]) -> Scanner {
+        let group = |patterns: &[&str]| {
+            vec![Weighted { weight: 0.5, patterns: patterns.iter().map(ToString::to_string).collect() }]
+        };
+        let mut lexicon = lexicon("unused", 0.5);
+        (lexicon.terms, lexicon.rules) = (group(terms), group(rules));
+        lexicon.ordinary =
+            Ordinary { terms: ordinary.iter().map(ToString::to_string).collect(), rules: vec![] };
+        Scanner::new([&lexicon]).unwrap()
+    }
+
+    fn score(scanner: &Scanner, text: &str) -> f64 {
+        scanner.score(&scanner.find(&views(text)))[Category::Fraud as usize]
+    }
+
+    #[test]
+    fn phrases_are_whole_words_and_evidence_adds_up_once_each() {
+        let scanner = scanner(&["gift card", "scam*", "诈骗"], &[], &[]);
+        assert_eq!(score(&scanner, "a Gift, card!"), 0.5);
+        assert_eq!(score(&scanner, "gift cards"), 0.0);
+        assert_eq!(score(&scanner, "gift card gift card scammer"), 0.75);
+        assert_eq!(score(&scanner, "我被诈骗了"), 0.5);
+    }
+
+    #[test]
+    fn rules_allow_gaps_within_a_sentence_only() {
+        let scanner = scanner(&[], &["ignor*|forget [all|any] <2> prior|previous rules|orders"], &[]);
+        for hit in [
+            "Ignore previous rules",
+            "please ignoring all of the prior orders",
+            "forget, any previous... rules",
+        ] {
+            let expected = if hit.contains("...") { 0.0 } else { 0.5 };
+            assert_eq!(score(&scanner, hit), expected, "{hit}");
+        }
+        assert_eq!(score(&scanner, "ignore one two three prior rules"), 0.0);
+        assert_eq!(score(&scanner, "ignore it. previous rules"), 0.0);
+    }
+
+    #[test]
+    fn what_is_ordinary_excuses_itself_and_nothing_else() {
+        let scanner = scanner(&["kill"], &[], &["kill a pending transfer"]);
+        assert_eq!(score(&scanner, "please kill a pending transfer"), 0.0);
+        assert_eq!(score(&scanner, "kill a pending transfer or i kill you"), 0.5);
+    }
+
+    #[test]
+    fn a_wrong_rule_is_told_its_file_and_its_fault() {
+        let text = Scanner::new([&lexicon("!!", 0.5)]).unwrap_err().to_string();
+        assert_eq!(text, "safety/lexicons: \"!!\" holds no word");
+        assert!(matches!(Scanner::new([&lexicon("a", 1.5)]), Err(Error::OutOfRange { .. })));
+    }
+}

@@ -1,0 +1,211 @@
+//! The four rails: input, passages, output and action. Pure functions of a compiled policy.
+
+use std::sync::Arc;
+
+use crate::decode::{View, views};
+use crate::detect::{Kind, Span, detect, redact};
+use crate::lexicon::{Lexicon, fingerprint};
+use crate::policy::{Action, Category, Error, Judgement, Policy, Scores};
+use crate::sanitise::{hosts, sanitise};
+use crate::scan::Scanner;
+
+/// Categories that make a passage unusable: articles may speak of everything else.
+const PLANTED: [Category; 2] = [Category::PromptInjection, Category::PromptExtraction];
+/// Categories that must not leave. Articles on fraud, law or distress are answers too.
+const HELD_BACK: [Category; 7] = [
+    Category::Sexual,
+    Category::Minors,
+    Category::Hate,
+    Category::Harassment,
+    Category::Threats,
+    Category::Violence,
+    Category::PromptInjection,
+];
+/// Longest name of a slot in characters.
+const SLOT_NAME_CHARS: usize = 64;
+/// Opening signs of template languages and look-ups that a target might expand.
+const EXPANSIONS: [&str; 6] = ["{{", "{%", "${", "<%", "<script", "$("];
+
+/// How a rail came to its verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It ran to its end.
+    Ok,
+    /// It failed.
+    Error,
+    /// It ran out of time.
+    Timeout,
+}
+
+/// What a rail says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// What is demanded.
+    pub action: Action,
+    /// How the rail came to it.
+    pub status: Status,
+    /// Categories that reached their threshold with their score, 0..=1, highest first.
+    pub categories: Vec<(Category, f64)>,
+    /// Personal data, in bytes of the screened text.
+    pub redactions: Vec<Span>,
+    /// The text with personal data masked, or made safe to show.
+    pub text: String,
+    /// Version and hash of policy and lexicons.
+    pub policy_id: Arc<str>,
+    /// What the customer reads when the action is escalate or block; a hint when it is rewrite.
+    pub message: String,
+}
+
+/// The compiled policy and lexicons.
+#[derive(Debug)]
+pub struct Rails {
+    policy: Policy,
+    policy_id: Arc<str>,
+    everywhere: Scanner,
+    in_passages: Scanner,
+    max_slot_chars: usize,
+}
+
+impl Rails {
+    /// Compiles the built-in lexicons and those of a bundle under a policy. Slots may hold up to
+    /// `max_slot_chars` characters.
+    pub fn new(policy: Policy, own: &[Lexicon], max_slot_chars: usize) -> Result<Self, Error> {
+        let (baseline, planted) = Lexicon::baseline()?;
+        let everywhere = Scanner::new(baseline.iter().chain(own))?;
+        let injections =
+            |lexicon: &&Lexicon| lexicon.category().is_ok_and(|category| PLANTED.contains(&category));
+        let in_passages = Scanner::new(baseline.iter().chain(own).filter(injections).chain(&planted))?;
+        let mut hasher = fingerprint();
+        hasher.update(format!("{policy:?}{own:?}").as_bytes());
+        let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
+        Ok(Self { policy, policy_id, everywhere, in_passages, max_slot_chars })
+    }
+
+    /// Screens what a customer wrote: its categories, with personal data and secrets masked.
+    #[must_use]
+    pub fn input(&self, text: &str) -> Verdict {
+        let redactions = detect(text);
+        let mut scores = self.scores(&self.everywhere, &views(text));
+        mark_secrets(&redactions, &mut scores);
+        let judgement = self.policy.judge(&scores);
+        let message = self.message(&judgement);
+        Verdict { message, ..self.verdict(judgement, redact(text, &redactions), redactions) }
+    }
+
+    /// Screens one passage: blocked when it holds instructions to whoever reads it by machine.
+    #[must_use]
+    pub fn passage(&self, text: &str) -> Verdict {
+        let all = self.scores(&self.in_passages, &views(text));
+        let mut judgement = self.policy.judge(&only(&all, &PLANTED));
+        if !judgement.categories.is_empty() {
+            judgement.action = Action::Block;
+        }
+        self.verdict(judgement, text.to_owned(), Vec::new())
+    }
+
+    /// Screens text on its way to a customer against the passages it was made from and the customer's
+    /// own `question`: held back, made safe to show, or passed.
+    #[must_use]
+    pub fn output(&self, text: &str, passages: &[String], question: &str) -> Verdict {
+        let shown = sanitise(text, &hosts(passages.iter().map(String::as_str)));
+        let source = passages.join("\n");
+        // Words of the knowledge base are the company's own.
+        let quoted = self.everywhere.find(&[View::of(text::normalise(&source))]);
+        let mut found = self.everywhere.find(&views(text));
+        found.retain(|entry| quoted.binary_search(entry).is_err());
+        let mut judgement = self.policy.judge(&only(&self.everywhere.score(&found), &HELD_BACK));
+        let known = compact(&format!("{source}\n{question}"));
+        let mut redactions = detect(&shown);
+        redactions.retain(|span| !known.contains(&compact(&shown[span.start..span.end])));
+        let masked = redact(&shown, &redactions);
+        if !judgement.categories.is_empty() {
+            judgement.action = Action::Escalate;
+            let message = self.policy.held_back.clone();
+            return Verdict { message, ..self.verdict(judgement, String::new(), Vec::new()) };
+        }
+        judgement.action = if masked == text { Action::Allow } else { Action::Rewrite };
+        self.verdict(judgement, masked, redactions)
+    }
+
+    /// Screens the slots of a workflow before its effect: allowed or escalated. `risky` workflows admit no
+    /// invisible characters at all.
+    #[must_use]
+    pub fn action<'a>(&self, risky: bool, slots: impl IntoIterator<Item = (&'a str, &'a str)>) -> Verdict {
+        let mut scores = Scores::default();
+        let mut sound = true;
+        for (name, value) in slots {
+            let lower = value.to_lowercase();
+            sound &= (1..=SLOT_NAME_CHARS).contains(&name.chars().count())
+                && value.chars().count() <= self.max_slot_chars
+                && !value.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t') || is_bidi(c))
+                && !(risky && value.chars().any(text::is_invisible))
+                && !EXPANSIONS.iter().any(|sign| lower.contains(sign));
+            let found = only(&self.scores(&self.everywhere, &views(value)), &PLANTED);
+            scores.iter_mut().zip(found).for_each(|(score, found)| *score = score.max(found));
+        }
+        let mut judgement = self.policy.judge(&scores);
+        let refused = !sound || !judgement.categories.is_empty();
+        judgement.action = if refused { Action::Escalate } else { Action::Allow };
+        let message = if refused { self.policy.held_back.clone() } else { String::new() };
+        Verdict { message, ..self.verdict(judgement, String::new(), Vec::new()) }
+    }
+
+    /// The verdict of a rail that failed or ran out of time: the policy for failures decides.
+    #[must_use]
+    pub fn failed(&self, status: Status) -> Verdict {
+        let action = self.policy.on_failure();
+        let judgement = Judgement { action, categories: Vec::new(), decided_by: None };
+        let message = self.policy.failed.clone();
+        Verdict { status, message, ..self.verdict(judgement, String::new(), Vec::new()) }
+    }
+
+    /// Version and hash of policy and lexicons.
+    #[must_use]
+    pub fn policy_id(&self) -> &str {
+        &self.policy_id
+    }
+
+    fn scores(&self, scanner: &Scanner, views: &[View]) -> Scores {
+        scanner.score(&scanner.find(views))
+    }
+
+    fn message(&self, judgement: &Judgement) -> String {
+        let decided = judgement.decided_by.filter(|_| judgement.action > Action::Allow);
+        decided.map(|category| self.policy.rule(category).message.clone()).unwrap_or_default()
+    }
+
+    fn verdict(&self, judgement: Judgement, text: String, redactions: Vec<Span>) -> Verdict {
+        Verdict {
+            action: judgement.action,
+            status: Status::Ok,
+            categories: judgement.categories,
+            redactions,
+            text,
+            policy_id: Arc::clone(&self.policy_id),
+            message: String::new(),
+        }
+    }
+}
+
+fn mark_secrets(spans: &[Span], scores: &mut Scores) {
+    if spans.iter().any(|span| span.kind == Kind::Secret) {
+        scores[Category::Secrets as usize] = 1.0;
+    }
+}
+
+fn only(scores: &Scores, categories: &[Category]) -> Scores {
+    let mut kept = Scores::default();
+    for category in categories {
+        kept[*category as usize] = scores[*category as usize];
+    }
+    kept
+}
+
+/// Letters and digits only, lowered, so that a number is known however it is spaced.
+fn compact(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

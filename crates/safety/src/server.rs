@@ -1,0 +1,182 @@
+//! The safety service over gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::safety_service_server::{SafetyService, SafetyServiceServer};
+use tonic::{Request, Response, Status as Refusal};
+
+use crate::config::Config;
+use crate::lexicon::Lexicon;
+use crate::policy::{Action, Policy};
+use crate::screen::{Rails, Status, Verdict};
+
+/// Name of the stage.
+pub const NAME: &str = "safety";
+
+/// Compiles policy and lexicons of the bundle.
+///
+/// # Errors
+/// The bundle cannot be read, or names a category nobody knows or a phrase without words.
+pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
+    let rails = compile(&bundle::Reader::open(&context.server.bundle)?, &config)?;
+    tracing::info!(policy = rails.policy_id(), "policy compiled");
+    let server = Server { rails: Arc::new(rails), config };
+    let service =
+        SafetyServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
+    Ok(kit::Stage::new(NAME).with(service))
+}
+
+/// Checks what only this stage knows of a bundle: that its policy and lexicons fit the categories.
+///
+/// # Errors
+/// A category nobody knows, or a phrase without words.
+pub fn check(reader: &bundle::Reader) -> anyhow::Result<()> {
+    compile(reader, &Config::default()).map(|_| ())
+}
+
+fn compile(reader: &bundle::Reader, config: &Config) -> anyhow::Result<Rails> {
+    let mut policy = Policy::baseline()?;
+    policy.adjust("safety/policy.toml", &reader.policy()?)?;
+    let own = reader.lexicons()?.into_iter().map(|own| Lexicon::of_bundle("safety/lexicons", own));
+    Ok(Rails::new(policy, &own.collect::<Vec<_>>(), config.max_slot_chars)?)
+}
+
+struct Server {
+    rails: Arc<Rails>,
+    config: Config,
+}
+
+impl Server {
+    /// Runs a rail on a thread of its own, so that neither its time nor its failure is anyone else's.
+    async fn run<T: Send + 'static>(
+        &self,
+        rail: impl FnOnce(&Rails) -> T + Send + 'static,
+        failed: impl FnOnce(Verdict) -> T,
+    ) -> T {
+        let rails = Arc::clone(&self.rails);
+        let running = tokio::task::spawn_blocking(move || rail(&rails));
+        let status = match tokio::time::timeout(Duration::from_millis(self.config.budget_ms), running).await {
+            Ok(Ok(done)) => return done,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a rail failed");
+                Status::Error
+            }
+            Err(_) => {
+                tracing::warn!(budget_ms = self.config.budget_ms, "a rail ran out of time");
+                Status::Timeout
+            }
+        };
+        failed(self.rails.failed(status))
+    }
+
+    fn admit(&self, field: &'static str, bytes: usize) -> Result<(), Refusal> {
+        let most = self.config.max_text_bytes;
+        if bytes > most {
+            let what = format!("is {bytes} bytes long, allowed 0..={most}");
+            return Err(kit::fault::invalid(NAME, "TEXT_TOO_LONG", field, what));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl SafetyService for Server {
+    async fn screen_input(
+        &self,
+        request: Request<proto::ScreenInputRequest>,
+    ) -> Result<Response<proto::ScreenInputResponse>, Refusal> {
+        let text = request.into_inner().text;
+        self.admit("text", text.len())?;
+        let verdict = self.run(move |rails| rails.input(&text), |failed| failed).await;
+        Ok(Response::new(proto::ScreenInputResponse { verdict: Some(verdict.into()) }))
+    }
+
+    async fn screen_passages(
+        &self,
+        request: Request<proto::ScreenPassagesRequest>,
+    ) -> Result<Response<proto::ScreenPassagesResponse>, Refusal> {
+        let passages = request.into_inner().passages;
+        self.admit("passages", passages.iter().map(length).sum())?;
+        let count = passages.len();
+        let screen =
+            move |rails: &Rails| passages.iter().map(|passage| rails.passage(&whole(passage))).collect();
+        let verdicts: Vec<Verdict> = self.run(screen, |failed| vec![failed; count]).await;
+        let verdicts = verdicts.into_iter().map(Into::into).collect();
+        Ok(Response::new(proto::ScreenPassagesResponse { verdicts }))
+    }
+
+    async fn screen_output(
+        &self,
+        request: Request<proto::ScreenOutputRequest>,
+    ) -> Result<Response<proto::ScreenOutputResponse>, Refusal> {
+        let proto::ScreenOutputRequest { text, passages, question } = request.into_inner();
+        self.admit("text", text.len())?;
+        self.admit("passages", passages.iter().map(length).sum())?;
+        self.admit("question", question.len())?;
+        let passages: Vec<String> = passages.iter().map(whole).collect();
+        let verdict = self.run(move |rails| rails.output(&text, &passages, &question), |failed| failed).await;
+        Ok(Response::new(proto::ScreenOutputResponse { verdict: Some(verdict.into()) }))
+    }
+
+    async fn screen_action(
+        &self,
+        request: Request<proto::ScreenActionRequest>,
+    ) -> Result<Response<proto::ScreenActionResponse>, Refusal> {
+        let proto::ScreenActionRequest { workflow, risk, slots } = request.into_inner();
+        if workflow.is_empty() {
+            return Err(kit::fault::invalid(NAME, "NO_WORKFLOW", "workflow", "must not be empty"));
+        }
+        self.admit("slots", slots.iter().map(|(name, value)| name.len() + value.len()).sum())?;
+        // A risk nobody states is high.
+        let risky = !matches!(proto::Risk::try_from(risk), Ok(proto::Risk::Low | proto::Risk::Medium));
+        let screen = move |rails: &Rails| {
+            rails.action(risky, slots.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        };
+        let verdict = self.run(screen, |failed| failed).await;
+        Ok(Response::new(proto::ScreenActionResponse { verdict: Some(verdict.into()) }))
+    }
+}
+
+/// What of a passage can reach a prompt or an answer.
+fn whole(passage: &proto::Passage) -> String {
+    [passage.title.as_str(), &passage.heading, &passage.text].join("\n")
+}
+
+fn length(passage: &proto::Passage) -> usize {
+    passage.title.len() + passage.heading.len() + passage.text.len() + 2
+}
+
+impl From<Verdict> for proto::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        let action = match verdict.action {
+            Action::Allow => proto::SafetyAction::Allow,
+            Action::Rewrite => proto::SafetyAction::Rewrite,
+            Action::Escalate => proto::SafetyAction::Escalate,
+            Action::Block => proto::SafetyAction::Block,
+        };
+        let status = match verdict.status {
+            Status::Ok => proto::SafetyStatus::Ok,
+            Status::Error => proto::SafetyStatus::Error,
+            Status::Timeout => proto::SafetyStatus::Timeout,
+        };
+        let score = |(category, score): (crate::Category, f64)| proto::CategoryScore {
+            name: category.name().to_owned(),
+            score,
+        };
+        let redaction = |span: crate::Span| proto::Redaction {
+            r#type: span.kind.name().to_owned(),
+            start: u32::try_from(span.start).unwrap_or(u32::MAX),
+            end: u32::try_from(span.end).unwrap_or(u32::MAX),
+        };
+        Self {
+            action: action.into(),
+            status: status.into(),
+            categories: verdict.categories.into_iter().map(score).collect(),
+            redactions: verdict.redactions.into_iter().map(redaction).collect(),
+            text: verdict.text,
+            policy_id: verdict.policy_id.to_string(),
+            message: verdict.message,
+        }
+    }
+}
