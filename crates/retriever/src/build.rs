@@ -7,7 +7,7 @@ use bundle::{Document, Reader};
 use tantivy::directory::{INDEX_WRITER_LOCK, META_LOCK, MmapDirectory};
 use tantivy::indexer::NoMergePolicy;
 
-use crate::index::{self, Error, FORMAT, Fields, audience_name};
+use crate::index::{self, Error, FORMAT, Fields};
 
 /// What a build made or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,6 @@ pub struct Built {
     pub path: PathBuf,
     /// Hash of the knowledge and the format, 16 hexadecimal digits: the index version before any change.
     pub version: String,
-    /// Documents indexed.
-    pub documents: usize,
     /// Whether it was there already and nothing was done.
     pub reused: bool,
 }
@@ -28,11 +26,13 @@ pub struct Built {
 /// # Errors
 /// Knowledge that does not validate, a folder that cannot be written, a failure of the index.
 pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Error> {
-    let (path, version, documents) = locate(reader)?;
-    let built = Built { path, version, documents: documents.len(), reused: true };
+    let (path, version) = locate(reader);
+    let built = Built { path, version, reused: true };
     if built.path.exists() {
         return Ok(built);
     }
+    let mut documents = reader.knowledge()?;
+    documents.sort_by(|a, b| a.id.cmp(&b.id));
     let temporary = built.path.with_extension(format!("tmp-{}", std::process::id()));
     remove(&temporary).map_err(Error::at(&temporary))?;
     fs::create_dir_all(&temporary).map_err(Error::at(&temporary))?;
@@ -49,32 +49,18 @@ pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Erro
 /// Whether the index of a bundle's present knowledge is there.
 ///
 /// # Errors
-/// Knowledge that does not validate.
+/// The build folder cannot be looked into.
 pub fn is_built(reader: &Reader) -> Result<bool, Error> {
-    Ok(locate(reader)?.0.exists())
+    let (path, _) = locate(reader);
+    path.try_exists().map_err(Error::at(&path))
 }
 
-/// The folder and the version of the index of a bundle's present knowledge, with that knowledge by id.
-pub(crate) fn locate(reader: &Reader) -> Result<(PathBuf, String, Vec<Document>), Error> {
-    let mut documents = reader.knowledge()?;
-    documents.sort_by(|a, b| a.id.cmp(&b.id));
+/// The folder and the version of the index of a bundle's present knowledge.
+pub(crate) fn locate(reader: &Reader) -> (PathBuf, String) {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(FORMAT);
-    for document in &documents {
-        digest(&mut hasher, document);
-    }
+    hasher.update(FORMAT).update(reader.hash_of(&["knowledge"]).as_bytes());
     let version = hasher.finalize().to_hex()[..16].to_owned();
-    Ok((reader.build_dir().join(format!("index-{version}")), version, documents))
-}
-
-/// Everything of a document, each part after its length, so that no two documents look the same.
-pub(crate) fn digest(hasher: &mut blake3::Hasher, document: &Document) {
-    let audience = audience_name(document.audience);
-    let parts = [document.id.as_str(), &document.title, &document.content, audience];
-    hasher.update(&(document.tags.len() as u64).to_le_bytes());
-    for part in parts.into_iter().chain(document.tags.iter().map(String::as_str)) {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
+    (reader.build_dir().join(format!("index-{version}")), version)
 }
 
 fn write(folder: &Path, documents: &[Document], progress: &dyn Fn(u64, u64)) -> Result<(), Error> {

@@ -13,9 +13,9 @@ use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyError, Term};
 
-use crate::build::{digest, locate};
+use crate::build::locate;
 use crate::config::Config;
-use crate::index::{self, Error, Fields, Frozen};
+use crate::index::{self, Error, Fields, Frozen, audience_name};
 use crate::search::{Found, Query, search};
 
 /// Held by the process that changes a live index, from its first change to its end.
@@ -269,6 +269,16 @@ fn count(searcher: &Searcher, term: Term) -> Result<u64, TantivyError> {
     Ok(searcher.search(&TermQuery::new(term, IndexRecordOption::Basic), &Count)? as u64)
 }
 
+/// Everything of a document, each part after its length, so that no two documents look the same.
+fn digest(hasher: &mut blake3::Hasher, document: &Document) {
+    let audience = audience_name(document.audience);
+    let parts = [document.id.as_str(), &document.title, &document.content, audience];
+    hasher.update(&(document.tags.len() as u64).to_le_bytes());
+    for part in parts.into_iter().chain(document.tags.iter().map(String::as_str)) {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+}
+
 /// The limits of a document are the bundle's.
 fn check(index: usize, document: &Document) -> Result<(), Error> {
     let Document { id, title, content, .. } = document;
@@ -289,7 +299,7 @@ fn check(index: usize, document: &Document) -> Result<(), Error> {
 
 /// The folder and version of the index of a bundle, which must exist.
 fn built(reader: &Reader) -> Result<(PathBuf, String), Error> {
-    let (folder, version, _) = locate(reader)?;
+    let (folder, version) = locate(reader);
     if folder.is_dir() { Ok((folder, version)) } else { Err(Error::Absent(reader.root().to_owned())) }
 }
 
