@@ -18,7 +18,7 @@ pub struct Built {
     pub version: String,
     /// Intents.
     pub intents: usize,
-    /// Training examples.
+    /// Training examples, titles among them.
     pub examples: usize,
     /// Whether it was there already and nothing was done.
     pub reused: bool,
@@ -67,13 +67,14 @@ fn load(path: &Path) -> Result<Model, Error> {
     Model::from_bytes(&bytes)
 }
 
-/// The model file of a bundle's present examples, with those examples. Titles and thresholds are no input.
+/// The model file of a bundle's present examples, with those examples. A title is one more example of its
+/// intent; thresholds and categories are no input.
 fn locate(reader: &Reader) -> Result<(PathBuf, Vec<Example>), Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&FORMAT.to_le_bytes());
     let mut examples = Vec::new();
     for intent in reader.intents()? {
-        for text in intent.examples {
+        for text in intent.examples.into_iter().chain([intent.title]) {
             for part in [&intent.name, &text] {
                 hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
             }
@@ -118,7 +119,7 @@ mod tests {
 
         let changed = build(&write(&INTENTS.replace("order status", "track my parcel")), &|_, _| {}).unwrap();
         assert_ne!((changed.path, changed.version), (first.path, first.version));
-        let retitled = build(&write(&INTENTS.replace("\"Refund\"", "\"Money back\"")), &|_, _| {}).unwrap();
-        assert!(retitled.reused);
+        let described = build(&write(&INTENTS.replace("Where it is.", "Where?")), &|_, _| {}).unwrap();
+        assert!(described.reused);
     }
 }

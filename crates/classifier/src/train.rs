@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use crate::calibrate::{
-    Evidence, acceptance, evidence, fit_outlier, outlier, probabilities, temperature, threshold,
+    Evidence, acceptance, evidence, fit_outlier, further, outlier, probabilities, temperature, threshold,
 };
 use crate::classify::Model;
 use crate::features::Ngrams;
@@ -97,15 +97,19 @@ pub fn train(
     let confidence = |sight: &Sight| probabilities(&sight.scores, temperature)[sight.best];
     let accepted: Vec<_> =
         known.iter().map(|&(sight, label)| (confidence(sight), sight.best == label)).collect();
-    let (mut inside, mut outside) = (Vec::new(), Vec::new());
     let judged = if novel.is_empty() { plain } else { novel };
+    let (mut inside, mut unknown, mut outside) = (Vec::new(), Vec::new(), Vec::new());
     for held in judged.iter().flatten() {
         let evidence = evidence(&held.sight, temperature);
-        match held.label {
-            Some(label) => inside.push((evidence, held.sight.best == label)),
-            None => outside.push(evidence),
+        match (held.label, held.outside) {
+            (Some(label), _) => inside.push((evidence, held.sight.best == label)),
+            (None, false) => unknown.push(evidence),
+            (None, true) => outside.push(evidence),
         }
     }
+    // Real examples out of scope count as much together as the intents held out.
+    outside = outside.repeat((unknown.len() / outside.len().max(1)).max(1));
+    outside.append(&mut unknown);
     let weights = fit_outlier(&inside.iter().map(|item| item.0).collect::<Vec<Evidence>>(), &outside);
     let inside: Vec<_> =
         inside.iter().map(|(evidence, right)| (outlier(&weights, evidence), *right)).collect();
@@ -116,7 +120,7 @@ pub fn train(
         intents: set.intents,
         temperature,
         outlier: weights,
-        threshold: threshold(&inside, &outside),
+        threshold: further(threshold(&inside, &outside)),
         acceptance: acceptance(&accepted),
         version: String::new(),
     };
@@ -129,7 +133,7 @@ pub fn train(
 }
 
 impl Model {
-    /// The threshold of examples in and out of scope, `None` unless there are both.
+    /// The threshold fitted on examples in and out of scope, `None` unless there are enough of both.
     fn threshold_on(&self, examples: &[Example]) -> Option<f64> {
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
         for example in examples {
@@ -142,7 +146,7 @@ impl Model {
                 None => outside.push(scores.out_of_scope),
             }
         }
-        (!inside.is_empty() && !outside.is_empty()).then(|| threshold(&inside, &outside))
+        threshold(&inside, &outside)
     }
 }
 
@@ -151,6 +155,8 @@ struct Set {
     intents: Vec<String>,
     ngrams: Vec<Ngrams>,
     labels: Vec<usize>,
+    /// The names of the intents, one more example each: worth two points with ten examples an intent.
+    names: Vec<Ngrams>,
     /// Examples out of scope.
     outside: Vec<Ngrams>,
 }
@@ -169,6 +175,8 @@ struct Fold {
 struct Held {
     sight: Sight,
     label: Option<usize>,
+    /// Whether it is an example out of scope, not one of an intent held out.
+    outside: bool,
 }
 
 impl Set {
@@ -180,7 +188,8 @@ impl Set {
             return Err(Error::NoExamples);
         }
         let all: Vec<Ngrams> = examples.par_iter().map(|example| Ngrams::of(&example.text)).collect();
-        let mut set = Self { intents, ngrams: Vec::new(), labels: Vec::new(), outside: Vec::new() };
+        let names = intents.iter().map(|intent| Ngrams::of(&intent.replace('_', " "))).collect();
+        let mut set = Self { intents, ngrams: Vec::new(), labels: Vec::new(), names, outside: Vec::new() };
         for (ngrams, example) in all.into_iter().zip(examples) {
             match example.intent.as_ref().and_then(|intent| set.intents.binary_search(intent).ok()) {
                 Some(label) => {
@@ -194,7 +203,9 @@ impl Set {
     }
 
     fn fit(&self) -> Linear {
-        Linear::fit(&self.ngrams.iter().collect::<Vec<_>>(), &self.labels, self.intents.len())
+        let texts: Vec<&Ngrams> = self.ngrams.iter().chain(&self.names).collect();
+        let labels: Vec<usize> = self.labels.iter().copied().chain(0..self.names.len()).collect();
+        Linear::fit(&texts, &labels, self.names.len())
     }
 
     /// Splits each intent over the folds; with `novel` each fold also holds out whole intents.
@@ -228,12 +239,15 @@ impl Set {
     }
 
     fn see(&self, fold: &Fold) -> Vec<Held> {
-        let texts: Vec<&Ngrams> = fold.train.iter().map(|&index| &self.ngrams[index]).collect();
-        let labels: Vec<usize> = fold.train.iter().map(|&index| fold.labels[&self.labels[index]]).collect();
+        let texts = fold.train.iter().map(|&index| &self.ngrams[index]);
+        let texts: Vec<&Ngrams> = texts.chain(fold.labels.keys().map(|&label| &self.names[label])).collect();
+        let labels = fold.train.iter().map(|&index| fold.labels[&self.labels[index]]);
+        let labels: Vec<usize> = labels.chain(0..fold.labels.len()).collect();
         let linear = Linear::fit(&texts, &labels, fold.labels.len());
-        let held = fold.held.iter().map(|&(index, label)| (&self.ngrams[index], label));
-        let held = held.chain(fold.outside.iter().map(|&index| (&self.outside[index], None)));
-        held.filter_map(|(ngrams, label)| Some(Held { sight: linear.see(ngrams)?, label })).collect()
+        let held = fold.held.iter().map(|&(index, label)| (&self.ngrams[index], label, false));
+        let held = held.chain(fold.outside.iter().map(|&index| (&self.outside[index], None, true)));
+        held.filter_map(|(text, label, outside)| Some(Held { sight: linear.see(text)?, label, outside }))
+            .collect()
     }
 }
 
