@@ -21,11 +21,13 @@ pub(crate) struct View {
     pub normal: String,
     /// Its words, each between single spaces, without apostrophes; a lone "." where a sentence ends.
     pub words: String,
+    /// Whether words spaced out letter by letter were joined; several may have become one.
+    pub joined: bool,
 }
 
 impl View {
     pub(crate) fn of(normal: String) -> Self {
-        Self { words: words(&normal), normal }
+        Self { words: words(&normal), normal, joined: false }
     }
 }
 
@@ -33,9 +35,8 @@ impl View {
 /// together.
 pub(crate) fn views(text: &str) -> Vec<View> {
     let plain = text::normalise(text);
-    let mut others = Vec::new();
-    others.extend(text::despace(text));
-    others.extend(plain_letters(&plain));
+    let joined = text::despace(text).map(|joined| View { joined: true, ..View::of(joined) });
+    let mut others: Vec<String> = plain_letters(&plain).into_iter().collect();
     let mut decoded = decoded(text);
     if ROT13_SIGNS.iter().any(|sign| plain.contains(sign)) {
         decoded.push_str(" . ");
@@ -45,6 +46,7 @@ pub(crate) fn views(text: &str) -> Vec<View> {
         others.push(text::normalise(&decoded));
     }
     let mut views = vec![View::of(plain)];
+    views.extend(joined);
     views.extend(others.into_iter().map(View::of));
     views
 }

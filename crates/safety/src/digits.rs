@@ -24,7 +24,7 @@ pub(crate) fn card(digits: &[u8]) -> bool {
         (1 | 2, 15) => matches!(lead(4), 1800 | 2131),
         (3, 14) => matches!(lead(3), 300..=305 | 309) || matches!(lead(2), 36 | 38 | 39),
         (3, 15) => matches!(lead(2), 34 | 37),
-        (3, 16..=19) => (3528..=3589).contains(&lead(4)) || lead(2) == 36,
+        (3, 16..=19) => lead(2) == 35 || lead(2) == 36,
         (5, 16) if (51..=55).contains(&lead(2)) => true,
         // Maestro has many lengths.
         (5, 12..=19) => matches!(lead(2), 50 | 56..=58),

@@ -1,8 +1,5 @@
 //! Finds numbers that name a person: cards, national ids, bank details and telephones.
 
-use regex::Regex;
-use std::sync::LazyLock;
-
 use crate::detect::{Kind, Span, matches, pattern};
 use crate::digits;
 
@@ -70,7 +67,7 @@ fn context(text: &str, start: usize) -> String {
 
 /// Whether a word says the number behind it names an order or the like. The nearest word decides.
 fn names_thing(context: &str) -> bool {
-    const THINGS: [&str; 13] = [
+    const THINGS: [&str; 12] = [
         "order",
         "reference",
         "ref",
@@ -83,7 +80,6 @@ fn names_thing(context: &str) -> bool {
         "confirmation",
         "transaction",
         "receipt",
-        "#",
     ];
     const PERSONS: [&str; 12] = [
         "card",
@@ -237,11 +233,15 @@ fn personnummer(digits: &[u8]) -> bool {
         && digits::luhn(ten)
 }
 
-pattern!(ABROAD, r"(?:\+|(?-u:\b)00) ?[1-9](?:[ .\-/()]{0,3}[0-9]){6,13}(?-u:\b)");
-pattern!(NORTH_AMERICA, r"(?-u:\b)((?:1[ .-])?[2-9][0-9]{2}[ .-]{1,2}[0-9]{3}[ .-][0-9]{4})(?-u:\b)");
-pattern!(AREA_IN_BRACKETS, r"\([0-9]{2,5}\)[ -]?[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){1,3}(?-u:\b)");
-pattern!(TRUNK, r"(?-u:\b)0[1-9][0-9]{0,3}(?:[ .\-/]{0,2}[0-9]){6,9}(?-u:\b)");
+pattern!(ABROAD, r"(?:\+|(?-u:\b)00) ?[1-9](?:[ .\-/()]{0,3}[0-9]){6,13}(?:x[0-9]{1,6})?(?-u:\b)");
+pattern!(
+    NORTH_AMERICA,
+    r"(?-u:\b)((?:1[ .-])?[2-9][0-9]{2}[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?:x[0-9]{1,6})?)(?-u:\b)"
+);
+pattern!(AREA_IN_BRACKETS, r"\([0-9]{2,5}\)[ -]?[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){1,3}(?:x[0-9]{1,6})?(?-u:\b)");
+pattern!(TRUNK, r"(?-u:\b)0[1-9][0-9]{0,3}(?:[ .\-/]{0,2}[0-9]){6,9}(?:x[0-9]{1,6})?(?-u:\b)");
 pattern!(ANY, r"(?-u:\b)[0-9](?:[ .\-/()]{0,3}[0-9]){5,14}(?-u:\b)");
+pattern!(AFTER, r"\A[ -]{1,2}(?i:office|fax|mobile|desk|cell|home|tel)(?-u:\b)");
 
 fn phones(text: &str, found: &mut Vec<Span>) {
     const WORDS: [&str; 21] = [
@@ -269,19 +269,20 @@ fn phones(text: &str, found: &mut Vec<Span>) {
     ];
     let mut spans = Vec::new();
     for pattern in [&ABROAD, &NORTH_AMERICA, &AREA_IN_BRACKETS, &TRUNK] {
-        let digits = |value: &str| (7..=15).contains(&value.bytes().filter(u8::is_ascii_digit).count());
+        let digits = |value: &str| (7..=21).contains(&value.bytes().filter(u8::is_ascii_digit).count());
         matches(text, pattern, Kind::PhoneNumber, &mut spans, digits);
     }
     let mut named = Vec::new();
     matches(text, &ANY, Kind::PhoneNumber, &mut named, |_| true);
     named.retain(|span| {
         let context = context(text, span.start);
-        WORDS.iter().any(|word| context.contains(word)) && !is_amount(text, span)
+        let named = WORDS.iter().any(|word| context.contains(word)) || AFTER.is_match(&text[span.end..]);
+        named && !is_amount(text, span)
     });
     spans.extend(named);
     spans.retain(|span| {
         stands_alone(text, span.start, span.end)
-            && !text[..span.start].ends_with(['.', '/', '#', '-', ':', '_'])
+            && !text[..span.start].ends_with(['.', '/', '#', '-', '_'])
             && !is_date(&text[span.start..span.end])
             && !names_thing(&context(text, span.start))
     });
@@ -300,13 +301,14 @@ fn is_amount(text: &str, span: &Span) -> bool {
             .any(|unit| after.starts_with(unit))
 }
 
+pattern!(
+    DATE,
+    r"\A(?:(?:0?[1-9]|[12][0-9]|3[01])[./-](?:0?[1-9]|1[0-2])[./-](?:19|20)[0-9]{2}|",
+    r"(?:0?[1-9]|1[0-2])[./-](?:0?[1-9]|[12][0-9]|3[01])[./-](?:19|20)[0-9]{2}|",
+    r"(?:19|20)[0-9]{2}[./-](?:0[1-9]|1[0-2])[./-](?:0[1-9]|[12][0-9]|3[01]))(?:[^0-9]|\z)"
+);
+
 /// Whether a date starts the number: no area code reads like one with its separators.
 fn is_date(number: &str) -> bool {
-    static DATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(
-            r"\A(?:(?:0?[1-9]|[12][0-9]|3[01])[./-](?:0?[1-9]|1[0-2])[./-](?:19|20)[0-9]{2}|(?:0?[1-9]|1[0-2])[./-](?:0?[1-9]|[12][0-9]|3[01])[./-](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}[./-](?:0[1-9]|1[0-2])[./-](?:0[1-9]|[12][0-9]|3[01]))(?:[^0-9]|\z)",
-        )
-        .ok()
-    });
-    DATE.as_ref().is_some_and(|date| date.is_match(number))
+    DATE.is_match(number)
 }

@@ -16,6 +16,10 @@ use crate::policy::{Category, Error, Scores};
 
 /// Longest stretch, in bytes, a rule may match.
 const RULE_BYTES: usize = 256;
+/// Shortest phrase, in bytes without its spaces, looked for in words that were spaced out letter by letter.
+const RUN_TOGETHER_BYTES: usize = 12;
+/// Lowest weight of a phrase looked for there.
+const RUN_TOGETHER_WEIGHT: f64 = 0.6;
 /// Memory one compiled rule may take.
 const RULE_MEMORY: usize = 1 << 20;
 
@@ -26,6 +30,8 @@ pub(crate) struct Scanner {
     /// What each pattern of the automaton means.
     starts: Vec<Start>,
     entries: Vec<Entry>,
+    /// Phrases without their spaces, and the entry of each.
+    run_together: (AhoCorasick, Vec<usize>),
     markup: RegexSet,
     /// The entry of each regular expression of `markup`.
     marked: Vec<usize>,
@@ -60,7 +66,21 @@ impl Scanner {
             |message: String| Error::Pattern { file: "lexicons".into(), pattern: "all".into(), message };
         let automaton = AhoCorasickBuilder::new().match_kind(MatchKind::Standard).build(&build.patterns);
         let markup = RegexSet::new(&build.markup).map_err(|error| refuse(error.to_string()))?;
+        let mut joined = (Vec::new(), Vec::new());
+        for (pattern, start) in
+            build.patterns.iter().zip(&build.starts).filter(|(_, start)| start.rule.is_none())
+        {
+            let joins = pattern.replace(' ', "");
+            let telling =
+                build.entries[start.entry].weight.is_some_and(|weight| weight >= RUN_TOGETHER_WEIGHT);
+            if telling && joins.len() >= RUN_TOGETHER_BYTES {
+                joined.0.push(joins);
+                joined.1.push(start.entry);
+            }
+        }
+        let run_together = AhoCorasick::new(joined.0).map_err(|error| refuse(error.to_string()))?;
         Ok(Self {
+            run_together: (run_together, joined.1),
             automaton: automaton.map_err(|error| refuse(error.to_string()))?,
             starts: build.starts,
             entries: build.entries,
@@ -102,6 +122,12 @@ impl Scanner {
             !spans.is_some_and(|spans| contains(spans, *start, *end))
         };
         let mut found: Found = hits.iter().filter(|hit| counts(hit)).map(|hit| hit.0).collect();
+        if view.joined {
+            let (automaton, entries) = &self.run_together;
+            found.extend(
+                automaton.find_overlapping_iter(&view.words).map(|at| entries[at.pattern().as_usize()]),
+            );
+        }
         found.extend(self.markup.matches(&view.normal).iter().map(|at| self.marked[at]));
         found
     }

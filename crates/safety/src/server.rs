@@ -100,7 +100,7 @@ impl SafetyService for Server {
         self.admit("passages", passages.iter().map(length).sum())?;
         let count = passages.len();
         let screen =
-            move |rails: &Rails| passages.iter().map(|passage| rails.passage(&whole(passage))).collect();
+            move |rails: &Rails| passages.into_iter().map(|passage| screen_passage(rails, passage)).collect();
         let verdicts: Vec<Verdict> = self.run(screen, |failed| vec![failed; count]).await;
         let verdicts = verdicts.into_iter().map(Into::into).collect();
         Ok(Response::new(proto::ScreenPassagesResponse { verdicts }))
@@ -136,6 +136,11 @@ impl SafetyService for Server {
         let verdict = self.run(screen, |failed| failed).await;
         Ok(Response::new(proto::ScreenActionResponse { verdict: Some(verdict.into()) }))
     }
+}
+
+fn screen_passage(rails: &Rails, passage: proto::Passage) -> Verdict {
+    let verdict = rails.passage(&whole(&passage));
+    Verdict { text: passage.text, ..verdict }
 }
 
 /// What of a passage can reach a prompt or an answer.

@@ -67,14 +67,16 @@ fn fold(text: &str) -> String {
 
 /// Lowers one run, replacing look-alikes by ASCII where the run mixes scripts or is made of them only.
 fn fold_run(run: &str, folded: &mut String) {
-    let mixed = run.chars().any(|c| c.is_ascii_alphabetic());
-    let disguised = mixed || run.chars().filter(|c| c.is_alphabetic()).all(|c| look_alike(c).is_some());
+    let mixed = run.chars().any(|c| c.to_lowercase().any(|c| c.is_ascii_alphabetic()));
+    let letters = || run.chars().filter(|c| c.is_alphabetic() && !is_combining_mark(*c));
+    if !mixed && !letters().all(|c| look_alike(c).is_some()) {
+        folded.extend(run.chars().flat_map(char::to_lowercase));
+        return;
+    }
     for c in run.chars() {
         match look_alike(c) {
-            Some(Letters(first, second)) if disguised => {
-                folded.extend([Some(first), second].into_iter().flatten())
-            }
-            _ => folded.extend(c.to_lowercase()),
+            Some(Letters(first, second)) => folded.extend([Some(first), second].into_iter().flatten()),
+            None => folded.extend(c.to_lowercase()),
         }
     }
 }
