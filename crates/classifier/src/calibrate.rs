@@ -146,7 +146,7 @@ pub(crate) fn threshold(inside: &[(f64, bool)], outside: &[f64]) -> Option<f64> 
 /// Share of accepted intents that must be right, out of fold.
 const ACCEPTED_RIGHT: f64 = 0.95;
 /// Where the fitted acceptance may lie: below, two intents are as likely; above, sure ones are refused.
-const ACCEPT_RANGE: (f64, f64) = (0.3, 0.7);
+const ACCEPT_RANGE: (f64, f64) = (0.3, 0.6);
 
 /// The lowest confidence from which held-out examples `(confidence, right)` are right often enough.
 pub(crate) fn acceptance(examples: &[(f64, bool)]) -> f64 {

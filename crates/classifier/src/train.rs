@@ -63,7 +63,7 @@ pub enum Error {
         root: String,
     },
     /// Bytes that are no model.
-    #[error("not a model: {0}")]
+    #[error("the model file is damaged: {0}; run \"firstline bundle build\" to make it again")]
     Damaged(&'static str),
 }
 
