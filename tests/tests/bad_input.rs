@@ -216,7 +216,7 @@ fn an_unreachable_model_still_answers_from_the_articles_and_doctor_names_it() {
     let run = |arguments: &[&str]| {
         let mut firstline = command("firstline");
         firstline.args(arguments).current_dir(data.path());
-        firstline.env("FIRSTLINE__GENERATOR__PROVIDER", "openai");
+        firstline.env("FIRSTLINE__GENERATOR__PROVIDER", "openai").env("FIRSTLINE__GENERATOR__MODEL", "any");
         firstline.env("FIRSTLINE__GENERATOR__BASE_URL", "http://127.0.0.1:1/v1");
         firstline.output().unwrap()
     };

@@ -50,17 +50,8 @@ pub(crate) fn new(
 
 /// `bundle check`. Problems go to stderr, one a line; with `--json` to stdout as a list.
 pub(crate) fn check(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
-    let checked = Reader::open(dir).and_then(|reader| {
-        // The stages know what the files cannot say: whether their own part can be used.
-        let counts = bundle::check(&reader)?;
-        Ok((reader, counts))
-    });
-    match checked.map_err(anyhow::Error::from).and_then(|(reader, counts)| {
-        safety::check(&reader)?;
-        generator::check(&reader)?;
-        workflow::check(&reader)?;
-        Ok((reader, counts))
-    }) {
+    let checked = Reader::open(dir).map_err(anyhow::Error::from);
+    match checked.and_then(|reader| validate(&reader).map(|counts| (reader, counts))) {
         Ok((reader, counts)) if as_json => {
             let counts: serde_json::Map<_, _> =
                 counts.iter().map(|(what, n)| (what.replace(' ', "_"), json!(n))).collect();
@@ -89,6 +80,15 @@ pub(crate) fn check(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
             Ok(false)
         }
     }
+}
+
+/// Every file on its own, what refers to what, and what only the stages know of their parts.
+fn validate(reader: &Reader) -> anyhow::Result<Vec<(&'static str, usize)>> {
+    let counts = bundle::check(reader)?;
+    safety::check(reader)?;
+    generator::check(reader)?;
+    workflow::check(reader)?;
+    Ok(counts)
 }
 
 /// `bundle build`.
@@ -125,7 +125,7 @@ fn build_now(dir: &Path) -> anyhow::Result<Built> {
     let start = Instant::now();
     let reader = Reader::open(dir)?;
     // A bundle is used whole or not at all.
-    bundle::check(&reader)?;
+    validate(&reader)?;
     let bar = show::Bar::new("training the classifier");
     let model = classifier::build(&reader, &|done, total| bar.set(done, total)).context("classifier")?;
     bar.finish();

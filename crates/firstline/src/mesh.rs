@@ -23,21 +23,22 @@ impl Mesh {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let context = Context { server: settings.server()?, ..Context::default() };
         let mut stages = Vec::new();
+        // Every table is read before any stage starts: a wrong value leaves nothing half done.
         macro_rules! start {
-            ($stage:ident) => {{
-                let service = $stage::service(settings.table($stage::NAME)?, context.clone());
-                stages.push(($stage::NAME, Box::pin(service).await.context($stage::NAME)?));
-            }};
+            ($($stage:ident),*) => {
+                let configs = ($(settings.table::<$stage::Config>($stage::NAME)?,)*);
+                let ($($stage,)*) = configs;
+                $({
+                    let service = $stage::service($stage, context.clone());
+                    stages.push(($stage::NAME, Box::pin(service).await.context($stage::NAME)?));
+                })*
+            };
         }
-        start!(telemetry);
-        start!(workflow);
-        start!(generator);
-        start!(retriever);
-        start!(safety);
-        start!(classifier);
+        let front = settings.table::<orchestrator::Config>(orchestrator::NAME)?;
+        start!(telemetry, workflow, generator, retriever, safety, classifier);
         let links = Links::new(stages.iter().map(|(name, stage)| (*name, Link::local(stage))));
         let context = Context { links, ..context };
-        let service = orchestrator::service(settings.table(orchestrator::NAME)?, context.clone());
+        let service = orchestrator::service(front, context.clone());
         let assistant = Box::pin(service).await.context(orchestrator::NAME)?;
         Ok(Self { assistant, stages, context })
     }

@@ -167,7 +167,9 @@ pub(crate) fn lines(turn: &Turn) -> String {
     if !turn.answer.is_empty() {
         lines.push(turn.answer.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"));
     }
-    for citation in &turn.citations {
+    let mut sources: Vec<_> = turn.citations.iter().collect();
+    sources.dedup_by_key(|citation| &citation.document_id);
+    for citation in sources {
         lines.push(format!("    [{}] {}", citation.document_id, citation.title));
     }
     lines.join("\n")

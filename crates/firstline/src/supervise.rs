@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use kit::config::{STAGES, Server};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -20,6 +20,13 @@ const POLL: Duration = Duration::from_millis(20);
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 const RESTART_FROM: Duration = Duration::from_millis(50);
 const RESTART_UP_TO: Duration = Duration::from_secs(5);
+
+/// A stage process. Its standard input is held apart, since waiting for a child closes it, and its end asks
+/// the stage to stop.
+struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
 
 /// Starts and watches the seven stage processes.
 pub(crate) struct Supervisor {
@@ -60,36 +67,36 @@ impl Supervisor {
 
     async fn watch(
         &mut self,
-        behind: Vec<(&'static str, Child)>,
+        behind: Vec<(&'static str, Running)>,
         front: &'static str,
         ready: impl FnOnce(),
     ) -> anyhow::Result<()> {
         let mut watched = Vec::new();
-        for (stage, mut child) in behind {
-            self.healthy(stage, &mut child).await?;
-            watched.push((stage, child));
+        for (stage, mut running) in behind {
+            self.healthy(stage, &mut running.child).await?;
+            watched.push((stage, running));
         }
-        let mut child = self.start(front)?;
-        self.healthy(front, &mut child).await?;
+        let mut running = self.start(front)?;
+        self.healthy(front, &mut running.child).await?;
         ready();
         let stop_front = self.shutdown.clone();
         let stop_behind = CancellationToken::new();
         let front = async {
-            self.keep(front, child, &stop_front).await;
+            self.keep(front, running, &stop_front).await;
             stop_behind.cancel();
         };
-        let behind = watched.into_iter().map(|(stage, child)| self.keep(stage, child, &stop_behind));
+        let behind = watched.into_iter().map(|(stage, running)| self.keep(stage, running, &stop_behind));
         tokio::join!(front, futures::future::join_all(behind));
         Ok(())
     }
 
     /// Keeps one stage running until `stop`, then ends it by SIGTERM and waits for its drain.
-    async fn keep(&self, stage: &'static str, mut child: Child, stop: &CancellationToken) {
+    async fn keep(&self, stage: &'static str, mut running: Running, stop: &CancellationToken) {
         let mut pause = RESTART_FROM;
         let mut since = Instant::now();
         loop {
-            let ended = stop.run_until_cancelled(child.wait()).await;
-            let Some(ended) = ended else { return self.end(stage, child).await };
+            let ended = stop.run_until_cancelled(running.child.wait()).await;
+            let Some(ended) = ended else { return self.end(stage, running).await };
             let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
             tracing::warn!(stage, status, "a stage ended and is started again");
             pause =
@@ -99,15 +106,15 @@ impl Supervisor {
                 tokio::time::sleep(pause).await;
                 self.start(stage)
             };
-            child = match stop.run_until_cancelled(again).await {
+            running = match stop.run_until_cancelled(again).await {
                 None => return,
-                Some(Ok(child)) => child,
+                Some(Ok(again)) => again,
                 Some(Err(error)) => return tracing::error!(stage, %error, "a stage cannot be started again"),
             };
         }
     }
 
-    fn start(&self, stage: &'static str) -> anyhow::Result<Child> {
+    fn start(&self, stage: &'static str) -> anyhow::Result<Running> {
         let mut command = Command::new(self.binaries.join(stage));
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
@@ -118,7 +125,9 @@ impl Supervisor {
             .env("FIRSTLINE__SERVER__BUNDLE", &self.bundle)
             .stdin(Stdio::piped())
             .kill_on_drop(true);
-        command.spawn().with_context(|| format!("cannot start {stage}"))
+        let mut child = command.spawn().with_context(|| format!("cannot start {stage}"))?;
+        let stdin = child.stdin.take();
+        Ok(Running { child, stdin })
     }
 
     fn address(&self, stage: &str) -> anyhow::Result<SocketAddr> {
@@ -145,8 +154,9 @@ impl Supervisor {
     }
 
     /// Standard input ends, which asks a supervised stage to drain; what does not end in time is killed.
-    async fn end(&self, stage: &'static str, mut child: Child) {
-        drop(child.stdin.take());
+    async fn end(&self, stage: &'static str, running: Running) {
+        let Running { mut child, stdin } = running;
+        drop(stdin);
         let patience = Duration::from_millis(self.server.drain_ms) + Duration::from_secs(5);
         if tokio::time::timeout(patience, child.wait()).await.is_err() {
             tracing::warn!(stage, "a stage did not end in time and is killed");

@@ -144,6 +144,15 @@ impl<'o> Draft<'o> {
         self.name_passages();
     }
 
+    /// Replaces the passages by those of a better query; without an answer the first ones stay.
+    pub(crate) fn retrieved_again(&mut self, passages: Timed<Vec<Passage>>) {
+        if let Ok(passages) = self.took("retriever", passages) {
+            self.retriever_failed = false;
+            self.passages = passages;
+            self.name_passages();
+        }
+    }
+
     /// Keeps the passages that the rail allowed, rewritten where it says so.
     pub(crate) fn keep_passages(&mut self, verdicts: &[Verdict]) {
         let mut verdicts = verdicts.iter();
@@ -170,9 +179,9 @@ impl<'o> Draft<'o> {
         self.turn.intent.as_ref().map_or("", |intent| intent.name.as_str())
     }
 
-    pub(crate) fn accepted_intent(&self) -> Option<&str> {
-        let accepted = |intent: &&Intent| intent.decision() == IntentDecision::Accept;
-        self.turn.intent.as_ref().filter(accepted).map(|intent| intent.name.as_str())
+    /// The intent, when it is accepted.
+    pub(crate) fn accepted_intent(&self) -> Option<&Intent> {
+        self.turn.intent.as_ref().filter(|intent| intent.decision() == IntentDecision::Accept)
     }
 
     pub(crate) fn category(&self) -> String {

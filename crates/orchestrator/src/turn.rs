@@ -214,8 +214,6 @@ impl Orchestrator {
             draft.note(format!("the customer chose {}", choice.name));
             self.label(&pending.turn_id, &choice.name).await;
             draft.choose(choice);
-            let passages = self.stages.retrieve(&pending.question, &draft.category()).await;
-            draft.retrieved(passages).await;
             return self.route(draft, message, &pending.question).await;
         }
         self.route(draft, message, question).await;
@@ -239,7 +237,7 @@ impl Orchestrator {
             return;
         }
         let today = jiff::Zoned::now().date();
-        let accepted = draft.accepted_intent().map(str::to_owned);
+        let accepted = draft.accepted_intent().map(|intent| intent.name.clone());
         if let Some(approved) = self.curated.find(question, accepted.as_deref(), today) {
             draft.note("an approved answer fits");
             return draft.answer(approved.text.clone(), approved.citations.clone(), "curated").await;
