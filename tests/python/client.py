@@ -26,7 +26,7 @@ with grpc.insecure_channel(url.removeprefix("http://")) as channel:
 
     message = assistant_pb2.Message(text="Agent!", conversation_id=turn.conversation_id, customer_key="anna")
     events = [r.WhichOneof("event") for r in assistant.Converse(assistant_pb2.ConverseRequest(message=message), timeout=10)]
-    assert events == ["handoff", "final"], events
+    assert events == ["accepted", "handoff", "final"], events
 
     try:
         assistant.Ask(assistant_pb2.AskRequest(message=assistant_pb2.Message(text="")), timeout=10)

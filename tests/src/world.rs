@@ -118,7 +118,8 @@ impl World {
     }
 }
 
-async fn link(transport: Transport, stage: Stage, context: &Context) -> Link {
+/// A link to a stage over a transport.
+pub async fn link(transport: Transport, stage: Stage, context: &Context) -> Link {
     match transport {
         Transport::Local => Link::local(&stage),
         Transport::Tcp => {

@@ -127,7 +127,7 @@ async fn one_turn_is_one_trace_over_all_processes() {
     let processes = Processes::start(&variables);
     let mut client = connect(&processes.url).await;
     let turn = client
-        .ask(message("How long does a transfer abroad take?"))
+        .ask(message("Which documents do I need to open an account?"))
         .await
         .unwrap()
         .into_inner()
@@ -140,7 +140,10 @@ async fn one_turn_is_one_trace_over_all_processes() {
     let traces = collector.traces();
     let services: std::collections::BTreeSet<_> =
         traces[&turn.trace_id].iter().map(|(service, _)| service.as_str()).collect();
-    assert_eq!(Vec::from_iter(services), ["classifier", "generator", "orchestrator", "retriever", "safety"]);
+    assert_eq!(
+        Vec::from_iter(services),
+        ["classifier", "generator", "orchestrator", "retriever", "safety", "telemetry"]
+    );
     let spans: Vec<_> = traces[&turn.trace_id].iter().map(|(_, span)| span.as_str()).collect();
     assert_eq!(spans.iter().filter(|span| **span == "orchestrator/Ask").count(), 1, "{spans:?}");
 }

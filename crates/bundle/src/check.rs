@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::read::{Problem, Problems, Reader, check_template, find_key, finish, is_name, line_of, parse};
+use crate::read::{Lines, Problem, Problems, Reader, check_template, find_key, finish, is_name, parse};
 use crate::types::*;
 
 const MAX_EXAMPLE_BYTES: usize = 2000;
@@ -74,7 +74,9 @@ fn references(
         };
         problems.push(Problem::new("curated.toml", line, message));
     }
-    for (answer, intent) in curated.iter().flat_map(|answer| answer.intents.iter().map(move |name| (answer, name))) {
+    for (answer, intent) in
+        curated.iter().flat_map(|answer| answer.intents.iter().map(move |name| (answer, name)))
+    {
         if !names.contains(intent.as_str()) {
             let message = format!("answer {:?} names intent {intent:?}, which does not exist", answer.id);
             problems.push(Problem::new("curated.toml", find_key(&curated_text, intent), message));
@@ -153,7 +155,8 @@ pub(crate) fn intents(reader: &Reader, assistant: &Assistant) -> Result<Vec<Inte
         let read = reader.text(file).and_then(|text| Ok((parse::<IntentFile>(file, &text)?, text)));
         match read {
             Ok((entries, text)) => {
-                entries.intent.into_iter().for_each(|entry| found.entry(file, &text, entry))
+                let lines = Lines::of(&text);
+                entries.intent.into_iter().for_each(|entry| found.entry(file, &lines, entry));
             }
             Err(problem) => found.problems.push(problem),
         }
@@ -179,8 +182,8 @@ pub(crate) fn intents(reader: &Reader, assistant: &Assistant) -> Result<Vec<Inte
 }
 
 impl Intents<'_> {
-    fn entry(&mut self, file: &Path, text: &str, entry: Spanned<IntentEntry>) {
-        let line = line_of(text, entry.span().start);
+    fn entry(&mut self, file: &Path, lines: &Lines, entry: Spanned<IntentEntry>) {
+        let line = lines.at(entry.span().start);
         let entry = entry.into_inner();
         let mut refuse = |message: String| self.problems.push(Problem::new(file, line, message));
         if !is_name(&entry.name) {
@@ -213,7 +216,7 @@ impl Intents<'_> {
         self.intents.push(intent);
         let index = self.intents.len() - 1;
         for example in entry.examples {
-            self.example(file, line_of(text, example.span().start), index, example.into_inner());
+            self.example(file, lines.at(example.span().start), index, example.into_inner());
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod knowledge;
+mod problem;
 mod read;
 mod scaffold;
 mod types;

@@ -1,8 +1,6 @@
 //! Reading the files of a bundle, each error with file and line.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,56 +8,9 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use crate::knowledge;
+pub(crate) use crate::problem::Lines;
+pub use crate::problem::{Problem, Problems};
 use crate::types::*;
-
-/// Something wrong in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file, relative to the bundle.
-    pub file: PathBuf,
-    /// The line, from 1; 0 when the file as a whole is meant.
-    pub line: usize,
-    /// What is wrong and what is allowed.
-    pub message: String,
-}
-
-impl Problem {
-    pub(crate) fn new(file: impl Into<PathBuf>, line: usize, message: impl Into<String>) -> Self {
-        Self { file: file.into(), line, message: message.into() }
-    }
-
-    pub(crate) fn at(file: &Path, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
-        Self::new(file, line_of(text, span.start), message)
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => write!(f, "{}: {}", self.file.display(), self.message),
-            line => write!(f, "{}:{line}: {}", self.file.display(), self.message),
-        }
-    }
-}
-
-/// Everything wrong with a bundle; at least one problem.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", show(.0))]
-pub struct Problems(pub Vec<Problem>);
-
-fn show(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
-        Self(vec![problem])
-    }
-}
-
-pub(crate) fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
-}
 
 /// An opened bundle: its list of files and its hash; the parts are read when asked for.
 #[derive(Debug, Clone)]
@@ -124,6 +75,14 @@ impl Reader {
         }
         if assistant.locales.is_empty() {
             refuse("locales", "locales is empty, at least one language such as \"en\" is needed".to_owned());
+        }
+        let empty = assistant.handoff.messages.iter().find(|(_, text)| text.trim().is_empty());
+        if assistant.handoff.message.trim().is_empty() || empty.is_some() {
+            let key = empty.map_or("message", |(reason, _)| reason);
+            refuse(
+                key,
+                format!("handoff text {key:?} is empty; every handoff says something to the customer"),
+            );
         }
         if assistant.categories.is_empty() {
             refuse("categories", "no category, at least one [categories.NAME] is needed".to_owned());
@@ -206,12 +165,16 @@ impl Reader {
         let mut ids = BTreeMap::new();
         let mut questions = BTreeMap::new();
         let mut answers = Vec::new();
+        let lines = Lines::of(&text);
         for answer in parse::<File>(file, &text)?.answer {
-            let line = line_of(&text, answer.span().start);
+            let line = lines.at(answer.span().start);
             let answer = answer.into_inner();
             let mut refuse = |message: String| problems.push(Problem::new(file, line, message));
             if answer.questions.is_empty() && answer.intents.is_empty() {
-                refuse(format!("answer {:?} has no questions and no intents, at least one is needed", answer.id));
+                refuse(format!(
+                    "answer {:?} has no questions and no intents, at least one is needed",
+                    answer.id
+                ));
             }
             if ids.insert(answer.id.clone(), ()).is_some() {
                 refuse(format!("duplicate id {:?}", answer.id));

@@ -45,10 +45,6 @@ impl Mesh {
 
     /// Ends background work and waits for it.
     pub async fn stop(self) {
-        let Self { context, assistant, stages } = self;
-        context.shutdown.cancel();
-        context.tasks.close();
-        context.tasks.wait().await;
-        drop((assistant, stages));
+        self.context.finish().await;
     }
 }

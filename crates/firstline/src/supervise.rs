@@ -15,6 +15,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 const START_WITHIN: Duration = Duration::from_secs(30);
+const CHECK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 /// A stage that dies sooner after its start waits before the next one; doubled up to the longest.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
@@ -55,6 +56,10 @@ impl Supervisor {
 
     /// Runs until the shutdown: the stages first, then the orchestrator, which stops first.
     pub(crate) async fn run(mut self, ready: impl FnOnce()) -> anyhow::Result<()> {
+        // A taken port is found before anything starts: another server there would look like a healthy stage.
+        for stage in STAGES {
+            drop(kit::run::bind(self.address(stage)?, stage).await?);
+        }
         let (behind, front) = STAGES.split_at(STAGES.len() - 1);
         let mut started = Vec::new();
         for stage in behind {
@@ -90,27 +95,33 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Keeps one stage running until `stop`, then ends it by SIGTERM and waits for its drain.
+    /// Keeps one stage running until `stop`, then asks it to end and waits for its drain.
     async fn keep(&self, stage: &'static str, mut running: Running, stop: &CancellationToken) {
         let mut pause = RESTART_FROM;
-        let mut since = Instant::now();
         loop {
+            let since = Instant::now();
             let ended = stop.run_until_cancelled(running.child.wait()).await;
             let Some(ended) = ended else { return self.end(stage, running).await };
             let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
             tracing::warn!(stage, status, "a stage ended and is started again");
-            pause =
-                if since.elapsed() > HEALTHY_AFTER { RESTART_FROM } else { (pause * 2).min(RESTART_UP_TO) };
-            since = Instant::now();
-            let again = async {
-                tokio::time::sleep(pause).await;
-                self.start(stage)
-            };
-            running = match stop.run_until_cancelled(again).await {
+            if since.elapsed() > HEALTHY_AFTER {
+                pause = RESTART_FROM;
+            }
+            match stop.run_until_cancelled(self.restart(stage, &mut pause)).await {
                 None => return,
-                Some(Ok(again)) => again,
-                Some(Err(error)) => return tracing::error!(stage, %error, "a stage cannot be started again"),
-            };
+                Some(again) => running = again,
+            }
+        }
+    }
+
+    async fn restart(&self, stage: &'static str, pause: &mut Duration) -> Running {
+        loop {
+            tokio::time::sleep(*pause).await;
+            *pause = (*pause * 2).min(RESTART_UP_TO);
+            match self.start(stage) {
+                Ok(running) => return running,
+                Err(error) => tracing::error!(stage, %error, "a stage cannot be started, and is tried again"),
+            }
         }
     }
 
@@ -144,8 +155,11 @@ impl Supervisor {
             if let Some(status) = child.try_wait()? {
                 anyhow::bail!("{stage} did not start: {status}");
             }
-            let check = client.check(HealthCheckRequest::default()).await;
-            if check.is_ok_and(|health| health.into_inner().status() == ServingStatus::Serving) {
+            anyhow::ensure!(!self.shutdown.is_cancelled(), "stopped while {stage} was starting");
+            let check = tokio::time::timeout(CHECK, client.check(HealthCheckRequest::default())).await;
+            if let Ok(Ok(health)) = check
+                && health.into_inner().status() == ServingStatus::Serving
+            {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;

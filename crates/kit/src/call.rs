@@ -44,6 +44,22 @@ impl Call {
         format!("{:032x}", self.trace_id)
     }
 
+    /// The trace context to keep with work that is done later: W3C `traceparent`.
+    pub fn traceparent(&self) -> String {
+        format!("00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+
+    /// A call without a deadline in the trace of earlier work; a new trace when the text is malformed.
+    pub fn resume(traceparent: &str) -> Self {
+        let parsed = parse_traceparent(traceparent);
+        parsed.map_or_else(Self::root, |(trace_id, span_id, sampled)| Self {
+            deadline: None,
+            trace_id,
+            span_id,
+            sampled,
+        })
+    }
+
     /// When the caller stops waiting.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -90,9 +106,7 @@ impl Call {
             }
             headers.insert(GRPC_TIMEOUT, format_timeout(left).parse().ok()?);
         }
-        let flags = u8::from(call.sampled);
-        let traceparent = format!("00-{:032x}-{:016x}-{flags:02x}", call.trace_id, call.span_id);
-        headers.insert(TRACEPARENT, traceparent.parse().ok()?);
+        headers.insert(TRACEPARENT, call.traceparent().parse().ok()?);
         Some(call.deadline)
     }
 

@@ -7,6 +7,7 @@ pub mod link;
 pub mod run;
 pub mod serve;
 pub mod store;
+mod tables;
 pub mod telemetry;
 
 pub use call::Call;

@@ -82,9 +82,7 @@ where
         }));
         tracing::info!(stage = name, %address, bundle = %context.server.bundle.display(), "serving");
         let served = serve(listener, stage, &context).await;
-        context.shutdown.cancel();
-        context.tasks.close();
-        context.tasks.wait().await;
+        context.finish().await;
         tokio::task::spawn_blocking(|| guard.shutdown()).await?;
         served
     })

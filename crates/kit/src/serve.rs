@@ -50,6 +50,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// Ends background work and waits for it, for the time of a drain at most.
+    pub async fn finish(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        let drain = Duration::from_millis(self.server.drain_ms);
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!("drain time is over, background work is cut");
+        }
+    }
+
     /// Creates and returns the data folder.
     ///
     /// # Errors

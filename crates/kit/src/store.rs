@@ -41,8 +41,15 @@ impl From<sqlx::Error> for Error {
 
 /// Runs one write inside the group's transaction and returns what answers its caller after the commit.
 /// Without a transaction nothing runs.
-type Write = Box<dyn for<'c> FnOnce(Result<&'c mut SqliteConnection, Error>) -> BoxFuture<'c, Answer> + Send>;
+type Write = Box<dyn for<'c> FnOnce(Result<Turn<'c>, Error>) -> BoxFuture<'c, Answer> + Send>;
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A write's turn on the connection.
+struct Turn<'c> {
+    connection: &'c mut SqliteConnection,
+    /// Whether other writes share the transaction, so that a failing one needs a savepoint to be undone to.
+    shared: bool,
+}
 
 /// A store. Clones share it.
 #[derive(Debug, Clone)]
@@ -96,10 +103,10 @@ impl Store {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Write = Box::new(move |connection| {
+        let job: Write = Box::new(move |turn| {
             Box::pin(async move {
-                let result = match connection {
-                    Ok(connection) => in_savepoint(connection, write).await.map_err(Error::from),
+                let result = match turn {
+                    Ok(turn) => undoable(turn, write).await.map_err(Error::from),
                     Err(error) => Err(error),
                 };
                 let answer: Answer = Box::new(move |commit| {
@@ -128,30 +135,34 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-async fn in_savepoint<T, F>(connection: &mut SqliteConnection, write: F) -> Result<T, sqlx::Error>
+/// Runs a write; when it fails nothing of it stays.
+async fn undoable<T, F>(turn: Turn<'_>, write: F) -> Result<T, sqlx::Error>
 where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send,
 {
-    connection.execute("SAVEPOINT job").await?;
-    match write(connection).await {
-        Ok(value) => {
-            connection.execute("RELEASE job").await?;
-            Ok(value)
-        }
-        Err(error) => {
-            connection.execute("ROLLBACK TO job; RELEASE job").await?;
-            Err(error)
-        }
+    let Turn { connection, shared } = turn;
+    if shared {
+        connection.execute("SAVEPOINT job").await?;
     }
+    let result = write(connection).await;
+    match (&result, shared) {
+        (Ok(_), true) => connection.execute("RELEASE job").await?,
+        (Err(_), true) => connection.execute("ROLLBACK TO job; RELEASE job").await?,
+        (Err(_), false) => connection.execute("ROLLBACK; BEGIN IMMEDIATE").await?,
+        (Ok(_), false) => return result,
+    };
+    result
 }
 
 async fn write_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Write>, lock: File) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
         let begun = connection.execute("BEGIN IMMEDIATE").await.map(|_| ()).map_err(Error::from);
+        let shared = group.len() > 1;
         let mut answers = Vec::with_capacity(group.len());
         for write in group.drain(..) {
-            answers.push(write(begun.clone().map(|()| &mut connection)).await);
+            let turn = begun.clone().map(|()| Turn { connection: &mut connection, shared });
+            answers.push(write(turn).await);
         }
         let committed = match begun {
             Ok(()) => connection.execute("COMMIT").await.map(|_| ()).map_err(Error::from),

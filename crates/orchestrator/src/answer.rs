@@ -50,18 +50,18 @@ impl Orchestrator {
             ScreenActionRequest { workflow: status.name.clone(), risk, slots: status.slots.clone() };
         let screened = self.stages.screen_action(request).await;
         let verdict = draft.took("safety", screened).unwrap_or_default();
-        if gate::safety(&verdict) != gate::Passage::Open {
+        if let Some(reason) = gate::held(&verdict) {
             draft.note("the action rail did not allow the workflow");
             if let Err(error) = self.stages.cancel(status.execution_id).await {
                 tracing::warn!(%error, "the refused execution was not cancelled; it expires");
             }
-            let ran = verdict.status() == SafetyStatus::Ok;
             draft.turn.safety = Some(verdict);
-            return draft.hand_over(if ran {
-                HandoffReason::SafetyPolicy
-            } else {
-                HandoffReason::GuardError
-            });
+            return draft.hand_over(reason);
+        }
+        // The customer may have asked for a person while the rail ran; the effect must not come after that.
+        if !matches!(self.journal.handoff("", &draft.turn.conversation_id).await, Ok(None)) {
+            draft.note("the customer asked for a person before the effect");
+            return draft.hand_over(HandoffReason::UserRequest);
         }
         let turn_id = draft.turn.turn_id.clone();
         let request =
@@ -150,9 +150,9 @@ impl Orchestrator {
                     }
                     let screened = self.stages.screen_output(&delta.text, &question, &draft.passages).await;
                     let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
-                    if gate::safety(&verdict) != gate::Passage::Open {
+                    if let Some(reason) = gate::held(&verdict) {
                         draft.turn.safety = Some(verdict);
-                        return Err(HandoffReason::SafetyPolicy);
+                        return Err(reason);
                     }
                     draft.tell(Event::Delta(Delta { text: verdict.text, restart: delta.restart })).await;
                 }
@@ -171,10 +171,10 @@ impl Orchestrator {
         let Ok(verdict) = draft.took("safety", screened) else {
             return draft.hand_over(HandoffReason::GuardError);
         };
-        if gate::safety(&verdict) != gate::Passage::Open {
+        if let Some(reason) = gate::held(&verdict) {
             draft.note("the output rail held the answer back");
             draft.turn.safety = Some(verdict);
-            return draft.hand_over(HandoffReason::SafetyPolicy);
+            return draft.hand_over(reason);
         }
         let citations = draft.verified(generation.citations);
         if citations.is_empty() {

@@ -8,8 +8,9 @@ use proto::{Feedback, SubmitLabelRequest, TurnRecord};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::spool::{Kind, Spooled};
 use crate::stages::{Failure, Stages};
-use crate::store::{Journal, Kind};
+use crate::store::Journal;
 use crate::turn::{Orchestrator, now};
 
 const BATCH: u32 = 200;
@@ -60,15 +61,17 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     let any = !entries.is_empty();
     let mut batch = Vec::new();
     let mut bytes = 0;
-    for (seq, kind, payload) in entries {
-        if kind == Kind::Record as i32 {
-            bytes += payload.len();
-            batch.push((seq, payload));
-            if bytes < BATCH_BYTES {
+    for entry in entries {
+        if entry.kind == Kind::Record as i32 {
+            bytes += entry.payload.len();
+            batch.push(entry);
+            // With traces on, a record travels in the trace of its turn, and so alone.
+            if bytes < BATCH_BYTES && !kit::telemetry::exporting() {
                 continue;
             }
         } else {
-            settle(journal, seq, forward(stages, kind, &payload).await).await?;
+            let call = kit::Call::resume(&entry.traceparent);
+            settle(journal, entry.seq, call.scope(forward(stages, &entry)).await).await?;
         }
         records(journal, stages, std::mem::take(&mut batch)).await?;
         bytes = 0;
@@ -77,27 +80,31 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     Ok(any)
 }
 
-async fn forward(stages: &Stages, kind: i32, payload: &[u8]) -> Result<(), Failure> {
-    if kind == Kind::Feedback as i32 {
-        return stages.feedback(Feedback::decode(payload).unwrap_or_default()).await;
+async fn forward(stages: &Stages, entry: &Spooled) -> Result<(), Failure> {
+    let payload = entry.payload.as_slice();
+    if entry.kind == Kind::Feedback as i32 {
+        let mut feedback = Feedback::decode(payload).unwrap_or_default();
+        if !feedback.comment.is_empty() {
+            feedback.comment = stages.screen_input(&feedback.comment).await.result?.text;
+        }
+        return stages.feedback(feedback).await;
     }
     stages.label(SubmitLabelRequest::decode(payload).unwrap_or_default()).await
 }
 
 /// Sends records together; when telemetry refuses them, one by one, so that only the bad one is set aside.
-async fn records(journal: &Journal, stages: &Stages, batch: Vec<(i64, Vec<u8>)>) -> Result<(), Error> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let decode = |payload: &Vec<u8>| TurnRecord::decode(payload.as_slice()).unwrap_or_default();
-    match stages.record(batch.iter().map(|(_, payload)| decode(payload)).collect()).await {
+async fn records(journal: &Journal, stages: &Stages, batch: Vec<Spooled>) -> Result<(), Error> {
+    let Some(first) = batch.first() else { return Ok(()) };
+    let decode = |entry: &Spooled| TurnRecord::decode(entry.payload.as_slice()).unwrap_or_default();
+    let sent = stages.record(batch.iter().map(decode).collect());
+    match kit::Call::resume(&first.traceparent).scope(sent).await {
         Err(failure) if failure.refused() => {
-            for (seq, payload) in &batch {
-                settle(journal, *seq, stages.record(vec![decode(payload)]).await).await?;
+            for entry in &batch {
+                settle(journal, entry.seq, stages.record(vec![decode(entry)]).await).await?;
             }
         }
         Err(failure) => return Err(failure.into()),
-        Ok(()) => journal.delivered(batch.into_iter().map(|(seq, _)| seq).collect()).await?,
+        Ok(()) => journal.delivered(batch.iter().map(|entry| entry.seq).collect()).await?,
     }
     Ok(())
 }

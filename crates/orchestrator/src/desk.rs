@@ -6,7 +6,13 @@ use proto::{Handoff, HandoffReason, HandoffState, Role};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::store::{Journal, Kind, spool, utterance};
+use crate::spool::{Kind, spool};
+use crate::store::{Journal, utterance};
+
+/// Utterances of a handoff in a list; a conversation as a whole comes from `GetConversation`.
+const LISTED: i64 = 6;
+/// Characters of each of them.
+const LISTED_CHARS: i64 = 500;
 
 impl Journal {
     /// Handoffs in a state, or all open ones, oldest first.
@@ -19,7 +25,7 @@ impl Journal {
         let rows = sqlx::query(query).bind(low).bind(high).bind(limit).fetch_all(self.0.reader()).await?;
         let mut handoffs = Vec::with_capacity(rows.len());
         for row in &rows {
-            handoffs.push(self.with_utterances(handoff(row)).await?);
+            handoffs.push(self.with_utterances(handoff(row), LISTED).await?);
         }
         Ok(handoffs)
     }
@@ -29,15 +35,17 @@ impl Journal {
         let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = ? OR (conversation_id = ? AND state < 3)";
         let row = sqlx::query(query).bind(id).bind(conversation_id).fetch_optional(self.0.reader()).await?;
         match row {
-            Some(row) => Ok(Some(self.with_utterances(handoff(&row)).await?)),
+            Some(row) => Ok(Some(self.with_utterances(handoff(&row), i64::MAX).await?)),
             None => Ok(None),
         }
     }
 
-    async fn with_utterances(&self, mut handoff: Handoff) -> Result<Handoff, Error> {
-        let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
-        let rows = sqlx::query(query).bind(&handoff.conversation_id).fetch_all(self.0.reader()).await?;
-        handoff.utterances = rows.iter().map(utterance).collect();
+    /// Adds the newest utterances, oldest first.
+    async fn with_utterances(&self, mut handoff: Handoff, newest: i64) -> Result<Handoff, Error> {
+        let query = "SELECT role, substr(text, 1, ?) FROM utterance WHERE conversation_id = ? ORDER BY seq DESC LIMIT ?";
+        let most = if newest == LISTED { LISTED_CHARS } else { i64::MAX };
+        let rows = sqlx::query(query).bind(most).bind(&handoff.conversation_id).bind(newest);
+        handoff.utterances = rows.fetch_all(self.0.reader()).await?.iter().rev().map(utterance).collect();
         Ok(handoff)
     }
 
@@ -76,6 +84,7 @@ impl Journal {
         disposition: String,
         label: Option<Vec<u8>>,
     ) -> Result<bool, Error> {
+        let traceparent = kit::Call::current().traceparent();
         self.0
             .write(move |connection| {
                 Box::pin(async move {
@@ -89,7 +98,7 @@ impl Journal {
                         WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
                     sqlx::query(query).bind(&id).execute(&mut *connection).await?;
                     if let Some(label) = label {
-                        spool(connection, Kind::Label, label).await?;
+                        spool(connection, Kind::Label, traceparent, label).await?;
                     }
                     Ok(true)
                 })

@@ -8,7 +8,7 @@ use proto::*;
 use crate::gate::{self, Choice, Passage as Allowed};
 use crate::handoff;
 use crate::stages::{Failure, Timed};
-use crate::store::{Admission, Conversation, Finish, Pending};
+use crate::store::{Admission, Conversation, Finish, OpenExecution, Pending};
 use crate::turn::{Events, Orchestrator};
 
 /// The answers of the stages that are asked at the same time.
@@ -32,6 +32,7 @@ pub(crate) struct Draft<'o> {
     customer_key: String,
     pending: Option<Pending>,
     asked: bool,
+    muted: bool,
     start: Instant,
     accepted_at: i64,
 }
@@ -64,6 +65,7 @@ impl<'o> Draft<'o> {
             customer_key: admission.customer_key.clone(),
             pending: None,
             asked: false,
+            muted: false,
             start,
             accepted_at: admission.accepted_at,
         }
@@ -82,8 +84,7 @@ impl<'o> Draft<'o> {
     }
 
     pub(crate) async fn accepted(&self) {
-        let (turn_id, conversation_id) = (self.turn.turn_id.clone(), self.turn.conversation_id.clone());
-        self.tell(Event::Accepted(Accepted { turn_id, conversation_id })).await;
+        self.tell(Event::Accepted(receipt(&self.turn))).await;
     }
 
     pub(crate) fn add_ms(&mut self, stage: &str, ms: f64) {
@@ -116,7 +117,9 @@ impl<'o> Draft<'o> {
             return false;
         };
         self.tell(Event::SafetyVerdict(verdict.clone())).await;
-        self.masked = Some(verdict.text.clone());
+        // A rail that failed has no text; the customer's words must not be lost over that.
+        let masked = Some(verdict.text.clone()).filter(|text| !text.is_empty());
+        self.masked = masked.filter(|_| verdict.status() == SafetyStatus::Ok);
         let message = verdict.message.clone();
         for category in &verdict.categories {
             self.decisions.push(format!("safety: {} at {:.2}", category.name, category.score));
@@ -269,6 +272,7 @@ impl<'o> Draft<'o> {
 
     /// The customer writes to the person who owns the conversation: nothing is said.
     pub(crate) fn mute(&mut self, notice: HandoffNotice) {
+        self.muted = true;
         self.turn.handoff = Some(notice);
         self.turn.set_outcome(Outcome::Handoff);
     }
@@ -281,6 +285,7 @@ impl<'o> Draft<'o> {
         let answered = self.turn.outcome() == Outcome::Answered;
         let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };
         let handoff = self.packet();
+        let open = self.open();
         // Without a verdict nobody has masked the words: they stay in the journal and go nowhere else.
         let question = self.masked.clone().unwrap_or_default();
         let record = TurnRecord {
@@ -296,13 +301,28 @@ impl<'o> Draft<'o> {
             masked: self.masked,
             clarifications,
             pending: self.pending,
+            open,
             handoff,
             accepted_at: self.accepted_at,
+            traceparent: kit::Call::current().traceparent(),
+        }
+    }
+
+    /// The workflow that still waits for the customer: a digression leaves it open, a handoff ends it.
+    fn open(&self) -> Option<OpenExecution> {
+        match &self.turn.workflow {
+            _ if self.turn.outcome() == Outcome::Handoff => None,
+            None => self.conversation.open.clone(),
+            Some(status) if status.state() == ExecutionState::Proposed => Some(OpenExecution {
+                execution_id: status.execution_id.clone(),
+                confirming: status.awaiting_confirmation,
+            }),
+            Some(_) => None,
         }
     }
 
     fn packet(&self) -> Option<Handoff> {
-        let notice = self.turn.handoff.as_ref().filter(|_| !self.turn.answer.is_empty())?;
+        let notice = self.turn.handoff.as_ref().filter(|_| !self.muted)?;
         let title = self.turn.intent.as_ref().map(|intent| intent.title.as_str()).unwrap_or_default();
         let said = self.masked.as_deref().unwrap_or(&self.said);
         Some(Handoff {
@@ -321,6 +341,11 @@ impl<'o> Draft<'o> {
             utterances: Vec::new(),
         })
     }
+}
+
+/// The journal's receipt for a message.
+pub(crate) fn receipt(turn: &Turn) -> Accepted {
+    Accepted { turn_id: turn.turn_id.clone(), conversation_id: turn.conversation_id.clone() }
 }
 
 /// Sends the last events of a turn and returns it.

@@ -29,6 +29,15 @@ pub(crate) fn safety(verdict: &Verdict) -> Passage {
     }
 }
 
+/// Why a verdict holds something of ours back from the customer or from its effect.
+pub(crate) fn held(verdict: &Verdict) -> Option<HandoffReason> {
+    match safety(verdict) {
+        Passage::Open => None,
+        Passage::Blocked => Some(HandoffReason::SafetyPolicy),
+        Passage::Person(reason) => Some(reason),
+    }
+}
+
 /// What the classification leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {

@@ -37,13 +37,26 @@ impl Keywords {
         std::panic::catch_unwind(|| self.search(message)).unwrap_or(true)
     }
 
+    /// A word, or its part before an apostrophe: "agent's", Turkish "agent'a".
+    fn is_keyword(&self, word: &str) -> bool {
+        let whole = word.split(['\'', '\u{2019}']).next().unwrap_or(word);
+        [word, whole, stem(word)].iter().any(|form| self.words.contains(*form))
+    }
+
     fn search(&self, message: &str) -> bool {
         let normal = text::normalise(message);
-        let found = |text: &str| text::words(text).any(|word| self.words.contains(word));
+        let found = |text: &str| text::words(text).any(|word| self.is_keyword(word));
         found(&normal)
             || self.phrases.iter().any(|phrase| contains_phrase(&normal, phrase))
             || text::despace(message).is_some_and(|joined| found(&joined))
     }
+}
+
+/// A Latin word with an ending of another script attached, as Korean and Japanese write, without the ending.
+fn stem(word: &str) -> &str {
+    const LATIN_ENDS: char = '\u{370}';
+    let end = word.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(word.len());
+    if word[end..].starts_with(|c| c >= LATIN_ENDS) { &word[..end] } else { word }
 }
 
 fn is_word(keyword: &str) -> bool {
@@ -78,6 +91,9 @@ mod tests {
             "ａｇｅｎｔ",
             "𝐚𝐠𝐞𝐧𝐭",
             "agent\u{0}",
+            "the agent's turn",
+            "agent\u{2019}a bağla",
+            "agent를 불러줘",
             "give me a HUMAN",
             "a real person, please",
             "我要人工服务",

@@ -1,5 +1,6 @@
 //! Owns the turn: journal, override, gates, outcome and handoff.
 
+mod admit;
 mod answer;
 mod config;
 mod curated;
@@ -11,6 +12,7 @@ mod handoff;
 mod keyword;
 mod locks;
 mod server;
+mod spool;
 mod stages;
 mod store;
 mod turn;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use kit::fault::{invalid, status};
 use kit::{Call, Kind};
 use prost::Message as _;
@@ -19,15 +20,17 @@ use crate::config::Config;
 use crate::curated::Curated;
 use crate::deliver;
 use crate::keyword::Keywords;
-use crate::locks::Locks;
+use crate::locks::{Locks, Running};
+use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
-use crate::store::{Journal, Kind as Spooled};
+use crate::store::Journal;
 use crate::turn::{Act, Error, Events, Orchestrator};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
 const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
+const MAX_COMMENT_BYTES: usize = 4096;
 
 /// Opens the journal, ends the orphans of an earlier process, and serves.
 ///
@@ -57,8 +60,10 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         stages: stages.clone(),
         journal: journal.clone(),
         spooled: Arc::new(Notify::new()),
-        turns: Arc::new(Semaphore::new(config.max_turns)),
-        locks: Locks::default(),
+        turns: Semaphore::new(config.max_turns),
+        requests: Locks::default(),
+        conversations: Locks::default(),
+        running: Running::default(),
         config,
     });
     while orchestrator.reap(i64::MAX).await.context("the journal")? > 0 {}
@@ -81,8 +86,7 @@ impl Server {
     /// Runs a turn in a task of its own: it reaches its outcome also when the caller goes away.
     async fn run(&self, message: Message, act: Act, events: Events) -> Result<Turn, Status> {
         let orchestrator = self.orchestrator.clone();
-        let budget = Duration::from_millis(orchestrator.config.turn_timeout_ms);
-        let call = Call::current().within(budget);
+        let call = Call::current();
         let turn = self
             .context
             .tasks
@@ -129,6 +133,10 @@ fn filled(text: &str, field: &'static str) -> Result<(), Status> {
     }
 }
 
+fn bounded(field: &'static str, id: &str) -> Result<(), Status> {
+    crate::admit::check_id(field, id).map_err(|error| status(NAME, &error))
+}
+
 type Responses = Pin<Box<dyn Stream<Item = Result<ConverseResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -145,13 +153,16 @@ impl AssistantService for Server {
         let message = some(request.into_inner().message, "message")?;
         let (events, received) = mpsc::channel(EVENTS);
         let orchestrator = self.orchestrator.clone();
-        let budget = Duration::from_millis(orchestrator.config.turn_timeout_ms);
-        let call = Call::current().within(budget);
+        let call = Call::current();
         let (refusal, refused) = mpsc::channel(1);
         self.context.tasks.spawn(call.scope(async move {
-            if let Err(error) = Box::pin(orchestrator.run(message, Act::Say, Some(events))).await {
-                let _ = refusal.send(status(NAME, &error)).await;
-            }
+            let turn = std::panic::AssertUnwindSafe(orchestrator.run(message, Act::Say, Some(events)));
+            let refused = match Box::pin(turn.catch_unwind()).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => status(NAME, &error),
+                Err(_) => Status::internal("the turn ended early; the reaper hands it over"),
+            };
+            let _ = refusal.send(refused).await;
         }));
         let events = ReceiverStream::new(received).map(|event| Ok(ConverseResponse { event: Some(event) }));
         let refusals = ReceiverStream::new(refused).map(Err);
@@ -164,6 +175,13 @@ impl AssistantService for Server {
     ) -> Result<Response<SubmitFeedbackResponse>, Status> {
         let mut feedback = some(request.into_inner().feedback, "feedback")?;
         filled(&feedback.conversation_id, "feedback.conversation_id")?;
+        bounded("feedback.feedback_id", &feedback.feedback_id)?;
+        bounded("feedback.conversation_id", &feedback.conversation_id)?;
+        bounded("feedback.turn_id", &feedback.turn_id)?;
+        if feedback.comment.len() > MAX_COMMENT_BYTES {
+            let message = format!("{} bytes, allowed up to {MAX_COMMENT_BYTES}", feedback.comment.len());
+            return Err(invalid(NAME, "COMMENT_TOO_LONG", "feedback.comment", message));
+        }
         if feedback.rating > 5 {
             let message = format!("is {}, allowed 0..=5, where 0 means none", feedback.rating);
             return Err(invalid(NAME, "RATING_OUT_OF_RANGE", "feedback.rating", message));
@@ -185,14 +203,9 @@ impl AssistantService for Server {
             request.into_inner();
         filled(&conversation_id, "conversation_id")?;
         filled(&execution_id, "execution_id")?;
-        let open = self.orchestrator.journal.execution(&conversation_id).await;
-        if open.map_err(|error| status(NAME, &Error::from(error)))?.as_ref() != Some(&execution_id) {
-            let message = "execution_id: the conversation does not wait for this execution".to_owned();
-            return Err(status(NAME, &Error::Precondition(message)));
-        }
         let text = if confirm { "yes" } else { "no" }.to_owned();
         let message = Message { request_id, conversation_id, customer_key, text, ..Message::default() };
-        let turn = self.run(message, Act::Decide, None).await?;
+        let turn = self.run(message, Act::Decide { execution_id }, None).await?;
         Ok(Response::new(ConfirmActionResponse { turn: Some(turn) }))
     }
 
@@ -268,6 +281,7 @@ impl AssistantService for Server {
         request: Request<ResolveHandoffRequest>,
     ) -> Result<Response<ResolveHandoffResponse>, Status> {
         let ResolveHandoffRequest { handoff_id, assignee, intent, disposition } = request.into_inner();
+        bounded("intent", &intent)?;
         let turn_id = self.handoff(&handoff_id).await?.turn_id;
         let label = SubmitLabelRequest { turn_id, intent, source: "agent".to_owned() };
         let label = Some(label).filter(|label| !label.intent.is_empty()).map(|label| label.encode_to_vec());
@@ -295,7 +309,7 @@ impl kit::Fault for Error {
         match self {
             Self::Invalid { .. } | Self::Conflict => Kind::Invalid,
             Self::Foreign => Kind::Denied,
-            Self::Precondition(_) => Kind::Precondition,
+            Self::Stale | Self::Precondition(_) => Kind::Precondition,
             Self::NotFound(_) => Kind::NotFound,
             Self::Overload => Kind::Exhausted,
             Self::Journal(_) => Kind::Unavailable,
@@ -307,7 +321,7 @@ impl kit::Fault for Error {
             Self::Invalid { .. } => "INVALID_MESSAGE",
             Self::Conflict => "REQUEST_ID_REUSED",
             Self::Foreign => "CONVERSATION_OF_ANOTHER_CUSTOMER",
-            Self::Precondition(_) => "WRONG_STATE",
+            Self::Stale | Self::Precondition(_) => "WRONG_STATE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Overload => "TOO_MANY_TURNS",
             Self::Journal(_) => "JOURNAL_UNAVAILABLE",

@@ -245,7 +245,11 @@ where
 {
     let mut request = Request::new(request);
     request.set_timeout(budget);
-    call(request).await.map(Response::into_inner).map_err(|status| failure(stage, &status))
+    // The link enforces the deadline of a call; this also ends the wait for a connection to make it on.
+    match tokio::time::timeout(budget, call(request)).await {
+        Ok(answer) => answer.map(Response::into_inner).map_err(|status| failure(stage, &status)),
+        Err(_) => Err(failure(stage, &Status::deadline_exceeded("no connection in time"))),
+    }
 }
 
 /// As [`once`], and once more when the stage was not reachable: for calls without effect only.

@@ -4,16 +4,18 @@ use std::path::Path;
 
 use kit::store::{Error, Store};
 use prost::Message as _;
-use proto::{ExecutionState, Handoff, HandoffNotice, Role, Turn, TurnRecord, Utterance};
+use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::gate::Choice;
+use crate::spool::{Kind, spool};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS conversation (
     conversation_id TEXT PRIMARY KEY, customer_key TEXT NOT NULL, created_at INTEGER NOT NULL,
-    clarifications INTEGER NOT NULL DEFAULT 0, pending TEXT, execution_id TEXT,
+    clarifications INTEGER NOT NULL DEFAULT 0, pending TEXT,
+    execution_id TEXT, confirming INTEGER NOT NULL DEFAULT 0,
     context_from INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS turn (
     turn_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, request_id TEXT UNIQUE, fingerprint BLOB NOT NULL,
@@ -23,7 +25,7 @@ CREATE INDEX IF NOT EXISTS turn_open ON turn (deadline) WHERE outcome IS NULL;
 CREATE INDEX IF NOT EXISTS turn_of ON turn (conversation_id, accepted_at);
 CREATE TABLE IF NOT EXISTS utterance (
     seq INTEGER PRIMARY KEY, conversation_id TEXT NOT NULL, turn_id TEXT NOT NULL,
-    role INTEGER NOT NULL, text TEXT NOT NULL);
+    role INTEGER NOT NULL, text TEXT NOT NULL, private INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS utterance_of ON utterance (conversation_id, seq);
 CREATE TABLE IF NOT EXISTS handoff (
     handoff_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, turn_id TEXT NOT NULL, reason INTEGER NOT NULL,
@@ -31,8 +33,12 @@ CREATE TABLE IF NOT EXISTS handoff (
     created_at INTEGER NOT NULL, packet BLOB NOT NULL) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS handoff_open ON handoff (conversation_id) WHERE state < 3;
 CREATE INDEX IF NOT EXISTS handoff_queue ON handoff (state, created_at);
-CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS spool (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL, payload BLOB NOT NULL);
 ";
+
+/// Most bytes of the conversation that reach the generator; the newest come first.
+const HISTORY_BYTES: usize = 16 * 1024;
 
 /// A question the customer has not answered yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,6 +64,8 @@ pub(crate) struct Admission {
     pub(crate) accepted_at: i64,
     pub(crate) deadline: i64,
     pub(crate) history: u32,
+    /// The execution that a button confirms or declines.
+    pub(crate) confirms: Option<String>,
 }
 
 /// What the journal knows about the message.
@@ -73,6 +81,16 @@ pub(crate) enum Accepted {
     Conflict,
     /// The conversation belongs to another customer.
     Foreign,
+    /// The button belongs to an execution that no longer waits for it.
+    Stale,
+}
+
+/// A workflow that waits for the customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenExecution {
+    pub(crate) execution_id: String,
+    /// Whether it waits for a yes, not for a slot.
+    pub(crate) confirming: bool,
 }
 
 /// A conversation at the start of a turn.
@@ -81,7 +99,8 @@ pub(crate) struct Conversation {
     pub(crate) first_turn: bool,
     pub(crate) clarifications: u32,
     pub(crate) pending: Option<Pending>,
-    pub(crate) execution_id: Option<String>,
+    /// The workflow the customer is in.
+    pub(crate) open: Option<OpenExecution>,
     /// Set while a person owns the conversation.
     pub(crate) handoff: Option<HandoffNotice>,
     pub(crate) history: Vec<Utterance>,
@@ -96,16 +115,11 @@ pub(crate) struct Finish {
     pub(crate) masked: Option<String>,
     pub(crate) clarifications: u32,
     pub(crate) pending: Option<Pending>,
+    pub(crate) open: Option<OpenExecution>,
     pub(crate) handoff: Option<Handoff>,
     pub(crate) accepted_at: i64,
-}
-
-/// What waits for telemetry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Record = 1,
-    Feedback = 2,
-    Label = 3,
+    /// Trace context of the turn, for what is done after it.
+    pub(crate) traceparent: String,
 }
 
 /// The journal. Clones share it.
@@ -163,13 +177,6 @@ impl Journal {
         Ok(text.fetch_optional(self.0.reader()).await?.unwrap_or_default())
     }
 
-    /// The execution a conversation waits for.
-    pub(crate) async fn execution(&self, conversation_id: &str) -> Result<Option<String>, Error> {
-        let query = "SELECT execution_id FROM conversation WHERE conversation_id = ?";
-        let id = sqlx::query_scalar(query).bind(conversation_id).fetch_optional(self.0.reader()).await?;
-        Ok(id.flatten())
-    }
-
     pub(crate) async fn record(&self, turn_id: &str) -> Result<Option<TurnRecord>, Error> {
         let query = sqlx::query_scalar("SELECT record FROM turn WHERE turn_id = ? AND record IS NOT NULL");
         let bytes: Option<Vec<u8>> = query.bind(turn_id).fetch_optional(self.0.reader()).await?;
@@ -190,62 +197,6 @@ impl Journal {
         let utterances = sqlx::query(query).bind(id).fetch_all(self.0.reader()).await?;
         Ok(Some((utterances.iter().map(utterance).collect(), turns)))
     }
-
-    /// Keeps something for telemetry until telemetry has it.
-    pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
-        self.0.write(move |connection| Box::pin(spool(connection, kind, payload))).await
-    }
-
-    /// The oldest entries of the spool: number, kind, payload.
-    pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<(i64, i32, Vec<u8>)>, Error> {
-        let query = sqlx::query("SELECT seq, kind, payload FROM spool WHERE kind > 0 ORDER BY seq LIMIT ?")
-            .bind(limit);
-        let rows = query.fetch_all(self.0.reader()).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
-    }
-
-    /// Keeps an entry that telemetry refuses, out of the way of the others: its kind turns negative.
-    pub(crate) async fn set_aside(&self, seq: i64) -> Result<(), Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE spool SET kind = -kind WHERE seq = ?")
-                        .bind(seq)
-                        .execute(connection)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
-    /// Forgets entries that telemetry has.
-    pub(crate) async fn delivered(&self, seqs: Vec<i64>) -> Result<(), Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    for seq in seqs {
-                        sqlx::query("DELETE FROM spool WHERE seq = ?")
-                            .bind(seq)
-                            .execute(&mut *connection)
-                            .await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
-    }
-}
-
-pub(crate) async fn spool(
-    connection: &mut SqliteConnection,
-    kind: Kind,
-    payload: Vec<u8>,
-) -> Result<(), sqlx::Error> {
-    let insert =
-        sqlx::query("INSERT INTO spool (kind, payload) VALUES (?, ?)").bind(kind as i32).bind(payload);
-    insert.execute(connection).await?;
-    Ok(())
 }
 
 async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Result<Accepted, sqlx::Error> {
@@ -263,6 +214,12 @@ async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Res
     let mut conversation = Conversation { first_turn, ..Conversation::default() };
     if !first_turn && !load(connection, admission, &mut conversation).await? {
         return Ok(Accepted::Foreign);
+    }
+    let waits = |id: &String| {
+        conversation.open.as_ref().is_some_and(|open| open.confirming && open.execution_id == *id)
+    };
+    if admission.confirms.as_ref().is_some_and(|id| !waits(id)) {
+        return Ok(Accepted::Stale);
     }
     let query = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?)";
     sqlx::query(query)
@@ -294,17 +251,26 @@ async fn load(
     conversation: &mut Conversation,
 ) -> Result<bool, sqlx::Error> {
     let id = &admission.conversation_id;
-    let query = "SELECT customer_key, clarifications, pending, execution_id, context_from FROM conversation WHERE conversation_id = ?";
+    let query = "SELECT customer_key, clarifications, pending, execution_id, confirming, context_from FROM conversation WHERE conversation_id = ?";
     let row = sqlx::query(query).bind(id).fetch_one(&mut *connection).await?;
     if row.get::<String, _>(0) != admission.customer_key {
         return Ok(false);
     }
     conversation.clarifications = row.get(1);
     conversation.pending = row.get::<Option<String>, _>(2).and_then(|json| serde_json::from_str(&json).ok());
-    conversation.execution_id = row.get(3);
-    let query = "SELECT role, text FROM (SELECT seq, role, text FROM utterance WHERE conversation_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?) ORDER BY seq";
-    let utterances = sqlx::query(query).bind(id).bind(row.get::<i64, _>(4)).bind(admission.history);
-    conversation.history = utterances.fetch_all(&mut *connection).await?.iter().map(utterance).collect();
+    let open = |execution_id| OpenExecution { execution_id, confirming: row.get(4) };
+    conversation.open = row.get::<Option<String>, _>(3).map(open);
+    // What was said inside a workflow holds slot values and goes to no model.
+    let query = "SELECT role, text FROM utterance WHERE conversation_id = ? AND seq > ? AND NOT private ORDER BY seq DESC LIMIT ?";
+    let newest = sqlx::query(query).bind(id).bind(row.get::<i64, _>(5)).bind(admission.history);
+    let newest = newest.fetch_all(&mut *connection).await?;
+    let mut bytes = 0;
+    let fits = |utterance: &Utterance| {
+        bytes += utterance.text.len();
+        bytes <= HISTORY_BYTES
+    };
+    conversation.history = newest.iter().map(utterance).take_while(fits).collect();
+    conversation.history.reverse();
     conversation.handoff = open_handoff(connection, id).await?;
     Ok(true)
 }
@@ -332,14 +298,10 @@ async fn say(
 }
 
 async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Result<Turn, sqlx::Error> {
-    if let (Some(packet), Some(notice)) = (&mut end.handoff, &mut end.turn.handoff)
-        && let Some(open) = open_handoff(connection, &packet.conversation_id).await?
-    {
-        // One handoff a conversation: the customer's earlier receipt stays good.
-        notice.handoff_id = open.handoff_id;
-        end.handoff = None;
+    if let Some(open) = open_handoff(connection, &end.turn.conversation_id).await? {
+        meet_handoff(&mut end, open);
     }
-    end.record.turn = Some(end.turn.clone());
+    end.record.turn = Some(without_slots(&end.turn));
     let record = end.record.encode_to_vec();
     let query = "UPDATE turn SET outcome = ?, turn = ?, record = ? WHERE turn_id = ? AND outcome IS NULL";
     let update = sqlx::query(query)
@@ -352,7 +314,7 @@ async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Resu
         let stored: Vec<u8> = query.fetch_one(connection).await?;
         return Turn::decode(stored.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()));
     }
-    spool(connection, Kind::Record, record).await?;
+    spool(connection, Kind::Record, end.traceparent, record).await?;
     if let Some(masked) = &end.masked {
         let query = sqlx::query("UPDATE utterance SET text = ? WHERE turn_id = ? AND role = ?");
         query
@@ -366,14 +328,17 @@ async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Resu
         let Turn { conversation_id, turn_id, answer, .. } = &end.turn;
         say(connection, conversation_id, turn_id, Role::Assistant, answer).await?;
     }
-    let open = end.turn.workflow.as_ref().filter(|status| status.state() == ExecutionState::Proposed);
+    if end.turn.workflow.is_some() {
+        let query = sqlx::query("UPDATE utterance SET private = 1 WHERE turn_id = ?");
+        query.bind(&end.turn.turn_id).execute(&mut *connection).await?;
+    }
     let pending = end.pending.and_then(|pending| serde_json::to_string(&pending).ok());
-    let query =
-        "UPDATE conversation SET clarifications = ?, pending = ?, execution_id = ? WHERE conversation_id = ?";
+    let query = "UPDATE conversation SET clarifications = ?, pending = ?, execution_id = ?, confirming = ? WHERE conversation_id = ?";
     sqlx::query(query)
         .bind(end.clarifications)
         .bind(pending)
-        .bind(open.map(|status| &status.execution_id))
+        .bind(end.open.as_ref().map(|open| &open.execution_id))
+        .bind(end.open.as_ref().is_some_and(|open| open.confirming))
         .bind(&end.turn.conversation_id)
         .execute(&mut *connection)
         .await?;
@@ -390,6 +355,33 @@ async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Resu
             .await?;
     }
     Ok(end.turn)
+}
+
+/// A person took the conversation over while this turn ran: one handoff a conversation, the customer's
+/// earlier receipt stays good, and the bot says nothing any more. What a workflow did is still told.
+fn meet_handoff(end: &mut Finish, open: HandoffNotice) {
+    end.handoff = None;
+    end.pending = None;
+    match (end.turn.outcome(), &mut end.turn.handoff) {
+        (Outcome::Handoff, Some(notice)) => notice.handoff_id = open.handoff_id,
+        (Outcome::ActionDone | Outcome::ActionPending, _) => {}
+        _ => {
+            end.turn.answer.clear();
+            end.turn.citations.clear();
+            end.turn.handoff = Some(open);
+            end.turn.set_outcome(Outcome::Handoff);
+        }
+    }
+}
+
+/// What telemetry may see of a turn: nothing that a customer filled into a workflow.
+fn without_slots(turn: &Turn) -> Turn {
+    let mut turn = turn.clone();
+    if let Some(workflow) = &mut turn.workflow {
+        workflow.slots.clear();
+        turn.answer.clear();
+    }
+    turn
 }
 
 pub(crate) fn utterance(row: &SqliteRow) -> Utterance {

@@ -14,13 +14,9 @@ use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
 use crate::gate::{self, Route};
 use crate::keyword::Keywords;
-use crate::locks::Locks;
+use crate::locks::{Locks, Running};
 use crate::stages::Stages;
 use crate::store::{Accepted, Admission, Finish, Journal, Pending};
-
-/// Added to the deadline of a turn before the reaper may take it.
-const GRACE: Duration = Duration::from_secs(5);
-const MAX_ID_BYTES: usize = 128;
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +27,8 @@ pub(crate) enum Error {
     Conflict,
     #[error("conversation_id: belongs to another customer")]
     Foreign,
+    #[error("execution_id: the conversation does not wait for a confirmation of this execution")]
+    Stale,
     #[error("{0}")]
     Precondition(String),
     #[error("{0}: no such id")]
@@ -47,7 +45,10 @@ pub(crate) enum Act {
     /// Writes.
     Say,
     /// Presses a button for the open workflow.
-    Decide,
+    Decide {
+        /// The execution the button belongs to.
+        execution_id: String,
+    },
     /// Presses the button for a person.
     AskForPerson,
 }
@@ -70,8 +71,13 @@ pub(crate) struct Orchestrator {
     pub(crate) stages: Stages,
     pub(crate) journal: Journal,
     pub(crate) spooled: Arc<Notify>,
-    pub(crate) turns: Arc<Semaphore>,
-    pub(crate) locks: Locks,
+    pub(crate) turns: Semaphore,
+    /// One turn at a time for a request id.
+    pub(crate) requests: Locks,
+    /// One turn at a time for a conversation.
+    pub(crate) conversations: Locks,
+    /// Turns of this process that the reaper leaves alone.
+    pub(crate) running: Running,
 }
 
 /// Microseconds since the Unix epoch.
@@ -82,95 +88,66 @@ pub(crate) fn now() -> i64 {
 impl Orchestrator {
     /// Runs a turn to its outcome. Once the message is in the journal this returns `Ok`.
     pub(crate) async fn run(&self, message: Message, act: Act, events: Events) -> Result<Turn, Error> {
-        let admission = self.admit(&message, &act)?;
-        let start = Instant::now();
-        let mut draft = Draft::new(self, &admission, start, events);
+        self.check(&message, &act)?;
         if act == Act::AskForPerson || self.keywords.hit(&message.text) {
-            let keyword = act != Act::AskForPerson;
-            return self.override_turn(admission, draft, keyword).await;
+            return self.override_turn(&message, &act, events).await;
         }
-        let _place = self.turns.clone().try_acquire_owned().map_err(|_| Error::Overload)?;
-        let _same_request = self.locks.hold(admission.request_id.as_deref()).await;
-        let known = !message.conversation_id.is_empty();
-        let _same_conversation = self.locks.hold(known.then_some(admission.conversation_id.as_str())).await;
+        let budget = Duration::from_millis(self.config.turn_timeout_ms);
+        let waiting = async {
+            let same_request = self.requests.hold(&message.request_id).await;
+            (same_request, self.conversations.hold(&message.conversation_id).await)
+        };
+        let _alone = tokio::time::timeout(budget, waiting).await.map_err(|_| Error::Overload)?;
+        let _place = self.turns.try_acquire().map_err(|_| Error::Overload)?;
+        // The time of a turn begins when it is its turn.
+        kit::Call::current().within(budget).scope(Box::pin(self.run_alone(message, act, events))).await
+    }
+
+    async fn run_alone(&self, message: Message, act: Act, events: Events) -> Result<Turn, Error> {
+        let admission = self.admit(&message, &act);
+        let _running = self.running.enter(&admission.turn_id);
+        let mut draft = Draft::new(self, &admission, Instant::now(), events);
         // The stages asked first have no effect: they run while the journal commits, and nothing of them
         // is shown before the message is in it.
         let (accepted, fan) =
             tokio::join!(self.journal.accept(admission.clone(), None), self.fan_out(&message.text));
         match accepted? {
             Accepted::New(conversation) => draft.conversation = conversation,
-            Accepted::Done(turn) => return Ok(announce(&draft.events, *turn).await),
-            Accepted::Orphan { turn_id } => return self.reap_one(&draft.events, &turn_id).await,
-            Accepted::Conflict => return Err(Error::Conflict),
-            Accepted::Foreign => return Err(Error::Foreign),
+            known => return self.known(&draft.events, known).await,
         }
         draft.accepted().await;
         self.decide(&mut draft, &message, fan).await;
         self.finish(draft).await
     }
 
-    fn admit(&self, message: &Message, act: &Act) -> Result<Admission, Error> {
-        let refuse = |field, message: String| Err(Error::Invalid { field, message });
-        let (text, most) = (&message.text, self.config.max_text_bytes);
-        if *act == Act::Say && text.trim().is_empty() || text.len() > most {
-            return refuse("text", format!("{} bytes, allowed 1 to {most} and not only spaces", text.len()));
-        }
-        for (field, id) in [
-            ("conversation_id", &message.conversation_id),
-            ("request_id", &message.request_id),
-            ("customer_key", &message.customer_key),
-        ] {
-            if id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
-                return refuse(
-                    field,
-                    format!("{} bytes, allowed up to {MAX_ID_BYTES} without control characters", id.len()),
-                );
-            }
-        }
-        let mut fingerprint = blake3::Hasher::new();
-        for part in [&message.conversation_id, &message.customer_key, text, &format!("{act:?}")] {
-            fingerprint.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-        let id = || uuid::Uuid::now_v7().simple().to_string();
-        let given = |id: &String| Some(id.clone()).filter(|id| !id.is_empty());
-        let accepted_at = now();
-        let budget = Duration::from_millis(self.config.turn_timeout_ms) + GRACE;
-        Ok(Admission {
-            turn_id: format!("t_{}", id()),
-            conversation_id: given(&message.conversation_id).unwrap_or_else(|| format!("c_{}", id())),
-            customer_key: message.customer_key.clone(),
-            request_id: given(&message.request_id),
-            fingerprint: *fingerprint.finalize().as_bytes(),
-            trace_id: kit::Call::current().trace_id(),
-            text: text.clone(),
-            accepted_at,
-            deadline: accepted_at + i64::try_from(budget.as_micros()).unwrap_or(i64::MAX),
-            history: self.config.history,
-        })
-    }
-
     /// Message, outcome and handoff in one commit, without asking anyone.
-    async fn override_turn(
-        &self,
-        admission: Admission,
-        mut draft: Draft<'_>,
-        keyword: bool,
-    ) -> Result<Turn, Error> {
-        draft.note(if keyword {
-            "the message holds the keyword for a person"
-        } else {
-            "the customer asked for a person by button"
-        });
-        draft.hand_over(if keyword { HandoffReason::UserKeyword } else { HandoffReason::UserRequest });
-        let events = draft.events.clone();
+    async fn override_turn(&self, message: &Message, act: &Act, events: Events) -> Result<Turn, Error> {
+        let admission = self.admit(message, act);
+        let mut draft = Draft::new(self, &admission, Instant::now(), None);
+        let (decision, reason) = match act {
+            Act::AskForPerson => ("the customer asked for a person by button", HandoffReason::UserRequest),
+            _ => ("the message holds the keyword for a person", HandoffReason::UserKeyword),
+        };
+        draft.note(decision);
+        draft.hand_over(reason);
         let accepted = self.journal.accept(admission, Some(draft.end())).await?;
         self.spooled.notify_one();
-        match accepted {
-            Accepted::Done(turn) => Ok(announce(&events, *turn).await),
-            Accepted::Orphan { turn_id } => self.reap_one(&events, &turn_id).await,
-            Accepted::Conflict => Err(Error::Conflict),
-            Accepted::Foreign | Accepted::New(_) => Err(Error::Foreign),
+        self.known(&events, accepted).await
+    }
+
+    /// Answers a message that the journal has decided on.
+    async fn known(&self, events: &Events, accepted: Accepted) -> Result<Turn, Error> {
+        let turn = match accepted {
+            Accepted::Done(turn) => *turn,
+            Accepted::Orphan { turn_id } => self.reap_one(&turn_id).await?,
+            Accepted::Conflict => return Err(Error::Conflict),
+            Accepted::Stale => return Err(Error::Stale),
+            Accepted::Foreign | Accepted::New(_) => return Err(Error::Foreign),
+        };
+        if let Some(events) = events {
+            let _ = events.send(Event::Accepted(crate::draft::receipt(&turn))).await;
         }
+        Ok(announce(events, turn).await)
     }
 
     async fn fan_out(&self, text: &str) -> Fan {
@@ -223,7 +200,7 @@ impl Orchestrator {
         use prost::Message as _;
         let (turn_id, intent) = (turn_id.to_owned(), intent.to_owned());
         let label = SubmitLabelRequest { turn_id, intent, source: "customer_choice".to_owned() };
-        if let Err(error) = self.journal.keep(crate::store::Kind::Label, label.encode_to_vec()).await {
+        if let Err(error) = self.journal.keep(crate::spool::Kind::Label, label.encode_to_vec()).await {
             tracing::error!(%error, "a label was lost");
         }
     }
@@ -232,7 +209,7 @@ impl Orchestrator {
         if gate::arm(&message.customer_key) != Arm::Treatment {
             return draft.legacy();
         }
-        let open = draft.conversation.execution_id.is_some();
+        let open = draft.conversation.open.is_some();
         if (open || self.actionable.contains(draft.intent_name())) && self.act(draft, message).await {
             return;
         }
@@ -265,7 +242,8 @@ impl Orchestrator {
 
     /// Ends the turns that nobody will finish and that were due before `before`; returns how many.
     pub(crate) async fn reap(&self, before: i64) -> Result<usize, kit::store::Error> {
-        let orphans = self.journal.orphans(before).await?;
+        let mut orphans = self.journal.orphans(before).await?;
+        orphans.retain(|(turn_id, ..)| !self.running.holds(turn_id));
         let n = orphans.len();
         for orphan in orphans {
             self.journal.finish(self.orphan_end(orphan).await?).await?;
@@ -276,11 +254,11 @@ impl Orchestrator {
         Ok(n)
     }
 
-    async fn reap_one(&self, events: &Events, turn_id: &str) -> Result<Turn, Error> {
+    async fn reap_one(&self, turn_id: &str) -> Result<Turn, Error> {
         let orphan = self.journal.orphan(turn_id).await?.ok_or(Error::NotFound("turn_id"))?;
         let turn = self.journal.finish(self.orphan_end(orphan).await?).await?;
         self.spooled.notify_one();
-        Ok(announce(events, turn).await)
+        Ok(turn)
     }
 
     async fn orphan_end(&self, orphan: (String, String, String, i64)) -> Result<Finish, kit::store::Error> {
@@ -297,6 +275,7 @@ impl Orchestrator {
             accepted_at,
             deadline: 0,
             history: 0,
+            confirms: None,
         };
         let mut draft = Draft::new(self, &admission, Instant::now(), None);
         draft.note("the process ended before the turn did");

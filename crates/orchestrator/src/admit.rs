@@ -1,0 +1,64 @@
+//! The door: what a message must be, and what the journal keeps of it.
+
+use std::time::Duration;
+
+use proto::Message;
+
+use crate::store::Admission;
+use crate::turn::{Act, Error, Orchestrator, now};
+
+/// Added to the deadline of a turn before the reaper may take it.
+const GRACE: Duration = Duration::from_secs(5);
+/// Longest id or key of a caller.
+pub(crate) const MAX_ID_BYTES: usize = 128;
+
+/// Refuses an id that is too long or holds control characters.
+pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), Error> {
+    if id.len() <= MAX_ID_BYTES && !id.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let message = format!("{} bytes, allowed up to {MAX_ID_BYTES} without control characters", id.len());
+    Err(Error::Invalid { field, message })
+}
+
+impl Orchestrator {
+    pub(crate) fn check(&self, message: &Message, act: &Act) -> Result<(), Error> {
+        let (text, most) = (&message.text, self.config.max_text_bytes);
+        if *act == Act::Say && text.trim().is_empty() || text.len() > most {
+            let message = format!("{} bytes, allowed 1 to {most} and not only spaces", text.len());
+            return Err(Error::Invalid { field: "text", message });
+        }
+        check_id("conversation_id", &message.conversation_id)?;
+        check_id("request_id", &message.request_id)?;
+        check_id("customer_key", &message.customer_key)
+    }
+
+    pub(crate) fn admit(&self, message: &Message, act: &Act) -> Admission {
+        let mut fingerprint = blake3::Hasher::new();
+        let act_and_handler = format!("{act:?} {}", message.preferred_handler);
+        for part in [&message.conversation_id, &message.customer_key, &message.text, &act_and_handler] {
+            fingerprint.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        let id = || uuid::Uuid::now_v7().simple().to_string();
+        let given = |id: &String| Some(id.clone()).filter(|id| !id.is_empty());
+        let accepted_at = now();
+        let budget = Duration::from_millis(self.config.turn_timeout_ms) + GRACE;
+        let confirms = match act {
+            Act::Decide { execution_id } => Some(execution_id.clone()),
+            _ => None,
+        };
+        Admission {
+            turn_id: format!("t_{}", id()),
+            conversation_id: given(&message.conversation_id).unwrap_or_else(|| format!("c_{}", id())),
+            customer_key: message.customer_key.clone(),
+            request_id: given(&message.request_id),
+            fingerprint: *fingerprint.finalize().as_bytes(),
+            trace_id: kit::Call::current().trace_id(),
+            text: message.text.clone(),
+            accepted_at,
+            deadline: accepted_at + i64::try_from(budget.as_micros()).unwrap_or(i64::MAX),
+            history: self.config.history,
+            confirms,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `firstline.toml` in the root is the reference: every setting, each with its default.
+
+use std::path::Path;
+
+use kit::Config;
+use kit::config::Settings;
+
+fn same<C: Config>(settings: &Settings, file: &toml::Table, table: &str) {
+    let default = toml::Table::try_from(C::default()).unwrap();
+    let read = toml::Table::try_from(settings.table::<C>(table).unwrap()).unwrap();
+    assert_eq!(read, default, "[{table}] is not the default");
+    let listed = file[table].as_table().unwrap();
+    for key in default.keys() {
+        assert!(listed.contains_key(key), "[{table}] {key} is not listed");
+    }
+}
+
+#[test]
+fn the_reference_configuration_lists_every_setting_with_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firstline.toml");
+    let file: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
+    let settings = Settings::load(Some(&path), std::iter::empty()).unwrap();
+    same::<kit::config::Server>(&settings, &file, "server");
+    same::<classifier::Config>(&settings, &file, classifier::NAME);
+    same::<safety::Config>(&settings, &file, safety::NAME);
+    same::<retriever::Config>(&settings, &file, retriever::NAME);
+    same::<generator::Config>(&settings, &file, generator::NAME);
+    same::<workflow::Config>(&settings, &file, workflow::NAME);
+    same::<telemetry::Config>(&settings, &file, telemetry::NAME);
+    same::<orchestrator::Config>(&settings, &file, orchestrator::NAME);
+}
