@@ -72,12 +72,6 @@ impl Processes {
         for (stage, port) in &ports {
             let stage = stage.to_uppercase();
             command.env(format!("FIRSTLINE__SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}"));
-            if stage != "ORCHESTRATOR" {
-                command.env(
-                    format!("FIRSTLINE__SERVER__ENDPOINTS__{stage}"),
-                    format!("http://127.0.0.1:{port}"),
-                );
-            }
         }
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

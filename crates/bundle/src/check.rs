@@ -23,6 +23,10 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
             T::default()
         })
     }
+    for file in reader.strangers() {
+        let allowed = "allowed assistant.toml, intents/, knowledge/, curated.toml, workflows/, prompts/, safety/policy.toml, safety/lexicons/";
+        problems.push(Problem::new(file, 0, format!("is no part of a bundle, {allowed}")));
+    }
     let assistant = reader.assistant();
     let intents = match &assistant {
         Ok(assistant) => keep(intents(reader, assistant), &mut problems),
@@ -125,6 +129,7 @@ struct IntentEntry {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ExampleLine {
     text: String,
     intent: String,

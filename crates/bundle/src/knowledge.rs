@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::read::{Problem, Problems, Reader, finish};
 use crate::types::{Audience, Document};
 
+/// What some editors put before the first character.
+pub(crate) const BOM: char = '\u{feff}';
 /// Largest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
@@ -22,6 +24,7 @@ struct Front {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     id: String,
     title: String,
@@ -178,7 +181,8 @@ impl Import {
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             match path.extension().and_then(|extension| extension.to_str()) {
                 _ if hidden => {}
-                _ if path.is_dir() => self.folder(root, &path)?,
+                // A link to a folder may lead back here.
+                _ if path.is_dir() && !path.is_symlink() => self.folder(root, &path)?,
                 Some("md" | "jsonl") => self.file(root, &path),
                 _ => {}
             }
@@ -189,14 +193,12 @@ impl Import {
     fn file(&mut self, root: &Path, file: &Path) {
         let text = match std::fs::read(file).map(String::from_utf8) {
             Ok(Ok(text)) => text,
-            Ok(Err(error)) => {
-                let at = error.utf8_error().valid_up_to();
-                return self.problems.push(Problem::new(file, 0, format!("is not UTF-8 at byte {at}")));
-            }
+            Ok(Err(error)) => return self.problems.push(Problem::not_utf8(file, &error)),
             Err(error) => {
                 return self.problems.push(Problem::new(file, 0, format!("cannot be read: {error}")));
             }
         };
+        let text = text.strip_prefix(BOM).unwrap_or(&text).to_owned();
         if file.extension().is_some_and(|extension| extension == "jsonl") {
             for (number, line) in lines(&text) {
                 match parse_line(file, number, line) {

@@ -20,6 +20,12 @@ impl Problem {
         Self { file: file.into(), line, message: message.into() }
     }
 
+    pub(crate) fn not_utf8(file: &Path, error: &std::string::FromUtf8Error) -> Self {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+        Self::new(file, line, format!("is not UTF-8 at byte {valid}"))
+    }
+
     pub(crate) fn at(file: &Path, text: &str, span: Range<usize>, message: impl Into<String>) -> Self {
         Self::new(file, Lines::of(text).at(span.start), message)
     }

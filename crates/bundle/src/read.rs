@@ -12,6 +12,10 @@ pub(crate) use crate::problem::Lines;
 pub use crate::problem::{Problem, Problems};
 use crate::types::*;
 
+/// Files and folders of the format, besides `safety/`; notes as `*.md` in the root are free.
+pub(crate) const PARTS: [&str; 7] =
+    ["assistant.toml", "intents", "knowledge", "curated.toml", "workflows", "prompts", "rollout.toml"];
+
 /// An opened bundle: its list of files and its hash; the parts are read when asked for.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -284,14 +288,27 @@ impl Reader {
         hasher.finalize().to_hex()[..16].to_owned()
     }
 
+    /// The first line of a file that names a key, from 1; 0 when none does.
+    pub fn line(&self, file: &str, key: &str) -> usize {
+        self.text(Path::new(file)).map_or(0, |text| find_key(&text, key))
+    }
+
+    /// Files that are no part of the format: most often a misspelt name.
+    pub(crate) fn strangers(&self) -> impl Iterator<Item = &PathBuf> {
+        let parts = PARTS.iter().chain(&["safety/policy.toml", "safety/lexicons"]);
+        let parts: Vec<&str> = parts.copied().collect();
+        self.files.keys().filter(move |file| {
+            let known = parts.iter().any(|part| file.starts_with(part));
+            let note = file.components().count() == 1 && file.extension().is_some_and(|kind| kind == "md");
+            !known && !note
+        })
+    }
+
     pub(crate) fn text(&self, file: &Path) -> Result<String, Problem> {
         let bytes = std::fs::read(self.root.join(file));
         let bytes = bytes.map_err(|error| Problem::new(file, 0, format!("cannot be read: {error}")))?;
-        String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
-            Problem::new(file, line, format!("is not UTF-8 at byte {valid}"))
-        })
+        let text = String::from_utf8(bytes).map_err(|error| Problem::not_utf8(file, &error))?;
+        Ok(text.strip_prefix(knowledge::BOM).map(str::to_owned).unwrap_or(text))
     }
 }
 
@@ -303,7 +320,7 @@ fn list(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, blake3::Hash>)
             continue;
         }
         let name = folder.join(entry.file_name());
-        if entry.path().is_dir() {
+        if entry.path().is_dir() && !entry.path().is_symlink() {
             list(root, &name, files)?;
         } else {
             let mut hasher = blake3::Hasher::new();

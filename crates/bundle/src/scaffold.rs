@@ -90,7 +90,7 @@ fn intents(examples: &[(String, Option<String>)]) -> (String, usize) {
         if *uses > 1 {
             let _ = write!(name, "_{uses}");
         }
-        let title = name.replace('_', " ");
+        let title = original.replace(['_', '-'], " ");
         let title = title
             .chars()
             .take(1)

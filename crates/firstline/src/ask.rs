@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tonic::Status;
 
 use crate::cli::{AskArgs, Target};
-use crate::client::Assistant;
+use crate::client::{Assistant, plain};
 use crate::show;
 
 /// Turns of a batch at the same time.
@@ -83,7 +83,8 @@ async fn run(assistant: &Assistant, messages: Vec<Message>, batch: bool, as_json
             (Ok(turn), true) => show::line(&show::turn(&turn).to_string()),
             (Ok(turn), false) => print(&text, &turn, batch),
             (Err(status), true) => show::line(&refusal(done, &status).to_string()),
-            (Err(status), false) => eprintln!("line {done}: {}: {}", status.code(), status.message()),
+            (Err(status), false) if batch => eprintln!("question {done}: {}", plain(&status)),
+            (Err(status), false) => eprintln!("firstline: {}", plain(&status)),
         }
     }
     bar.finish();
@@ -103,16 +104,27 @@ fn print(text: &str, turn: &Turn, batch: bool) {
 }
 
 fn refusal(line: u64, status: &Status) -> serde_json::Value {
-    json!({ "line": line, "error": { "code": format!("{:?}", status.code()), "message": status.message() } })
+    json!({ "line": line, "error": { "code": format!("{:?}", status.code()), "message": plain(status) } })
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+        anyhow::anyhow!("{}:{line}: is not UTF-8 at byte {valid}", file.display())
+    })?;
+    let text = text.trim_start_matches('\u{feff}');
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let messages = lines.map(|(index, line)| {
         let place = || format!("{}:{}", file.display(), index + 1);
         let line: Line = serde_json::from_str(line).with_context(place)?;
-        anyhow::ensure!(!line.text.trim().is_empty(), "{}: text is empty, allowed 1 to 65536 bytes", place());
+        let bytes = if line.text.trim().is_empty() { 0 } else { line.text.len() };
+        anyhow::ensure!(
+            (1..=65_536).contains(&bytes),
+            "{}: text: {bytes} bytes, allowed 1 to 65536",
+            place()
+        );
         Ok(Message {
             text: line.text,
             customer_key: line.customer,
@@ -133,7 +145,12 @@ pub(crate) async fn explain(
     let assistant = Assistant::open(settings, &target).await?;
     let response = assistant.client.clone().explain_turn(ExplainTurnRequest { turn_id }).await;
     assistant.close().await;
-    let record = response.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner().record;
+    let asked = target
+        .endpoint
+        .as_deref()
+        .unwrap_or("the stores of this folder; for a running assistant pass --endpoint URL");
+    let record =
+        response.map_err(|status| anyhow::anyhow!("{} (asked {asked})", plain(&status)))?.into_inner().record;
     let record = record.context("the response has no record")?;
     let turn = record.turn.clone().unwrap_or_default();
     if as_json {
@@ -144,11 +161,19 @@ pub(crate) async fn explain(
         show::line(&out.to_string());
         return Ok(true);
     }
-    show::line(&format!("> {}", record.question));
+    let hidden = "(not kept: no safety rail has masked it)";
+    show::line(&format!("> {}", if record.question.is_empty() { hidden } else { &record.question }));
     show::line(&show::lines(&turn));
     for decision in &record.decisions {
         show::line(&format!("  - {decision}"));
     }
-    show::line(&format!("  bundle {}, trace {}", turn.bundle, turn.trace_id));
+    for citation in &turn.citations {
+        show::line(&format!(
+            "  cites {} ({}): {:?}",
+            citation.document_id, citation.document_version, citation.quote
+        ));
+    }
+    let arm = turn.arm().as_str_name();
+    show::line(&format!("  bundle {}, {arm}, trace {}", turn.bundle, turn.trace_id));
     Ok(true)
 }

@@ -21,6 +21,19 @@ pub(crate) fn new(
     let (documents, defaulted) = bundle::import(kb, audience)?;
     let examples = classifier::read_examples(intents)?;
     let examples: Vec<_> = examples.into_iter().map(|example| (example.text, example.intent)).collect();
+    for (index, (text, intent)) in examples.iter().enumerate() {
+        let bytes = text.trim().len();
+        let named = intent.as_ref().is_none_or(|intent| !intent.trim().is_empty());
+        let what = "allowed a text of 1 to 2000 bytes and an intent with a name, or null";
+        anyhow::ensure!(
+            named && (1..=2000).contains(&bytes),
+            "{}: example {}: {what}",
+            intents.display(),
+            index + 1
+        );
+    }
+    let usable = examples.iter().any(|(_, intent)| intent.is_some());
+    anyhow::ensure!(usable, "{}: no example has an intent, at least one is needed", intents.display());
     let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let contradictions = bundle::scaffold(dir, name.unwrap_or(&folder), &documents, &examples)?;
     let internal = documents.iter().filter(|document| document.audience == Audience::Internal).count();
@@ -83,7 +96,7 @@ pub(crate) fn check(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
 }
 
 /// Every file on its own, what refers to what, and what only the stages know of their parts.
-fn validate(reader: &Reader) -> anyhow::Result<Vec<(&'static str, usize)>> {
+pub(crate) fn validate(reader: &Reader) -> anyhow::Result<Vec<(&'static str, usize)>> {
     let counts = bundle::check(reader)?;
     safety::check(reader)?;
     generator::check(reader)?;

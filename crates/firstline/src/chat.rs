@@ -10,21 +10,28 @@ use crate::client::Assistant;
 use crate::show;
 
 /// Reads messages until the end of input; each answer shows one line a stage.
-pub(crate) async fn chat(settings: Settings, target: Target, customer: String) -> anyhow::Result<bool> {
+pub(crate) async fn chat(
+    settings: Settings,
+    target: Target,
+    customer: String,
+    as_json: bool,
+) -> anyhow::Result<bool> {
     let bundle = settings.server()?.bundle;
     let assistant = Assistant::open(settings, &target).await?;
-    if target.endpoint.is_none() {
+    if target.endpoint.is_none() && !as_json {
         let dir = crate::client::bundle_dir(&bundle, target.bundle.as_deref())?;
         let about = bundle::Reader::open(&dir)?.assistant()?;
         show::line(&format!("{}: {}", about.title, about.greeting));
     }
-    show::line("Type a message; \"agent\" reaches a person, Ctrl-D ends the chat.\n");
-    let ended = Box::pin(converse(&assistant, customer)).await;
+    if !as_json {
+        show::line("Type a message; \"agent\" reaches a person, Ctrl-D ends the chat.\n");
+    }
+    let ended = Box::pin(converse(&assistant, customer, as_json)).await;
     assistant.close().await;
     ended.map(|()| true)
 }
 
-async fn converse(assistant: &Assistant, customer_key: String) -> anyhow::Result<()> {
+async fn converse(assistant: &Assistant, customer_key: String, as_json: bool) -> anyhow::Result<()> {
     let mut editor = Some(DefaultEditor::new()?);
     let mut conversation_id = String::new();
     loop {
@@ -54,9 +61,13 @@ async fn converse(assistant: &Assistant, customer_key: String) -> anyhow::Result
         match assistant.ask(message).await {
             Ok(turn) => {
                 conversation_id.clone_from(&turn.conversation_id);
-                show(&turn);
+                if as_json {
+                    show::line(&show::turn(&turn).to_string());
+                } else {
+                    show(&turn);
+                }
             }
-            Err(status) => eprintln!("  {}: {}", status.code(), status.message()),
+            Err(status) => eprintln!("  {}", crate::client::plain(&status)),
         }
     }
 }

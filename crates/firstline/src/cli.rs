@@ -9,7 +9,12 @@ use kit::config::Settings;
 
 /// Customer support that answers, acts, or hands over to a person.
 #[derive(Parser)]
-#[command(name = "firstline", version, about, arg_required_else_help = true)]
+#[command(
+    name = "firstline",
+    version,
+    about = "Customer support that answers, acts, or hands over to a person.",
+    arg_required_else_help = true
+)]
 struct Cli {
     /// Configuration file; default: $FIRSTLINE_CONFIG, else firstline.toml in the working directory
     #[arg(long, global = true, value_name = "FILE")]
@@ -166,9 +171,16 @@ pub(crate) struct AskArgs {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     kit::run::install_tls();
+    let json = cli.json;
     match dispatch(cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if json => {
+            crate::show::line(
+                &serde_json::json!({ "error": { "message": format!("{error:#}") } }).to_string(),
+            );
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("firstline: {error:#}");
             ExitCode::FAILURE
@@ -209,7 +221,7 @@ async fn serve(
     match command {
         Command::Up { bundle, processes, listen } => {
             let guard = kit::telemetry::init("firstline", "info")?;
-            let up = crate::up::Up { settings, config, bundle, listen };
+            let up = crate::up::Up { settings, config, bundle, listen, json };
             let result =
                 if processes { Box::pin(up.processes()).await } else { Box::pin(up.in_process()).await };
             tokio::task::spawn_blocking(|| guard.shutdown()).await?;
@@ -220,14 +232,14 @@ async fn serve(
             let result = match command {
                 Command::Ask(args) => Box::pin(crate::ask::ask(settings, args, json)).await,
                 Command::Chat { target, customer } => {
-                    Box::pin(crate::chat::chat(settings, target, customer)).await
+                    Box::pin(crate::chat::chat(settings, target, customer, json)).await
                 }
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
                 Command::Receive { listen, secret } => {
-                    crate::receive::receive(listen, &secret).await.map(|()| true)
+                    crate::receive::receive(listen, &secret, json).await.map(|()| true)
                 }
                 Command::Bundle(_) | Command::Eval(_) | Command::Up { .. } => Ok(true),
             };

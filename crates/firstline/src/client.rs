@@ -1,6 +1,8 @@
 //! The assistant as the commands see it: over the network, or in this process.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -15,14 +17,18 @@ use crate::mesh::Mesh;
 
 /// How long a turn is asked for again, with the same request id, while the assistant is not there.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same before the first answer, when most likely nobody is there.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_RESPONSE: usize = 16 << 20;
 
 /// A way to an assistant.
 pub(crate) struct Assistant {
     pub(crate) client: AssistantServiceClient<Link>,
-    mesh: Option<Mesh>,
+    /// The stages of this process, and the lock that keeps other commands from their stores.
+    mesh: Option<(Mesh, File)>,
     context: kit::Context,
+    reached: AtomicBool,
 }
 
 impl Assistant {
@@ -39,19 +45,22 @@ impl Assistant {
                 crate::bundles::build(&dir).await?;
                 settings.set("server", "bundle", &quoted(&dir));
                 // Commands keep their conversations apart from a server that runs on the same machine.
-                settings.set("server", "data_dir", &quoted(&context.server.data_dir.join("cli")));
+                let data = context.server.data_dir.join("cli");
+                let alone = alone(&data).await?;
+                settings.set("server", "data_dir", &quoted(&data));
                 settings.set("telemetry", "metrics_listen", "\"\"");
                 let mesh = Box::pin(Mesh::start(&settings)).await?;
                 context = mesh.context.clone();
-                (Link::local(&mesh.assistant), Some(mesh))
+                (Link::local(&mesh.assistant), Some((mesh, alone)))
             }
         };
         let client = AssistantServiceClient::new(link).max_decoding_message_size(MAX_RESPONSE);
-        Ok(Self { client, mesh, context })
+        Ok(Self { client, mesh, context, reached: AtomicBool::new(false) })
     }
 
     /// One turn. While the assistant cannot be reached the same request is repeated: its id keeps it one turn.
     pub(crate) async fn ask(&self, mut message: Message) -> Result<Turn, Status> {
+        let patience = if self.reached.load(Ordering::Relaxed) { PATIENCE } else { FIRST_PATIENCE };
         if message.request_id.is_empty() {
             message.request_id = format!("r_{}", uuid::Uuid::now_v7().simple());
         }
@@ -60,10 +69,11 @@ impl Assistant {
             let request = AskRequest { message: Some(message.clone()) };
             match self.client.clone().ask(request).await {
                 Ok(response) => {
+                    self.reached.store(true, Ordering::Relaxed);
                     let turn = response.into_inner().turn;
                     return turn.ok_or_else(|| Status::data_loss("the response has no turn"));
                 }
-                Err(status) if status.code() == Code::Unavailable && start.elapsed() < PATIENCE => {
+                Err(status) if status.code() == Code::Unavailable && start.elapsed() < patience => {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(status) => return Err(status),
@@ -73,9 +83,28 @@ impl Assistant {
 
     pub(crate) async fn close(self) {
         match self.mesh {
-            Some(mesh) => mesh.stop().await,
+            Some((mesh, _alone)) => mesh.stop().await,
             None => self.context.shutdown.cancel(),
         }
+    }
+}
+
+/// Waits until no other command uses the stores of this folder.
+async fn alone(data: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("server.data_dir: cannot create {}", data.display()))?;
+    let file = File::create(data.join("command.lock"))?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another firstline command that uses {}", data.display());
+    }
+    tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await?.context("server.data_dir")
+}
+
+/// A status in plain words: its own message without the boilerplate of its code.
+pub(crate) fn plain(status: &Status) -> &str {
+    match status.code() {
+        Code::Unavailable if status.message().contains("connect") => "nobody answers at that address",
+        _ => status.message(),
     }
 }
 

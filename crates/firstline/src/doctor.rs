@@ -84,7 +84,7 @@ fn tables(settings: &Settings) -> anyhow::Result<()> {
 
 fn bundle(dir: &std::path::Path) -> anyhow::Result<String> {
     let reader = bundle::Reader::open(dir)?;
-    bundle::check(&reader)?;
+    crate::bundles::validate(&reader)?;
     let built = classifier::open(&reader).is_ok() && retriever::is_built(&reader)?;
     anyhow::ensure!(built, "{} is valid but not built; run `firstline bundle build {0}`", dir.display());
     Ok(format!("{} is valid and built, {}", dir.display(), reader.hash()))
@@ -99,7 +99,9 @@ async fn health(link: Link) -> anyhow::Result<String> {
     let start = Instant::now();
     let request = limited(HealthCheckRequest::default());
     let response = HealthClient::new(link).check(request).await;
-    let response = response.map_err(|status| anyhow::anyhow!("not reachable: {}", status.message()))?;
+    let response = response.map_err(|status| {
+        anyhow::anyhow!("not running ({}); `firstline up` starts it", crate::client::plain(&status))
+    })?;
     let status = response.into_inner().status().as_str_name();
     anyhow::ensure!(status == "SERVING", "is {status}");
     Ok(format!("serving, {:.1} ms", start.elapsed().as_secs_f64() * 1e3))

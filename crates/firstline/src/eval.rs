@@ -11,6 +11,7 @@ pub(crate) fn intents(train: &Path, val: Option<&Path>, test: &Path, as_json: bo
     let train = classifier::read_examples(train)?;
     let val = val.map(classifier::read_examples).transpose()?;
     let test = classifier::read_examples(test)?;
+    anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
     let bar = show::Bar::new("training");
     let report = classifier::evaluate(&train, val.as_deref(), &test, &|done, total| bar.set(done, total))?;
     bar.finish();

@@ -17,17 +17,23 @@ use crate::show;
 
 struct Receiver {
     webhook: Webhook,
+    as_json: bool,
     /// References by idempotency key: the same key has its effect once.
     references: Mutex<HashMap<String, String>>,
 }
 
 /// Answers every correctly signed request with a reference, the same one for the same key, and prints it.
-pub(crate) async fn receive(listen: SocketAddr, secret: &str) -> anyhow::Result<()> {
+pub(crate) async fn receive(listen: SocketAddr, secret: &str, as_json: bool) -> anyhow::Result<()> {
     let webhook = Webhook::new(secret).context("--secret: allowed whsec_ and base64")?;
-    let receiver = Arc::new(Receiver { webhook, references: Mutex::default() });
+    let receiver = Arc::new(Receiver { webhook, as_json, references: Mutex::default() });
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    show::line(&format!("receiving on http://{}", listener.local_addr()?));
+    let url = format!("http://{}", listener.local_addr()?);
+    show::line(&if as_json {
+        json!({ "receiving": url }).to_string()
+    } else {
+        format!("receiving on {url}")
+    });
     let app = Router::new().fallback(take).with_state(receiver);
     axum::serve(listener, app).with_graceful_shutdown(kit::run::stop_signal(false)?).await?;
     Ok(())
@@ -50,6 +56,11 @@ async fn take(
     let mut references = receiver.references.lock().unwrap_or_else(PoisonError::into_inner);
     let next = format!("HB-{:06}", references.len() + 1);
     let reference = references.entry(key.to_owned()).or_insert(next).clone();
-    show::line(&format!("{method} {} {} -> {reference}", uri.path(), String::from_utf8_lossy(&body)));
+    let body = String::from_utf8_lossy(&body);
+    show::line(&if receiver.as_json {
+        json!({ "method": method.as_str(), "path": uri.path(), "key": key, "body": body, "reference": reference }).to_string()
+    } else {
+        format!("{method} {} {body} -> {reference}", uri.path())
+    });
     axum::Json(json!({ "reference": reference })).into_response()
 }

@@ -134,11 +134,21 @@ impl Supervisor {
             .arg("--supervised")
             .args(["--listen", &self.address(stage)?.to_string()])
             .env("FIRSTLINE__SERVER__BUNDLE", &self.bundle)
+            .envs(self.endpoints()?)
             .stdin(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {stage}"))?;
         let stdin = child.stdin.take();
         Ok(Running { child, stdin })
+    }
+
+    /// The orchestrator finds the stages where this supervisor starts them.
+    fn endpoints(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let endpoint = |(stage, _): (&'static str, &str)| {
+            let name = format!("FIRSTLINE__SERVER__ENDPOINTS__{}", stage.to_uppercase());
+            Ok((name, format!("http://{}", self.address(stage)?)))
+        };
+        self.server.endpoints.iter().map(endpoint).collect()
     }
 
     fn address(&self, stage: &str) -> anyhow::Result<SocketAddr> {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use kit::config::Settings;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,15 @@ pub(crate) struct Up {
     pub(crate) config: Option<PathBuf>,
     pub(crate) bundle: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
+    pub(crate) json: bool,
+}
+
+/// Says that the assistant listens: in the log, and with `--json` as an object on stdout.
+fn ready(address: SocketAddr, dir: &std::path::Path, json: bool) {
+    tracing::info!(%address, bundle = %dir.display(), "the assistant is listening");
+    if json {
+        crate::show::line(&serde_json::json!({ "listening": address, "bundle": dir }).to_string());
+    }
 }
 
 impl Up {
@@ -36,7 +44,7 @@ impl Up {
         let stop = kit::run::stop_signal(false)?;
         let mesh = Mesh::start(&self.settings).await?;
         stop_on(stop, &mesh.context.shutdown, &mesh.context.tasks);
-        tracing::info!(%address, bundle = %dir.display(), "the assistant is listening");
+        ready(listener.local_addr()?, &dir, self.json);
         let served = kit::serve::serve(listener, mesh.assistant.clone(), &mesh.context).await;
         mesh.stop().await;
         served
@@ -51,9 +59,8 @@ impl Up {
         let tasks = tokio_util::task::TaskTracker::new();
         stop_on(kit::run::stop_signal(false)?, &shutdown, &tasks);
         let supervisor = Supervisor::new(server, dir.clone(), self.config, shutdown.clone())?;
-        let ran = supervisor
-            .run(|| tracing::info!(%address, bundle = %dir.display(), "the assistant is listening"));
-        let ran = ran.await.context("up --processes");
+        let ran = supervisor.run(|| ready(address, &dir, self.json));
+        let ran = ran.await;
         shutdown.cancel();
         tasks.close();
         tasks.wait().await;

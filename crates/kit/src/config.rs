@@ -182,6 +182,14 @@ impl Settings {
         if let Some((variable, ..)) = self.variables(table).find(|(_, set, _)| *set == path) {
             return Error { place: variable.to_owned(), message };
         }
+        if self.file.as_os_str().is_empty() {
+            let variable = format!(
+                "{PREFIX}{}__{}",
+                table.to_uppercase(),
+                violation.key.replace('.', "__").to_uppercase()
+            );
+            return Error { place: format!("configuration (set {variable})"), message };
+        }
         let mut span = root.get(table).map(|value| value.span());
         let mut value = root.get(table).map(|value| value.get_ref());
         for key in path {

@@ -126,8 +126,8 @@ async fn health(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resolves on SIGTERM or SIGINT; when supervised, on SIGTERM or at the end of standard input, since
-/// Ctrl-C in a terminal reaches the supervisor too, which stops the stages in their order.
+/// Resolves on SIGTERM or SIGINT; when supervised, only at the end of standard input: a signal to the
+/// group reaches the supervisor too, which stops the stages in their order.
 ///
 /// # Errors
 /// The system refuses a signal handler or a thread.
@@ -143,19 +143,15 @@ pub fn stop_signal(supervised: bool) -> anyhow::Result<impl Future<Output = ()>>
         })?;
     }
     Ok(async move {
-        let interrupted = async {
-            while supervised && int.recv().await.is_some() {}
-            int.recv().await;
-        };
-        let orphaned = async {
-            if !supervised || orphan.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
+        if supervised {
+            // The handlers stay in place, so that a signal does not end the process by default.
+            let _ = orphan.await;
+            drop((term, int));
+            return;
+        }
         tokio::select! {
             _ = term.recv() => (),
-            () = interrupted => (),
-            () = orphaned => (),
+            _ = int.recv() => (),
         }
     })
 }

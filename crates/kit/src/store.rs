@@ -25,6 +25,11 @@ pub enum Error {
     /// The file is held by another process.
     #[error("{0} is in use by another process; stop it or choose another server.data_dir")]
     InUse(String),
+    /// The file was written with another schema.
+    #[error(
+        "{0} was written by another version of Firstline; choose another server.data_dir, or move it away"
+    )]
+    Schema(String),
     /// The file cannot be opened.
     #[error("cannot open {0}")]
     Open(String, #[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -78,7 +83,15 @@ impl Store {
         if check != "ok" {
             return Err(open(sqlx::Error::Protocol(format!("integrity check: {check}"))));
         }
+        let version = i64::from(schema_version(schema));
+        let found: i64 =
+            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut writer).await.map_err(open)?;
+        if found != 0 && found != version {
+            return Err(Error::Schema(path.display().to_string()));
+        }
         writer.execute(sqlx::raw_sql(schema)).await.map_err(open)?;
+        let mark = format!("PRAGMA user_version = {version}");
+        writer.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(mark))).await.map_err(open)?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true));
         let readers = readers.await.map_err(open)?;
         let (writes, queue) = mpsc::channel(QUEUE);
@@ -118,6 +131,12 @@ impl Store {
         self.writes.send(job).await.map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
+}
+
+/// A number that changes with the schema (FNV-1a), never 0, which SQLite gives to a new file.
+fn schema_version(schema: &str) -> i32 {
+    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    (schema.bytes().fold(0x811c_9dc5, fold) >> 1 | 1) as i32
 }
 
 /// An exclusive lock beside the database, held by the writer task, freed by the system with the process.

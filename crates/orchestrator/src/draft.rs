@@ -104,7 +104,13 @@ impl<'o> Draft<'o> {
         if let Ok(intent) = self.took("classifier", intent) {
             let decision =
                 intent.decision().as_str_name().trim_start_matches("INTENT_DECISION_").to_lowercase();
-            self.note(format!("intent {} at {:.2}: {decision}", intent.name, intent.confidence));
+            self.note(format!(
+                "intent {} at {:.2}, out-of-scope score {:.2}: {decision} (model {})",
+                intent.name, intent.confidence, intent.out_of_scope_score, intent.model_version
+            ));
+            for other in &intent.alternatives {
+                self.note(format!("next intent {} at {:.2}", other.name, other.probability));
+            }
             self.tell(Event::Classified(intent.clone())).await;
             self.turn.intent = Some(intent);
         }
@@ -121,6 +127,8 @@ impl<'o> Draft<'o> {
         let masked = Some(verdict.text.clone()).filter(|text| !text.is_empty());
         self.masked = masked.filter(|_| verdict.status() == SafetyStatus::Ok);
         let message = verdict.message.clone();
+        let (action, status) = (verdict.action().as_str_name(), verdict.status().as_str_name());
+        self.note(format!("input rail: {action}, {status}, policy {}", verdict.policy_id));
         for category in &verdict.categories {
             self.decisions.push(format!("safety: {} at {:.2}", category.name, category.score));
         }
@@ -211,6 +219,17 @@ impl<'o> Draft<'o> {
     }
 
     pub(crate) fn spent(&mut self, generation: &Generation) {
+        for (rank, passage) in self.passages.iter().enumerate() {
+            let Passage { document_id, document_version, score, .. } = passage;
+            self.decisions.push(format!(
+                "passage {}: {document_id} (version {document_version}) at {score:.2}",
+                rank + 1
+            ));
+        }
+        for sentence in &generation.sentences {
+            self.decisions.push(format!("support {:.2}: {}", sentence.support, sentence.text));
+        }
+        self.note(format!("written by {} {}", generation.model, generation.prompt_version));
         self.turn.model.clone_from(&generation.model);
         self.turn.usage = generation.usage;
         self.turn.cost_usd += generation.cost_usd;
@@ -241,6 +260,8 @@ impl<'o> Draft<'o> {
     }
 
     pub(crate) fn ask(&mut self, pending: Pending) {
+        let asked = self.conversation.clarifications + 1;
+        self.note(format!("question {asked} back to the customer, {} choices", pending.choices.len()));
         self.asked = true;
         self.reply(gate::question(&self.orchestrator.assistant, &pending.choices), Outcome::Clarify);
         self.pending = Some(pending);
@@ -258,6 +279,7 @@ impl<'o> Draft<'o> {
         let handoff_id = format!("h_{}", uuid::Uuid::now_v7().simple());
         self.turn.handoff =
             Some(HandoffNotice { handoff_id, reason: reason.into(), message: message.clone() });
+        self.note(format!("a person takes over: {}", reason.as_str_name()));
         self.turn.citations.clear();
         self.reply(message, Outcome::Handoff);
     }

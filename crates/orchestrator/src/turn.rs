@@ -207,6 +207,7 @@ impl Orchestrator {
 
     async fn route(&self, draft: &mut Draft<'_>, message: &Message, question: &str) {
         if gate::arm(&message.customer_key) != Arm::Treatment {
+            draft.note("the conversation is in the control arm");
             return draft.legacy();
         }
         let open = draft.conversation.open.is_some();

@@ -37,7 +37,13 @@ pub fn check(reader: &bundle::Reader) -> anyhow::Result<()> {
 
 fn compile(reader: &bundle::Reader, config: &Config) -> anyhow::Result<Rails> {
     let mut policy = Policy::baseline()?;
-    policy.adjust("safety/policy.toml", &reader.policy()?)?;
+    let changes = reader.policy()?;
+    for (name, category) in changes.categories {
+        let file = "safety/policy.toml";
+        let place = format!("{file}:{}", reader.line(file, &format!("categories.{name}")));
+        let one = bundle::Policy { version: changes.version.clone(), categories: [(name, category)].into() };
+        policy.adjust(&place, &one)?;
+    }
     let own = reader.lexicons()?.into_iter().map(|own| Lexicon::of_bundle("safety/lexicons", own));
     Ok(Rails::new(policy, &own.collect::<Vec<_>>(), config.max_slot_chars)?)
 }
