@@ -193,6 +193,14 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     let address = taken.local_addr().unwrap().to_string();
     let finished = firstline(&["up", "--bundle", demo, "--listen", &address]);
     one_line(&finished, &[&address, "cannot listen", "server.listen.orchestrator"]);
+    // A port of a stage that is taken by something silent, before any process starts.
+    let mut up = command("firstline");
+    up.args(["up", "--processes", "--bundle", demo, "--listen", "127.0.0.1:0"])
+        .env("FIRSTLINE__SERVER__LISTEN__SAFETY", &address);
+    let output = up.current_dir(scratch().path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && stderr.lines().count() == 1, "{stderr}");
+    assert!(stderr.contains(&address) && stderr.contains("server.listen.safety"), "{stderr}");
     let dir = scratch();
     let config = dir.path().join("firstline.toml");
     std::fs::write(&config, "[orchestrator]\n\npasages = 3\n").unwrap();
