@@ -16,6 +16,7 @@ use crate::turn::{Orchestrator, now};
 const BATCH: u32 = 200;
 /// Well below the largest message of a stage.
 const BATCH_BYTES: usize = 64 * 1024;
+const GATHER: Duration = Duration::from_millis(50);
 const RETRY_FROM: Duration = Duration::from_millis(100);
 const RETRY_UP_TO: Duration = Duration::from_secs(10);
 
@@ -39,7 +40,12 @@ pub(crate) async fn spool(journal: Journal, stages: Stages, wake: Arc<Notify>, s
                 true
             }
         };
-        if !more && shutdown.run_until_cancelled(wake.notified()).await.is_none() {
+        let idle = async {
+            wake.notified().await;
+            // Turns that end close together reach telemetry together.
+            tokio::time::sleep(GATHER).await;
+        };
+        if !more && shutdown.run_until_cancelled(idle).await.is_none() {
             // What came in between the last look and the end still gets its chance.
             let _ = send(&journal, &stages).await;
             return;

@@ -16,6 +16,7 @@ pub(crate) struct Fan {
     pub(crate) intent: Timed<Intent>,
     pub(crate) verdict: Timed<Verdict>,
     pub(crate) passages: Timed<Vec<Passage>>,
+    pub(crate) better: Option<Timed<Vec<Passage>>>,
 }
 
 /// A turn in the making.
@@ -25,6 +26,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) conversation: Conversation,
     pub(crate) passages: Vec<Passage>,
     pub(crate) retriever_failed: bool,
+    /// Passages of a better query, used when an answer is written.
+    pub(crate) better: Option<Timed<Vec<Passage>>>,
     pub(crate) events: Events,
     decisions: Vec<String>,
     masked: Option<String>,
@@ -58,6 +61,7 @@ impl<'o> Draft<'o> {
             conversation: Conversation::default(),
             passages: Vec::new(),
             retriever_failed: false,
+            better: None,
             events,
             decisions: Vec::new(),
             masked: None,

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::gate::Choice;
-use crate::spool::{Kind, spool};
+use crate::spool::Kind;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS conversation (
@@ -221,7 +221,9 @@ async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Res
     if admission.confirms.as_ref().is_some_and(|id| !waits(id)) {
         return Ok(Accepted::Stale);
     }
-    let query = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    // Statements that follow each other go to the database together: each trip costs more than its work.
+    let query = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?);
+        INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES (?, ?, ?, ?)";
     sqlx::query(query)
         .bind(&admission.turn_id)
         .bind(id)
@@ -230,9 +232,12 @@ async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Res
         .bind(&admission.trace_id)
         .bind(admission.accepted_at)
         .bind(admission.deadline)
+        .bind(id)
+        .bind(&admission.turn_id)
+        .bind(Role::Customer as i32)
+        .bind(&admission.text)
         .execute(&mut *connection)
         .await?;
-    say(connection, id, &admission.turn_id, Role::Customer, &admission.text).await?;
     Ok(Accepted::New(conversation))
 }
 
@@ -284,19 +289,6 @@ async fn open_handoff(
     Ok(row.map(|row| HandoffNotice { handoff_id: row.get(0), reason: row.get(1), message: String::new() }))
 }
 
-async fn say(
-    connection: &mut SqliteConnection,
-    conversation_id: &str,
-    turn_id: &str,
-    role: Role,
-    text: &str,
-) -> Result<(), sqlx::Error> {
-    let query = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES (?, ?, ?, ?)";
-    let insert = sqlx::query(query).bind(conversation_id).bind(turn_id).bind(role as i32).bind(text);
-    insert.execute(connection).await?;
-    Ok(())
-}
-
 async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Result<Turn, sqlx::Error> {
     if let Some(open) = open_handoff(connection, &end.turn.conversation_id).await? {
         meet_handoff(&mut end, open);
@@ -314,32 +306,32 @@ async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Resu
         let stored: Vec<u8> = query.fetch_one(connection).await?;
         return Turn::decode(stored.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()));
     }
-    spool(connection, Kind::Record, end.traceparent, record).await?;
-    if let Some(masked) = &end.masked {
-        let query = sqlx::query("UPDATE utterance SET text = ? WHERE turn_id = ? AND role = ?");
-        query
-            .bind(masked)
-            .bind(&end.turn.turn_id)
-            .bind(Role::Customer as i32)
-            .execute(&mut *connection)
-            .await?;
-    }
-    if !end.turn.answer.is_empty() {
-        let Turn { conversation_id, turn_id, answer, .. } = &end.turn;
-        say(connection, conversation_id, turn_id, Role::Assistant, answer).await?;
-    }
-    if end.turn.workflow.is_some() {
-        let query = sqlx::query("UPDATE utterance SET private = 1 WHERE turn_id = ?");
-        query.bind(&end.turn.turn_id).execute(&mut *connection).await?;
-    }
     let pending = end.pending.and_then(|pending| serde_json::to_string(&pending).ok());
-    let query = "UPDATE conversation SET clarifications = ?, pending = ?, execution_id = ?, confirming = ? WHERE conversation_id = ?";
+    let Turn { turn_id, conversation_id, answer, workflow, .. } = &end.turn;
+    let query = "INSERT INTO spool (kind, traceparent, payload) VALUES (?, ?, ?);
+        UPDATE utterance SET text = coalesce(?, text), private = ? WHERE turn_id = ? AND role = ?;
+        INSERT INTO utterance (conversation_id, turn_id, role, text, private) SELECT ?, ?, ?, ?, ? WHERE ? <> '';
+        UPDATE conversation SET clarifications = ?, pending = ?, execution_id = ?, confirming = ? WHERE conversation_id = ?";
+    let private = workflow.is_some();
     sqlx::query(query)
+        .bind(Kind::Record as i32)
+        .bind(end.traceparent)
+        .bind(record)
+        .bind(end.masked)
+        .bind(private)
+        .bind(turn_id)
+        .bind(Role::Customer as i32)
+        .bind(conversation_id)
+        .bind(turn_id)
+        .bind(Role::Assistant as i32)
+        .bind(answer)
+        .bind(private)
+        .bind(answer)
         .bind(end.clarifications)
         .bind(pending)
         .bind(end.open.as_ref().map(|open| &open.execution_id))
         .bind(end.open.as_ref().is_some_and(|open| open.confirming))
-        .bind(&end.turn.conversation_id)
+        .bind(conversation_id)
         .execute(&mut *connection)
         .await?;
     if let Some(packet) = end.handoff {

@@ -1,6 +1,7 @@
 //! The four rails: input, passages, output and action. Pure functions of a compiled policy.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::decode::{View, views};
 use crate::detect::{Kind, Span, detect, redact};
@@ -56,6 +57,9 @@ pub struct Verdict {
     pub message: String,
 }
 
+/// Judgements of passages that are remembered.
+const JUDGED_PASSAGES: usize = 4096;
+
 /// The compiled policy and lexicons.
 #[derive(Debug)]
 pub struct Rails {
@@ -63,6 +67,8 @@ pub struct Rails {
     policy_id: Arc<str>,
     everywhere: Scanner,
     in_passages: Scanner,
+    /// Judgements of passages by the hash of their text.
+    judged: Mutex<HashMap<[u8; 32], Judgement>>,
     max_slot_chars: usize,
 }
 
@@ -78,7 +84,11 @@ impl Rails {
         let mut hasher = fingerprint();
         hasher.update(format!("{policy:?}{own:?}").as_bytes());
         let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
-        Ok(Self { policy, policy_id, everywhere, in_passages, max_slot_chars })
+        let judged = Mutex::default();
+        let rails = Self { policy, policy_id, everywhere, in_passages, judged, max_slot_chars };
+        // The patterns for personal data compile on their first use: that must not be a customer's turn.
+        let _ = rails.input("warm-up: 0000 0000, a@b.example");
+        Ok(rails)
     }
 
     /// Screens what a customer wrote: its categories, with personal data and secrets masked.
@@ -95,12 +105,25 @@ impl Rails {
     /// Screens one passage: blocked when it holds instructions to whoever reads it by machine.
     #[must_use]
     pub fn passage(&self, text: &str) -> Verdict {
+        let key = *blake3::hash(text.as_bytes()).as_bytes();
+        let seen = self.judged.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let judgement = seen.unwrap_or_else(|| self.judge_passage(key, text));
+        self.verdict(judgement, text.to_owned(), Vec::new())
+    }
+
+    /// The same passages come again and again, and their judgement depends on nothing but their text.
+    fn judge_passage(&self, key: [u8; 32], text: &str) -> Judgement {
         let all = self.scores(&self.in_passages, &views(text));
         let mut judgement = self.policy.judge(&only(&all, &PLANTED));
         if !judgement.categories.is_empty() {
             judgement.action = Action::Block;
         }
-        self.verdict(judgement, text.to_owned(), Vec::new())
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if judged.len() >= JUDGED_PASSAGES {
+            judged.clear();
+        }
+        judged.insert(key, judgement.clone());
+        judgement
     }
 
     /// Screens text on its way to a customer against the passages it was made from and the customer's
@@ -108,15 +131,20 @@ impl Rails {
     #[must_use]
     pub fn output(&self, text: &str, passages: &[String], question: &str) -> Verdict {
         let shown = sanitise(text, &hosts(passages.iter().map(String::as_str)));
-        let source = passages.join("\n");
-        // Words of the knowledge base are the company's own.
-        let quoted = self.everywhere.find(&[View::of(text::normalise(&source))]);
         let mut found = self.everywhere.find(&views(text));
-        found.retain(|entry| quoted.binary_search(entry).is_err());
         let mut judgement = self.policy.judge(&only(&self.everywhere.score(&found), &HELD_BACK));
-        let known = compact(&format!("{source}\n{question}"));
+        if !judgement.categories.is_empty() {
+            // Words of the knowledge base are the company's own. They can only lower a score, so they are
+            // looked for only where it matters.
+            let quoted = self.everywhere.find(&[View::of(text::normalise(&passages.join("\n")))]);
+            found.retain(|entry| quoted.binary_search(entry).is_err());
+            judgement = self.policy.judge(&only(&self.everywhere.score(&found), &HELD_BACK));
+        }
         let mut redactions = detect(&shown);
-        redactions.retain(|span| !known.contains(&compact(&shown[span.start..span.end])));
+        if !redactions.is_empty() {
+            let known = compact(&format!("{}\n{question}", passages.join("\n")));
+            redactions.retain(|span| !known.contains(&compact(&shown[span.start..span.end])));
+        }
         let masked = redact(&shown, &redactions);
         if !judgement.categories.is_empty() {
             judgement.action = Action::Escalate;
