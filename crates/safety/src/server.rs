@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::safety_service_server::{SafetyService, SafetyServiceServer};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status as Refusal};
 
 use crate::config::Config;
@@ -21,7 +22,8 @@ pub const NAME: &str = "safety";
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let rails = compile(&bundle::Reader::open(&context.server.bundle)?, &config)?;
     tracing::info!(policy = rails.policy_id(), "policy compiled");
-    let server = Server { rails: Arc::new(rails), config };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let server = Server { rails: Arc::new(rails), places: Arc::new(Semaphore::new(cores)), config };
     let service =
         SafetyServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
     Ok(kit::Stage::new(NAME).with(service))
@@ -50,6 +52,7 @@ fn compile(reader: &bundle::Reader, config: &Config) -> anyhow::Result<Rails> {
 
 struct Server {
     rails: Arc<Rails>,
+    places: Arc<Semaphore>,
     config: Config,
 }
 
@@ -61,7 +64,18 @@ impl Server {
         failed: impl FnOnce(Verdict) -> T,
     ) -> T {
         let rails = Arc::clone(&self.rails);
-        let running = tokio::task::spawn_blocking(move || rail(&rails));
+        // As many at a time as there are cores: more would not be faster, and every thread that searches at
+        // the same time as others keeps scratch memory of its own for each of hundreds of patterns.
+        let place = Arc::clone(&self.places).acquire_owned();
+        let running = async move {
+            let place = place.await;
+            tokio::task::spawn_blocking(move || {
+                let done = rail(&rails);
+                drop(place);
+                done
+            })
+            .await
+        };
         let status = match tokio::time::timeout(Duration::from_millis(self.config.budget_ms), running).await {
             Ok(Ok(done)) => return done,
             Ok(Err(error)) => {
