@@ -134,10 +134,15 @@ async fn one_turn_is_one_trace_over_all_processes() {
         .turn
         .unwrap();
     assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
-    let other = client.ask(message("Where is my new card?")).await.unwrap().into_inner().turn.unwrap();
-    assert_ne!(other.trace_id, turn.trace_id);
+    let asked = command("firstline")
+        .args(["ask", "--json", "--endpoint", &processes.url, "Where is my new card?"])
+        .output();
+    let other: serde_json::Value = serde_json::from_slice(&asked.unwrap().stdout).unwrap();
+    let other = other["trace_id"].as_str().unwrap();
+    assert_ne!(other, turn.trace_id);
     assert_eq!(processes.stop(), Some(0));
     let traces = collector.traces();
+    assert!(traces.contains_key(other), "a turn asked from the command line is traced too");
     let services: std::collections::BTreeSet<_> =
         traces[&turn.trace_id].iter().map(|(service, _)| service.as_str()).collect();
     assert_eq!(

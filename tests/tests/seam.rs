@@ -98,7 +98,8 @@ async fn a_deadline_ends_a_call_that_waits_and_a_stream_that_falls_silent() {
 async fn what_is_left_of_the_deadline_and_the_trace_reach_the_next_hop() {
     for transport in TRANSPORTS {
         let seam = Seam::start(transport).await;
-        let call = Call::root().within(Duration::from_secs(5));
+        let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let call = Call::resume(known).within(Duration::from_secs(5));
         call.scope(seam.classify("hello", Some(Duration::from_secs(60)))).await.unwrap();
         let seen = seam.probe.0.lock().unwrap().unwrap();
         assert_eq!(seen.trace_id(), call.trace_id(), "{transport:?}");

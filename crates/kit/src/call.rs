@@ -20,6 +20,8 @@ pub struct Call {
     trace_id: u128,
     span_id: u64,
     sampled: bool,
+    /// Whether anyone but this process knows of the trace: its caller, or the collector of its spans.
+    known: bool,
 }
 
 impl Call {
@@ -31,7 +33,8 @@ impl Call {
     /// A call that nobody made: its own trace, no deadline.
     pub fn root() -> Self {
         let id = uuid::Uuid::new_v4().as_u128();
-        Self { deadline: None, trace_id: id, span_id: (id >> 32) as u64 | 1, sampled: false }
+        let span_id = (id >> 32) as u64 | 1;
+        Self { deadline: None, trace_id: id, span_id, sampled: false, known: false }
     }
 
     /// Runs a future as part of this call; needed where a handler spawns.
@@ -57,6 +60,7 @@ impl Call {
             trace_id,
             span_id,
             sampled,
+            known: true,
         })
     }
 
@@ -81,6 +85,7 @@ impl Call {
             trace_id: u128::from_be_bytes(span.trace_id().to_bytes()),
             span_id: u64::from_be_bytes(span.span_id().to_bytes()),
             sampled: span.is_sampled(),
+            known: true,
             ..self
         }
     }
@@ -90,7 +95,9 @@ impl Call {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let deadline = text(GRPC_TIMEOUT).and_then(parse_timeout).map(|left| Instant::now() + left);
         match text(TRACEPARENT).and_then(parse_traceparent) {
-            Some((trace_id, span_id, sampled)) => (Self { deadline, trace_id, span_id, sampled }, true),
+            Some((trace_id, span_id, sampled)) => {
+                (Self { deadline, trace_id, span_id, sampled, known: true }, true)
+            }
             None => (Self { deadline, ..Self::root() }, false),
         }
     }
@@ -106,7 +113,10 @@ impl Call {
             }
             headers.insert(GRPC_TIMEOUT, format_timeout(left).parse().ok()?);
         }
-        headers.insert(TRACEPARENT, call.traceparent().parse().ok()?);
+        // A trace that nobody else knows would only tell the next hop not to record its own.
+        if call.known {
+            headers.insert(TRACEPARENT, call.traceparent().parse().ok()?);
+        }
         Some(call.deadline)
     }
 
@@ -162,7 +172,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hop_sees_what_is_left_and_an_expired_call_is_not_made() {
-        let call = Call::root().within(Duration::from_millis(300));
+        let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let call = Call::resume(known).within(Duration::from_millis(300));
         tokio::time::advance(Duration::from_millis(100)).await;
         let mut headers = HeaderMap::new();
         assert!(call.inject(&mut headers).is_some());
@@ -172,6 +183,9 @@ mod tests {
         assert_eq!(seen.deadline(), call.deadline());
         tokio::time::advance(Duration::from_millis(200)).await;
         assert!(call.inject(&mut HeaderMap::new()).is_none());
+        let mut headers = HeaderMap::new();
+        assert!(Call::root().inject(&mut headers).is_some());
+        assert!(headers.is_empty(), "a trace nobody knows is not passed on");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::channel::Change;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
@@ -102,9 +102,7 @@ fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
 fn transport_status(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
     let status = Status::from_error(error);
     match status.code() {
-        tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::Cancelled => {
-            Status::unavailable(status.message().to_owned())
-        }
+        Code::Unknown | Code::Internal | Code::Cancelled => Status::unavailable(status.message().to_owned()),
         _ => status,
     }
 }
@@ -158,12 +156,30 @@ impl Service<Request<Body>> for Link {
         match deadline {
             None => response,
             Some(deadline) => Box::pin(async move {
-                let response = tokio::time::timeout_at(deadline, response).await.map_err(|_| expired())??;
-                Ok(response
-                    .map(|body| Body::new(Timed { body, end: Box::pin(tokio::time::sleep_until(deadline)) })))
+                match tokio::time::timeout_at(deadline, response).await {
+                    Err(_) => Err(expired()),
+                    Ok(Err(status)) => Err(at_deadline(status, deadline)),
+                    Ok(Ok(response)) => match Status::from_header_map(response.headers()) {
+                        Some(status) if status.code() == Code::Cancelled => {
+                            Err(at_deadline(status, deadline))
+                        }
+                        _ => Ok(response.map(|body| {
+                            let end = Box::pin(tokio::time::sleep_until(deadline));
+                            Body::new(Timed { body, end })
+                        })),
+                    },
+                }
             }),
         }
     }
+}
+
+/// tonic watches the same deadline on both sides and calls its end CANCELLED; whoever sees it first, it is one
+/// and the same thing to the caller.
+fn at_deadline(status: Status, deadline: Instant) -> Status {
+    const SLACK: Duration = Duration::from_millis(5);
+    let cut = matches!(status.code(), Code::Cancelled | Code::Unavailable);
+    if cut && Instant::now() + SLACK >= deadline { expired() } else { status }
 }
 
 pub(crate) fn expired() -> Status {
@@ -185,7 +201,9 @@ impl http_body::Body for Timed {
         context: &mut Poller<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| transport_status(error.into()))));
+            let deadline = self.end.deadline();
+            let failed = |error: Status| at_deadline(transport_status(error.into()), deadline);
+            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
         }
         ready!(self.end.as_mut().poll(context));
         // Poll again at once after the error: the reader takes it as the end.
