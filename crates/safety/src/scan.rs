@@ -11,6 +11,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use regex::RegexSet;
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::{Input, Match};
 
 use crate::decode::{View, words};
 use crate::lexicon::{Lexicon, sets};
@@ -106,7 +107,7 @@ impl Scanner {
             let Start { entry, rule } = &self.starts[start.pattern().as_usize()];
             let end = match rule {
                 None => start.end(),
-                Some(rule) => match rule.find(window(&view.words, start.start())) {
+                Some(rule) => match matches_at(rule, window(&view.words, start.start())) {
                     Some(found) => start.start() + found.end(),
                     None => continue,
                 },
@@ -142,6 +143,12 @@ impl Scanner {
         }
         rest.map(|rest| 1.0 - rest)
     }
+}
+
+/// Where a rule matches. Its scratch memory lives for this search alone: kept, hundreds of rules would hold
+/// more than everything else together.
+fn matches_at(rule: &Regex, words: &str) -> Option<Match> {
+    rule.search_with(&mut rule.create_cache(), &Input::new(words))
 }
 
 /// The text from `start` on, no longer than a rule may be.
