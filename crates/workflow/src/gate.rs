@@ -52,7 +52,7 @@ pub(crate) enum Refusal {
     /// A value the slot would not take today.
     #[error("slot {0} has a value it does not take")]
     SlotInvalid(String),
-    /// The intent is less sure than the workflow asks for now.
+    /// The intent is less sure than the threshold in force demands.
     #[error("the confidence of the intent is {confidence}, allowed {threshold}..=1")]
     ConfidenceTooLow {
         /// Recorded at the proposal.
