@@ -1,27 +1,25 @@
 //! The embedded store: SQLite in WAL mode, one writer with group commit, one process.
 
 use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::future::BoxFuture;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Connection as _, Executor as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Writes that share one commit at most.
 const GROUP: usize = 256;
 const QUEUE: usize = 1024;
-const READERS: u32 = 4;
+const READERS: usize = 4;
+/// Statements a connection keeps compiled.
+const STATEMENTS: usize = 64;
 
 /// Why a store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The database refused.
     #[error("the store failed")]
-    Database(#[source] Arc<sqlx::Error>),
+    Database(#[source] Arc<rusqlite::Error>),
     /// The file is held by another process.
     #[error("{0} is in use by another process; stop it or choose another server.data_dir")]
     InUse(String),
@@ -33,25 +31,28 @@ pub enum Error {
     /// The file cannot be opened.
     #[error("cannot open {0}")]
     Open(String, #[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The file fails the database's own check.
+    #[error("{0} is damaged: {1}; move it away, or restore a copy")]
+    Damaged(String, String),
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
         Self::Database(Arc::new(error))
     }
 }
 
 /// Runs one write inside the group's transaction and returns what answers its caller after the commit.
 /// Without a transaction nothing runs.
-type Write = Box<dyn for<'c> FnOnce(Result<Turn<'c>, Error>) -> BoxFuture<'c, Answer> + Send>;
-type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Write = Box<dyn FnOnce(Result<Turn<'_>, Error>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Result<(), Error>)>;
 
 /// A write's turn on the connection.
 struct Turn<'c> {
-    connection: &'c mut SqliteConnection,
+    connection: &'c Connection,
     /// Whether other writes share the transaction, so that a failing one needs a savepoint to be undone to.
     shared: bool,
 }
@@ -59,7 +60,7 @@ struct Turn<'c> {
 /// A store. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    readers: SqlitePool,
+    readers: Arc<Readers>,
     writes: mpsc::Sender<Write>,
 }
 
@@ -69,40 +70,38 @@ impl Store {
     /// # Errors
     /// The file is held by another process, is damaged, or cannot be written.
     pub async fn open(path: &Path, schema: &'static str) -> Result<Self, Error> {
-        let lock = lock(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true);
-        let open = |error| Error::Open(path.display().to_string(), Arc::new(error));
-        let mut writer = SqliteConnection::connect_with(&options).await.map_err(|e: sqlx::Error| open(e))?;
-        let check: String =
-            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut writer).await.map_err(open)?;
-        if check != "ok" {
-            return Err(open(sqlx::Error::Protocol(format!("integrity check: {check}"))));
-        }
-        let version = i64::from(schema_version(schema));
-        let found: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut writer).await.map_err(open)?;
-        if found != 0 && found != version {
-            return Err(Error::Schema(path.display().to_string()));
-        }
-        writer.execute(sqlx::raw_sql(schema)).await.map_err(open)?;
-        let mark = format!("PRAGMA user_version = {version}");
-        writer.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(mark))).await.map_err(open)?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true));
-        let readers = readers.await.map_err(open)?;
-        let (writes, queue) = mpsc::channel(QUEUE);
-        #[expect(clippy::disallowed_methods, reason = "ends by itself when the last handle is dropped")]
-        tokio::spawn(write_groups(writer, queue, lock));
-        Ok(Self { readers, writes })
+        let path = path.to_owned();
+        blocking(move || {
+            let lock = lock(&path)?;
+            let writer = writer(&path, schema)?;
+            let (writes, queue) = mpsc::channel(QUEUE);
+            let thread = std::thread::Builder::new().name("store".to_owned());
+            let opened = thread.spawn(move || write_groups(&writer, queue, lock));
+            opened.map_err(|error| Error::Open(path.display().to_string(), Arc::new(error)))?;
+            Ok(Self { readers: Arc::new(Readers::new(path)), writes })
+        })
+        .await
     }
 
-    /// Connections that only read.
-    pub fn reader(&self) -> &SqlitePool {
-        &self.readers
+    /// Runs queries on a connection that only reads, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// The read's own error.
+    pub async fn read<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let place = self.readers.places.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
+        blocking(move || {
+            let connection = readers.take()?;
+            let result = read(&connection);
+            readers.give_back(connection);
+            drop(place);
+            Ok(result?)
+        })
+        .await
     }
 
     /// Queues a write and waits until it is on disk. Writes that arrive together share one commit;
@@ -113,24 +112,77 @@ impl Store {
     pub async fn write<T, F>(&self, write: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let job: Write = Box::new(move |turn| {
-            Box::pin(async move {
-                let result = match turn {
-                    Ok(turn) => undoable(turn, write).await.map_err(Error::from),
-                    Err(error) => Err(error),
-                };
-                let answer: Answer = Box::new(move |commit| {
-                    let _ = answer.send(result.and_then(|value| commit.map(|()| value)));
-                });
-                answer
+            let result = turn.and_then(|turn| Ok(undoable(&turn, write)?));
+            Box::new(move |commit| {
+                let _ = answer.send(result.and_then(|value| commit.map(|()| value)));
             })
         });
         self.writes.send(job).await.map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
+}
+
+/// Runs what waits for the disk on a thread for it.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+}
+
+/// Connections that only read, opened as they are needed.
+#[derive(Debug)]
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    places: Arc<Semaphore>,
+}
+
+impl Readers {
+    fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::default(), places: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    fn take(&self) -> rusqlite::Result<Connection> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY), Ok)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+fn writer(path: &Path, schema: &str) -> Result<Connection, Error> {
+    let name = || path.display().to_string();
+    let open = |error: rusqlite::Error| Error::Open(name(), Arc::new(error));
+    let mode = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let writer = connect(path, mode).map_err(open)?;
+    let number = |pragma| writer.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    writer
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
+        .map_err(open)?;
+    let check = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).map_err(open)?;
+    if check != "ok" {
+        return Err(Error::Damaged(name(), check));
+    }
+    let version = i64::from(schema_version(schema));
+    let found = number("PRAGMA user_version").map_err(open)?;
+    if found != 0 && found != version {
+        return Err(Error::Schema(name()));
+    }
+    writer.execute_batch(schema).map_err(open)?;
+    writer.pragma_update(None, "user_version", version).map_err(open)?;
+    Ok(writer)
 }
 
 /// A number that changes with the schema (FNV-1a), never 0, which SQLite gives to a new file.
@@ -155,46 +207,46 @@ fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// Runs a write; when it fails nothing of it stays.
-async fn undoable<T, F>(turn: Turn<'_>, write: F) -> Result<T, sqlx::Error>
-where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send,
-{
-    let Turn { connection, shared } = turn;
-    if shared {
-        connection.execute("SAVEPOINT job").await?;
+fn undoable<T>(
+    turn: &Turn<'_>,
+    write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let run = |statement| turn.connection.prepare_cached(statement)?.execute([]);
+    if turn.shared {
+        run("SAVEPOINT job")?;
     }
-    let result = write(connection).await;
-    match (&result, shared) {
-        (Ok(_), true) => connection.execute("RELEASE job").await?,
-        (Err(_), true) => connection.execute("ROLLBACK TO job; RELEASE job").await?,
-        (Err(_), false) => connection.execute("ROLLBACK; BEGIN IMMEDIATE").await?,
-        (Ok(_), false) => return result,
-    };
+    let result = write(turn.connection);
+    match (&result, turn.shared) {
+        (Ok(_), true) => {
+            run("RELEASE job")?;
+        }
+        (Err(_), true) => turn.connection.execute_batch("ROLLBACK TO job; RELEASE job")?,
+        (Err(_), false) => turn.connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?,
+        (Ok(_), false) => {}
+    }
     result
 }
 
-async fn write_groups(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Write>, lock: File) {
+/// The writer's thread: ends by itself when the last handle is dropped.
+fn write_groups(connection: &Connection, mut queue: mpsc::Receiver<Write>, lock: File) {
+    let run = |statement| -> Result<(), Error> {
+        connection.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    };
     let mut group = Vec::with_capacity(GROUP);
-    while queue.recv_many(&mut group, GROUP).await > 0 {
-        let begun = connection.execute("BEGIN IMMEDIATE").await.map(|_| ()).map_err(Error::from);
+    while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+        let begun = run("BEGIN IMMEDIATE");
         let shared = group.len() > 1;
-        let mut answers = Vec::with_capacity(group.len());
-        for write in group.drain(..) {
-            let turn = begun.clone().map(|()| Turn { connection: &mut connection, shared });
-            answers.push(write(turn).await);
-        }
-        let committed = match begun {
-            Ok(()) => connection.execute("COMMIT").await.map(|_| ()).map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        if committed.is_err() {
-            let _ = connection.execute("ROLLBACK").await;
+        let turn = || begun.clone().map(|()| Turn { connection, shared });
+        let answers: Vec<Answer> = group.drain(..).map(|write| write(turn())).collect();
+        let committed = begun.and_then(|()| run("COMMIT"));
+        if committed.is_err() && !connection.is_autocommit() {
+            let _ = run("ROLLBACK");
         }
         for answer in answers {
             answer(committed.clone());
         }
     }
-    let _ = connection.close().await;
     drop(lock);
 }
 
@@ -205,14 +257,11 @@ mod tests {
     const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, v TEXT)";
 
     async fn insert(store: &Store, id: i64) -> Result<(), Error> {
-        store
-            .write(move |connection| {
-                Box::pin(async move {
-                    sqlx::query("INSERT INTO t VALUES (?, 'x')").bind(id).execute(connection).await?;
-                    Ok(())
-                })
-            })
-            .await
+        let insert = store.write(move |connection| {
+            connection.prepare_cached("INSERT INTO t VALUES (?, 'x')")?.execute([id])?;
+            Ok(())
+        });
+        insert.await
     }
 
     #[tokio::test]
@@ -222,8 +271,9 @@ mod tests {
         let store = Store::open(&path, SCHEMA).await.unwrap();
         let writes = futures::future::join_all((0..100).map(|i| insert(&store, i % 50))).await;
         assert_eq!(writes.iter().filter(|write| write.is_ok()).count(), 50);
-        let n: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(store.reader()).await.unwrap();
-        assert_eq!(n, 50);
+        let query = "SELECT count(*) FROM t";
+        let count = store.read(move |reader| reader.query_row(query, [], |row| row.get::<_, i64>(0)));
+        assert_eq!(count.await.unwrap(), 50);
     }
 
     #[tokio::test]

@@ -3,8 +3,7 @@
 use kit::store::Error;
 use prost::Message as _;
 use proto::{Handoff, HandoffReason, HandoffState, Role};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::spool::{Kind, spool};
 use crate::store::{Journal, utterance};
@@ -22,57 +21,38 @@ impl Journal {
             one => (one as i32, one as i32),
         };
         let query = "SELECT packet, state, assignee FROM handoff WHERE state BETWEEN ? AND ? ORDER BY created_at LIMIT ?";
-        let rows = sqlx::query(query).bind(low).bind(high).bind(limit).fetch_all(self.0.reader()).await?;
-        let mut handoffs = Vec::with_capacity(rows.len());
-        for row in &rows {
-            handoffs.push(self.with_utterances(handoff(row), LISTED).await?);
-        }
-        Ok(handoffs)
+        let read = move |reader: &Connection| {
+            let mut handoffs = Vec::new();
+            for found in reader.prepare_cached(query)?.query_map(params![low, high, limit], handoff)? {
+                handoffs.push(with_utterances(reader, found?, LISTED)?);
+            }
+            Ok(handoffs)
+        };
+        self.0.read(read).await
     }
 
     /// The handoff with this id, or the open one of this conversation.
     pub(crate) async fn handoff(&self, id: &str, conversation_id: &str) -> Result<Option<Handoff>, Error> {
         let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = ? OR (conversation_id = ? AND state < 3)";
-        let row = sqlx::query(query).bind(id).bind(conversation_id).fetch_optional(self.0.reader()).await?;
-        match row {
-            Some(row) => Ok(Some(self.with_utterances(handoff(&row), i64::MAX).await?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Adds the newest utterances, oldest first.
-    async fn with_utterances(&self, mut handoff: Handoff, newest: i64) -> Result<Handoff, Error> {
-        let query = "SELECT role, substr(text, 1, ?) FROM utterance WHERE conversation_id = ? ORDER BY seq DESC LIMIT ?";
-        let most = if newest == LISTED { LISTED_CHARS } else { i64::MAX };
-        let rows = sqlx::query(query).bind(most).bind(&handoff.conversation_id).bind(newest);
-        handoff.utterances = rows.fetch_all(self.0.reader()).await?.iter().rev().map(utterance).collect();
-        Ok(handoff)
+        let key = (id.to_owned(), conversation_id.to_owned());
+        let read = move |reader: &Connection| {
+            let found = reader.prepare_cached(query)?.query_row(key, handoff).optional()?;
+            found.map(|found| with_utterances(reader, found, i64::MAX)).transpose()
+        };
+        self.0.read(read).await
     }
 
     /// Claims a waiting handoff; claiming one's own again changes nothing. `false` when another has it.
     pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool, Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let query = "UPDATE handoff SET state = 2, assignee = ?1 WHERE handoff_id = ?2 AND (state = 1 OR (state = 2 AND assignee = ?1))";
-                    let done = sqlx::query(query).bind(assignee).bind(id).execute(connection).await?;
-                    Ok(done.rows_affected() == 1)
-                })
-            })
-            .await
+        let update = "UPDATE handoff SET state = 2, assignee = ?1 WHERE handoff_id = ?2 AND (state = 1 OR (state = 2 AND assignee = ?1))";
+        self.0.write(move |connection| Ok(connection.execute(update, [assignee, id])? == 1)).await
     }
 
     /// Stores a person's words; `false` unless the handoff is claimed by that person.
     pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool, Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let query = "INSERT INTO utterance (conversation_id, turn_id, role, text) SELECT conversation_id, '', ?, ? FROM handoff WHERE handoff_id = ? AND state = 2 AND assignee = ?";
-                    let insert = sqlx::query(query).bind(Role::Agent as i32).bind(text).bind(id).bind(assignee);
-                    Ok(insert.execute(connection).await?.rows_affected() == 1)
-                })
-            })
-            .await
+        let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) SELECT conversation_id, '', ?, ? FROM handoff WHERE handoff_id = ? AND state = 2 AND assignee = ?";
+        let values = (Role::Agent as i32, text, id, assignee);
+        self.0.write(move |connection| Ok(connection.execute(insert, values)? == 1)).await
     }
 
     /// Ends a handoff, gives the conversation back to the bot with its context cut, and keeps the label.
@@ -85,30 +65,38 @@ impl Journal {
         label: Option<Vec<u8>>,
     ) -> Result<bool, Error> {
         let traceparent = kit::Call::current().traceparent();
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let query = "UPDATE handoff SET state = 3, disposition = ? WHERE handoff_id = ? AND state = 2 AND assignee = ?";
-                    let update = sqlx::query(query).bind(disposition).bind(&id).bind(assignee);
-                    if update.execute(&mut *connection).await?.rows_affected() == 0 {
-                        return Ok(false);
-                    }
-                    let query = "UPDATE conversation SET clarifications = 0, pending = NULL, execution_id = NULL,
-                        context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
-                        WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
-                    sqlx::query(query).bind(&id).execute(&mut *connection).await?;
-                    if let Some(label) = label {
-                        spool(connection, Kind::Label, traceparent, label).await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .await
+        let write = move |connection: &Connection| {
+            let update = "UPDATE handoff SET state = 3, disposition = ? WHERE handoff_id = ? AND state = 2 AND assignee = ?";
+            if connection.execute(update, [&disposition, &id, &assignee])? == 0 {
+                return Ok(false);
+            }
+            let update = "UPDATE conversation SET clarifications = 0, pending = NULL, execution_id = NULL,
+                context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
+                WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
+            connection.execute(update, [&id])?;
+            if let Some(label) = label {
+                spool(connection, Kind::Label, &traceparent, &label)?;
+            }
+            Ok(true)
+        };
+        self.0.write(write).await
     }
 }
 
-fn handoff(row: &SqliteRow) -> Handoff {
-    let packet = Handoff::decode(row.get::<Vec<u8>, _>(0).as_slice()).unwrap_or_default();
+/// Adds the newest utterances, oldest first.
+fn with_utterances(reader: &Connection, mut handoff: Handoff, newest: i64) -> rusqlite::Result<Handoff> {
+    let query =
+        "SELECT role, substr(text, 1, ?) FROM utterance WHERE conversation_id = ? ORDER BY seq DESC LIMIT ?";
+    let most = if newest == LISTED { LISTED_CHARS } else { i64::MAX };
+    let mut query = reader.prepare_cached(query)?;
+    let utterances = query.query_map(params![most, handoff.conversation_id, newest], utterance)?;
+    handoff.utterances = utterances.collect::<Result<_, _>>()?;
+    handoff.utterances.reverse();
+    Ok(handoff)
+}
+
+fn handoff(row: &Row<'_>) -> rusqlite::Result<Handoff> {
+    let packet = Handoff::decode(row.get_ref(0)?.as_blob()?).unwrap_or_default();
     let reason = HandoffReason::try_from(packet.reason).unwrap_or_default();
-    Handoff { state: row.get(1), assignee: row.get(2), reason: reason.into(), ..packet }
+    Ok(Handoff { state: row.get(1)?, assignee: row.get(2)?, reason: reason.into(), ..packet })
 }

@@ -1,8 +1,7 @@
 //! What has still to reach telemetry; it stays in the journal until telemetry has it.
 
 use kit::store::Error;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::{Connection, Row, params};
 
 use crate::store::Journal;
 
@@ -27,66 +26,45 @@ impl Journal {
     /// Keeps something for telemetry until telemetry has it.
     pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
         let traceparent = kit::Call::current().traceparent();
-        self.0.write(move |connection| Box::pin(spool(connection, kind, traceparent, payload))).await
+        self.0.write(move |connection| spool(connection, kind, &traceparent, &payload)).await
     }
 
     /// The oldest entries of the spool.
     pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<Spooled>, Error> {
-        let query = sqlx::query(
-            "SELECT seq, kind, traceparent, payload FROM spool WHERE kind > 0 ORDER BY seq LIMIT ?",
-        )
-        .bind(limit);
-        let rows = query.fetch_all(self.0.reader()).await?;
-        let spooled = |row: &SqliteRow| Spooled {
-            seq: row.get(0),
-            kind: row.get(1),
-            traceparent: row.get(2),
-            payload: row.get(3),
+        let query = "SELECT seq, kind, traceparent, payload FROM spool WHERE kind > 0 ORDER BY seq LIMIT ?";
+        let spooled = |row: &Row<'_>| {
+            let (seq, kind, traceparent, payload) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok(Spooled { seq, kind, traceparent, payload })
         };
-        Ok(rows.iter().map(spooled).collect())
+        let read = move |reader: &Connection| {
+            reader.prepare_cached(query)?.query_map([limit], spooled)?.collect::<Result<_, _>>()
+        };
+        self.0.read(read).await
     }
 
     /// Keeps an entry that telemetry refuses, out of the way of the others: its kind turns negative.
     pub(crate) async fn set_aside(&self, seq: i64) -> Result<(), Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    sqlx::query("UPDATE spool SET kind = -kind WHERE seq = ?")
-                        .bind(seq)
-                        .execute(connection)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
+        let update = "UPDATE spool SET kind = -kind WHERE seq = ?";
+        self.0.write(move |connection| connection.execute(update, [seq]).map(|_| ())).await
     }
 
     /// Forgets entries that telemetry has.
     pub(crate) async fn delivered(&self, seqs: Vec<i64>) -> Result<(), Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    for seq in seqs {
-                        sqlx::query("DELETE FROM spool WHERE seq = ?")
-                            .bind(seq)
-                            .execute(&mut *connection)
-                            .await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
+        let delete = move |connection: &Connection| {
+            let mut delete = connection.prepare_cached("DELETE FROM spool WHERE seq = ?")?;
+            seqs.iter().try_for_each(|seq| delete.execute([seq]).map(|_| ()))
+        };
+        self.0.write(delete).await
     }
 }
 
-pub(crate) async fn spool(
-    connection: &mut SqliteConnection,
+pub(crate) fn spool(
+    connection: &Connection,
     kind: Kind,
-    traceparent: String,
-    payload: Vec<u8>,
-) -> Result<(), sqlx::Error> {
-    let insert = sqlx::query("INSERT INTO spool (kind, traceparent, payload) VALUES (?, ?, ?)");
-    let insert = insert.bind(kind as i32).bind(traceparent).bind(payload);
-    insert.execute(connection).await?;
+    traceparent: &str,
+    payload: &[u8],
+) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO spool (kind, traceparent, payload) VALUES (?, ?, ?)";
+    connection.prepare_cached(insert)?.execute(params![kind as i32, traceparent, payload])?;
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use kit::store::{Error, Store};
 use prost::Message as _;
 use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 use crate::gate::Choice;
-use crate::spool::Kind;
+use crate::spool::{Kind, spool};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS conversation (
@@ -36,6 +36,11 @@ CREATE INDEX IF NOT EXISTS handoff_queue ON handoff (state, created_at);
 CREATE TABLE IF NOT EXISTS spool (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL, payload BLOB NOT NULL);
 ";
+
+/// The columns of an [`Orphan`]; role 1 is the customer.
+const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
+    (SELECT text FROM utterance WHERE utterance.turn_id = turn.turn_id
+        AND utterance.conversation_id = turn.conversation_id AND role = 1) FROM turn";
 
 /// Most bytes of the conversation that reach the generator; the newest come first.
 const HISTORY_BYTES: usize = 16 * 1024;
@@ -122,6 +127,18 @@ pub(crate) struct Finish {
     pub(crate) traceparent: String,
 }
 
+/// A turn that nobody finished.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    pub(crate) turn_id: String,
+    pub(crate) conversation_id: String,
+    pub(crate) trace_id: String,
+    /// Microseconds since the Unix epoch.
+    pub(crate) accepted_at: i64,
+    /// The customer's words.
+    pub(crate) text: String,
+}
+
 /// The journal. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Journal(pub(crate) Store);
@@ -137,82 +154,85 @@ impl Journal {
         admission: Admission,
         finish: Option<Finish>,
     ) -> Result<Accepted, Error> {
-        self.0
-            .write(move |connection| {
-                Box::pin(async move {
-                    let accepted = accept(connection, &admission).await?;
-                    match (&accepted, finish) {
-                        (Accepted::New(_), Some(end)) => {
-                            Ok(Accepted::Done(Box::new(finish_turn(connection, end).await?)))
-                        }
-                        _ => Ok(accepted),
-                    }
-                })
-            })
-            .await
+        let write = self.0.write(move |connection| match (accept(connection, &admission)?, finish) {
+            (Accepted::New(_), Some(end)) => Ok(Accepted::Done(Box::new(finish_turn(connection, end)?))),
+            (accepted, _) => Ok(accepted),
+        });
+        write.await
     }
 
     /// Sets the outcome unless the turn has one; returns the turn as it stands in the journal.
     pub(crate) async fn finish(&self, end: Finish) -> Result<Turn, Error> {
-        self.0.write(move |connection| Box::pin(finish_turn(connection, end))).await
+        self.0.write(move |connection| finish_turn(connection, end)).await
     }
 
-    /// Turns without an outcome whose deadline lies before `now`: id, conversation, trace, acceptance.
-    pub(crate) async fn orphans(&self, now: i64) -> Result<Vec<(String, String, String, i64)>, Error> {
-        let query = "SELECT turn_id, conversation_id, trace_id, accepted_at FROM turn WHERE outcome IS NULL AND deadline < ? LIMIT 100";
-        let rows = sqlx::query(query).bind(now).fetch_all(self.0.reader()).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect())
+    /// Turns without an outcome whose deadline lies before `now`.
+    pub(crate) async fn orphans(&self, now: i64) -> Result<Vec<Orphan>, Error> {
+        let query = format!("{ORPHAN} WHERE outcome IS NULL AND deadline < ? LIMIT 100");
+        let read = move |reader: &Connection| {
+            reader.prepare_cached(&query)?.query_map([now], orphan)?.collect::<Result<_, _>>()
+        };
+        self.0.read(read).await
     }
 
-    pub(crate) async fn orphan(&self, turn_id: &str) -> Result<Option<(String, String, String, i64)>, Error> {
-        let query = "SELECT turn_id, conversation_id, trace_id, accepted_at FROM turn WHERE turn_id = ?";
-        let row = sqlx::query(query).bind(turn_id).fetch_optional(self.0.reader()).await?;
-        Ok(row.map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))))
-    }
-
-    /// The customer's words of a turn.
-    pub(crate) async fn words(&self, turn_id: &str) -> Result<String, Error> {
-        let query = "SELECT text FROM utterance WHERE turn_id = ? AND role = ?";
-        let text = sqlx::query_scalar(query).bind(turn_id).bind(Role::Customer as i32);
-        Ok(text.fetch_optional(self.0.reader()).await?.unwrap_or_default())
+    pub(crate) async fn orphan(&self, turn_id: &str) -> Result<Option<Orphan>, Error> {
+        let (query, turn_id) = (format!("{ORPHAN} WHERE turn_id = ?"), turn_id.to_owned());
+        self.0.read(move |reader| reader.query_row(&query, [turn_id], orphan).optional()).await
     }
 
     pub(crate) async fn record(&self, turn_id: &str) -> Result<Option<TurnRecord>, Error> {
-        let query = sqlx::query_scalar("SELECT record FROM turn WHERE turn_id = ? AND record IS NOT NULL");
-        let bytes: Option<Vec<u8>> = query.bind(turn_id).fetch_optional(self.0.reader()).await?;
-        Ok(bytes.and_then(|bytes| TurnRecord::decode(bytes.as_slice()).ok()))
+        let query = "SELECT record FROM turn WHERE turn_id = ? AND record IS NOT NULL";
+        let turn_id = turn_id.to_owned();
+        let record = self.0.read(move |reader| {
+            reader.query_row(query, [turn_id], |row| row.get::<_, Vec<u8>>(0)).optional()
+        });
+        Ok(record.await?.and_then(|bytes| TurnRecord::decode(bytes.as_slice()).ok()))
     }
 
     /// Utterances and finished turns of a conversation, oldest first; `None` for an unknown one.
     pub(crate) async fn conversation(&self, id: &str) -> Result<Option<(Vec<Utterance>, Vec<Turn>)>, Error> {
-        let known = sqlx::query("SELECT 1 FROM conversation WHERE conversation_id = ?").bind(id);
-        if known.fetch_optional(self.0.reader()).await?.is_none() {
-            return Ok(None);
-        }
-        let query =
-            "SELECT turn FROM turn WHERE conversation_id = ? AND turn IS NOT NULL ORDER BY accepted_at";
-        let turns: Vec<Vec<u8>> = sqlx::query_scalar(query).bind(id).fetch_all(self.0.reader()).await?;
-        let turns = turns.iter().filter_map(|bytes| Turn::decode(bytes.as_slice()).ok()).collect();
-        let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
-        let utterances = sqlx::query(query).bind(id).fetch_all(self.0.reader()).await?;
-        Ok(Some((utterances.iter().map(utterance).collect(), turns)))
+        let id = id.to_owned();
+        let read = move |reader: &Connection| {
+            let known = "SELECT 1 FROM conversation WHERE conversation_id = ?";
+            if !reader.prepare_cached(known)?.exists([&id])? {
+                return Ok(None);
+            }
+            let query =
+                "SELECT turn FROM turn WHERE conversation_id = ? AND turn IS NOT NULL ORDER BY accepted_at";
+            let mut turns = Vec::new();
+            for bytes in reader.prepare_cached(query)?.query_map([&id], |row| row.get::<_, Vec<u8>>(0))? {
+                turns.extend(Turn::decode(bytes?.as_slice()).ok());
+            }
+            let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
+            let utterances =
+                reader.prepare_cached(query)?.query_map([&id], utterance)?.collect::<Result<_, _>>()?;
+            Ok(Some((utterances, turns)))
+        };
+        self.0.read(read).await
     }
 }
 
-async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Result<Accepted, sqlx::Error> {
+fn orphan(row: &Row<'_>) -> rusqlite::Result<Orphan> {
+    let (turn_id, conversation_id, trace_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (accepted_at, text) = (row.get(3)?, row.get::<_, Option<String>>(4)?.unwrap_or_default());
+    Ok(Orphan { turn_id, conversation_id, trace_id, accepted_at, text })
+}
+
+fn accept(connection: &Connection, admission: &Admission) -> rusqlite::Result<Accepted> {
     if let Some(request_id) = &admission.request_id {
-        let query =
-            sqlx::query("SELECT turn_id, fingerprint, turn FROM turn WHERE request_id = ?").bind(request_id);
-        if let Some(row) = query.fetch_optional(&mut *connection).await? {
-            return Ok(known(&row, &admission.fingerprint));
+        let query = "SELECT turn_id, fingerprint, turn FROM turn WHERE request_id = ?";
+        let mut query = connection.prepare_cached(query)?;
+        let known = query.query_row([request_id], |row| known(row, &admission.fingerprint)).optional()?;
+        if let Some(known) = known {
+            return Ok(known);
         }
     }
     let id = &admission.conversation_id;
-    let query = "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
-    let insert = sqlx::query(query).bind(id).bind(&admission.customer_key).bind(admission.accepted_at);
-    let first_turn = insert.execute(&mut *connection).await?.rows_affected() == 1;
-    let mut conversation = Conversation { first_turn, ..Conversation::default() };
-    if !first_turn && !load(connection, admission, &mut conversation).await? {
+    let insert = "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    let values = params![id, admission.customer_key, admission.accepted_at];
+    let inserted = connection.prepare_cached(insert)?.execute(values)?;
+    let mut conversation = Conversation { first_turn: inserted == 1, ..Conversation::default() };
+    if !conversation.first_turn && !load(connection, admission, &mut conversation)? {
         return Ok(Accepted::Foreign);
     }
     let waits = |id: &String| {
@@ -221,130 +241,125 @@ async fn accept(connection: &mut SqliteConnection, admission: &Admission) -> Res
     if admission.confirms.as_ref().is_some_and(|id| !waits(id)) {
         return Ok(Accepted::Stale);
     }
-    // Statements that follow each other go to the database together: each trip costs more than its work.
-    let query = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?);
-        INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES (?, ?, ?, ?)";
-    sqlx::query(query)
-        .bind(&admission.turn_id)
-        .bind(id)
-        .bind(&admission.request_id)
-        .bind(admission.fingerprint.as_slice())
-        .bind(&admission.trace_id)
-        .bind(admission.accepted_at)
-        .bind(admission.deadline)
-        .bind(id)
-        .bind(&admission.turn_id)
-        .bind(Role::Customer as i32)
-        .bind(&admission.text)
-        .execute(&mut *connection)
-        .await?;
+    let insert = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let values = params![
+        admission.turn_id,
+        id,
+        admission.request_id,
+        admission.fingerprint,
+        admission.trace_id,
+        admission.accepted_at,
+        admission.deadline
+    ];
+    connection.prepare_cached(insert)?.execute(values)?;
+    let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES (?, ?, ?, ?)";
+    let values = params![id, admission.turn_id, Role::Customer as i32, admission.text];
+    connection.prepare_cached(insert)?.execute(values)?;
     Ok(Accepted::New(conversation))
 }
 
-fn known(row: &SqliteRow, fingerprint: &[u8]) -> Accepted {
-    if row.get::<Vec<u8>, _>(1) != fingerprint {
-        return Accepted::Conflict;
+fn known(row: &Row<'_>, fingerprint: &[u8; 32]) -> rusqlite::Result<Accepted> {
+    if row.get::<_, [u8; 32]>(1)? != *fingerprint {
+        return Ok(Accepted::Conflict);
     }
-    let turn = row.get::<Option<Vec<u8>>, _>(2).and_then(|bytes| Turn::decode(bytes.as_slice()).ok());
-    turn.map_or_else(|| Accepted::Orphan { turn_id: row.get(0) }, |turn| Accepted::Done(Box::new(turn)))
+    let turn = row.get::<_, Option<Vec<u8>>>(2)?.and_then(|bytes| Turn::decode(bytes.as_slice()).ok());
+    Ok(match turn {
+        Some(turn) => Accepted::Done(Box::new(turn)),
+        None => Accepted::Orphan { turn_id: row.get(0)? },
+    })
 }
 
 /// Loads a known conversation; `false` when it belongs to another customer.
-async fn load(
-    connection: &mut SqliteConnection,
+fn load(
+    connection: &Connection,
     admission: &Admission,
     conversation: &mut Conversation,
-) -> Result<bool, sqlx::Error> {
+) -> rusqlite::Result<bool> {
     let id = &admission.conversation_id;
     let query = "SELECT customer_key, clarifications, pending, execution_id, confirming, context_from FROM conversation WHERE conversation_id = ?";
-    let row = sqlx::query(query).bind(id).fetch_one(&mut *connection).await?;
-    if row.get::<String, _>(0) != admission.customer_key {
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(false) };
+    if row.get_ref(0)?.as_str()? != admission.customer_key {
         return Ok(false);
     }
-    conversation.clarifications = row.get(1);
-    conversation.pending = row.get::<Option<String>, _>(2).and_then(|json| serde_json::from_str(&json).ok());
-    let open = |execution_id| OpenExecution { execution_id, confirming: row.get(4) };
-    conversation.open = row.get::<Option<String>, _>(3).map(open);
+    conversation.clarifications = row.get(1)?;
+    conversation.pending = row.get::<_, Option<String>>(2)?.and_then(|json| serde_json::from_str(&json).ok());
+    let confirming = row.get(4)?;
+    let open = |execution_id| OpenExecution { execution_id, confirming };
+    conversation.open = row.get::<_, Option<String>>(3)?.map(open);
+    let from: i64 = row.get(5)?;
     // What was said inside a workflow holds slot values and goes to no model.
     let query = "SELECT role, text FROM utterance WHERE conversation_id = ? AND seq > ? AND NOT private ORDER BY seq DESC LIMIT ?";
-    let newest = sqlx::query(query).bind(id).bind(row.get::<i64, _>(5)).bind(admission.history);
-    let newest = newest.fetch_all(&mut *connection).await?;
+    let mut query = connection.prepare_cached(query)?;
+    let newest = query.query_map(params![id, from, admission.history], utterance)?;
+    let newest = newest.collect::<Result<Vec<_>, _>>()?;
     let mut bytes = 0;
     let fits = |utterance: &Utterance| {
         bytes += utterance.text.len();
         bytes <= HISTORY_BYTES
     };
-    conversation.history = newest.iter().map(utterance).take_while(fits).collect();
+    conversation.history = newest.into_iter().take_while(fits).collect();
     conversation.history.reverse();
-    conversation.handoff = open_handoff(connection, id).await?;
+    conversation.handoff = open_handoff(connection, id)?;
     Ok(true)
 }
 
-async fn open_handoff(
-    connection: &mut SqliteConnection,
-    id: &str,
-) -> Result<Option<HandoffNotice>, sqlx::Error> {
+fn open_handoff(connection: &Connection, id: &str) -> rusqlite::Result<Option<HandoffNotice>> {
     let query = "SELECT handoff_id, reason FROM handoff WHERE conversation_id = ? AND state < 3";
-    let row = sqlx::query(query).bind(id).fetch_optional(connection).await?;
-    Ok(row.map(|row| HandoffNotice { handoff_id: row.get(0), reason: row.get(1), message: String::new() }))
+    let notice = |row: &Row<'_>| {
+        Ok(HandoffNotice { handoff_id: row.get(0)?, reason: row.get(1)?, message: String::new() })
+    };
+    connection.prepare_cached(query)?.query_row([id], notice).optional()
 }
 
-async fn finish_turn(connection: &mut SqliteConnection, mut end: Finish) -> Result<Turn, sqlx::Error> {
-    if let Some(open) = open_handoff(connection, &end.turn.conversation_id).await? {
+fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Turn> {
+    if let Some(open) = open_handoff(connection, &end.turn.conversation_id)? {
         meet_handoff(&mut end, open);
     }
     end.record.turn = Some(without_slots(&end.turn));
     let record = end.record.encode_to_vec();
-    let query = "UPDATE turn SET outcome = ?, turn = ?, record = ? WHERE turn_id = ? AND outcome IS NULL";
-    let update = sqlx::query(query)
-        .bind(end.turn.outcome)
-        .bind(end.turn.encode_to_vec())
-        .bind(&record)
-        .bind(&end.turn.turn_id);
-    if update.execute(&mut *connection).await?.rows_affected() == 0 {
-        let query = sqlx::query_scalar("SELECT turn FROM turn WHERE turn_id = ?").bind(&end.turn.turn_id);
-        let stored: Vec<u8> = query.fetch_one(connection).await?;
-        return Turn::decode(stored.as_slice()).map_err(|error| sqlx::Error::Decode(error.into()));
-    }
-    let pending = end.pending.and_then(|pending| serde_json::to_string(&pending).ok());
     let Turn { turn_id, conversation_id, answer, workflow, .. } = &end.turn;
-    let query = "INSERT INTO spool (kind, traceparent, payload) VALUES (?, ?, ?);
-        UPDATE utterance SET text = coalesce(?, text), private = ? WHERE turn_id = ? AND role = ?;
-        INSERT INTO utterance (conversation_id, turn_id, role, text, private) SELECT ?, ?, ?, ?, ? WHERE ? <> '';
-        UPDATE conversation SET clarifications = ?, pending = ?, execution_id = ?, confirming = ? WHERE conversation_id = ?";
+    let update = "UPDATE turn SET outcome = ?, turn = ?, record = ? WHERE turn_id = ? AND outcome IS NULL";
+    let mut update = connection.prepare_cached(update)?;
+    if update.execute(params![end.turn.outcome, end.turn.encode_to_vec(), record, turn_id])? == 0 {
+        let query = "SELECT turn FROM turn WHERE turn_id = ?";
+        let stored: Vec<u8> = connection.query_row(query, [turn_id], |row| row.get(0))?;
+        let wrong = |error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error));
+        return Turn::decode(stored.as_slice()).map_err(wrong);
+    }
+    spool(connection, Kind::Record, &end.traceparent, &record)?;
     let private = workflow.is_some();
-    sqlx::query(query)
-        .bind(Kind::Record as i32)
-        .bind(end.traceparent)
-        .bind(record)
-        .bind(end.masked)
-        .bind(private)
-        .bind(turn_id)
-        .bind(Role::Customer as i32)
-        .bind(conversation_id)
-        .bind(turn_id)
-        .bind(Role::Assistant as i32)
-        .bind(answer)
-        .bind(private)
-        .bind(answer)
-        .bind(end.clarifications)
-        .bind(pending)
-        .bind(end.open.as_ref().map(|open| &open.execution_id))
-        .bind(end.open.as_ref().is_some_and(|open| open.confirming))
-        .bind(conversation_id)
-        .execute(&mut *connection)
-        .await?;
+    let update = "UPDATE utterance SET text = coalesce(?, text), private = ?
+        WHERE conversation_id = ? AND turn_id = ? AND role = ?";
+    let values = params![end.masked, private, conversation_id, turn_id, Role::Customer as i32];
+    connection.prepare_cached(update)?.execute(values)?;
+    if !answer.is_empty() {
+        let insert =
+            "INSERT INTO utterance (conversation_id, turn_id, role, text, private) VALUES (?, ?, ?, ?, ?)";
+        let values = params![conversation_id, turn_id, Role::Assistant as i32, answer, private];
+        connection.prepare_cached(insert)?.execute(values)?;
+    }
+    let update = "UPDATE conversation SET clarifications = :clarifications, pending = :pending, execution_id = :execution_id,
+        confirming = :confirming WHERE conversation_id = :conversation_id";
+    connection.prepare_cached(update)?.execute(named_params! {
+        ":clarifications": end.clarifications,
+        ":pending": end.pending.and_then(|pending| serde_json::to_string(&pending).ok()),
+        ":execution_id": end.open.as_ref().map(|open| &open.execution_id),
+        ":confirming": end.open.as_ref().is_some_and(|open| open.confirming),
+        ":conversation_id": conversation_id,
+    })?;
     if let Some(packet) = end.handoff {
-        let query = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES (?, ?, ?, ?, 1, ?, ?)";
-        sqlx::query(query)
-            .bind(&packet.handoff_id)
-            .bind(&packet.conversation_id)
-            .bind(&packet.turn_id)
-            .bind(packet.reason)
-            .bind(end.accepted_at)
-            .bind(packet.encode_to_vec())
-            .execute(&mut *connection)
-            .await?;
+        let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES (?, ?, ?, ?, 1, ?, ?)";
+        let values = params![
+            packet.handoff_id,
+            packet.conversation_id,
+            packet.turn_id,
+            packet.reason,
+            end.accepted_at,
+            packet.encode_to_vec()
+        ];
+        connection.prepare_cached(insert)?.execute(values)?;
     }
     Ok(end.turn)
 }
@@ -376,6 +391,6 @@ fn without_slots(turn: &Turn) -> Turn {
     turn
 }
 
-pub(crate) fn utterance(row: &SqliteRow) -> Utterance {
-    Utterance { role: row.get(0), text: row.get(1) }
+pub(crate) fn utterance(row: &Row<'_>) -> rusqlite::Result<Utterance> {
+    Ok(Utterance { role: row.get(0)?, text: row.get(1)? })
 }

@@ -16,7 +16,7 @@ use crate::gate::{self, Route};
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
 use crate::stages::{Stages, Timed};
-use crate::store::{Accepted, Admission, Finish, Journal, Pending};
+use crate::store::{Accepted, Admission, Finish, Journal, Orphan, Pending};
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -263,10 +263,10 @@ impl Orchestrator {
     /// Ends the turns that nobody will finish and that were due before `before`; returns how many.
     pub(crate) async fn reap(&self, before: i64) -> Result<usize, kit::store::Error> {
         let mut orphans = self.journal.orphans(before).await?;
-        orphans.retain(|(turn_id, ..)| !self.running.holds(turn_id));
+        orphans.retain(|orphan| !self.running.holds(&orphan.turn_id));
         let n = orphans.len();
         for orphan in orphans {
-            self.journal.finish(self.orphan_end(orphan).await?).await?;
+            self.journal.finish(self.orphan_end(orphan)).await?;
         }
         if n > 0 {
             self.spooled.notify_one();
@@ -276,14 +276,13 @@ impl Orchestrator {
 
     async fn reap_one(&self, turn_id: &str) -> Result<Turn, Error> {
         let orphan = self.journal.orphan(turn_id).await?.ok_or(Error::NotFound("turn_id"))?;
-        let turn = self.journal.finish(self.orphan_end(orphan).await?).await?;
+        let turn = self.journal.finish(self.orphan_end(orphan)).await?;
         self.spooled.notify_one();
         Ok(turn)
     }
 
-    async fn orphan_end(&self, orphan: (String, String, String, i64)) -> Result<Finish, kit::store::Error> {
-        let (turn_id, conversation_id, trace_id, accepted_at) = orphan;
-        let text = self.journal.words(&turn_id).await?;
+    fn orphan_end(&self, orphan: Orphan) -> Finish {
+        let Orphan { turn_id, conversation_id, trace_id, accepted_at, text } = orphan;
         let admission = Admission {
             turn_id,
             conversation_id,
@@ -300,6 +299,6 @@ impl Orchestrator {
         let mut draft = Draft::new(self, &admission, Instant::now(), None);
         draft.note("the process ended before the turn did");
         draft.hand_over(HandoffReason::GuardError);
-        Ok(draft.end())
+        draft.end()
     }
 }

@@ -12,17 +12,20 @@ pub enum Error {
         message: String,
     },
     /// The store failed; nothing of the request is stored.
-    #[error("the store failed")]
-    Store(#[source] kit::store::Error),
-    /// Stored rows cannot be read.
-    #[error("reading the store failed")]
-    Read(#[source] sqlx::Error),
+    #[error(transparent)]
+    Store(#[from] kit::store::Error),
     /// A stored turn does not have the form it was written in.
     #[error("a stored turn is malformed")]
     Malformed,
     /// The stage ends before the answer is complete.
     #[error("the stage is shutting down")]
     Stopping,
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 impl Error {

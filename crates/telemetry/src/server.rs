@@ -225,7 +225,7 @@ impl kit::Fault for Error {
         match self {
             Self::Invalid { .. } => kit::Kind::Invalid,
             Self::Stopping => kit::Kind::Unavailable,
-            Self::Store(_) | Self::Read(_) | Self::Malformed => kit::Kind::Internal,
+            Self::Store(_) | Self::Malformed => kit::Kind::Internal,
         }
     }
 
@@ -234,7 +234,6 @@ impl kit::Fault for Error {
             Self::Invalid { .. } => "INVALID_VALUE",
             Self::Stopping => "SHUTTING_DOWN",
             Self::Store(_) => "STORE_FAILED",
-            Self::Read(_) => "READ_FAILED",
             Self::Malformed => "STORED_TURN_MALFORMED",
         }
     }
@@ -281,7 +280,7 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
         check_stage("turn.timings_ms", stage)?;
         Ok((stage.clone(), scaled("turn.timings_ms", *millis, MAX_TIMING_MS, 1e3)?))
     };
-    let mut timings_us = turn.timings_ms.iter().map(timing).collect::<Result<Vec<_>, _>>()?;
+    let mut timings_us = turn.timings_ms.iter().map(timing).collect::<Result<Vec<_>, Error>>()?;
     timings_us.sort();
     let intent = turn.intent.clone().unwrap_or_default();
     scaled("turn.intent.confidence", intent.confidence, 1.0, 1.0)?;

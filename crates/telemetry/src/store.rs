@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use futures::future::BoxFuture;
-use futures::{StreamExt as _, stream};
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::{Connection, params};
 
 use crate::measure::{Metrics, Ratings, Sample, Tally};
 use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
@@ -35,12 +33,6 @@ CREATE TABLE IF NOT EXISTS labels (
 CREATE INDEX IF NOT EXISTS labels_by_time ON labels (received_us);
 ";
 
-// sqlx hands rows from its thread to ours one by one; many turns in one text spare that.
-// char(30) separates them: ids hold no control characters.
-const SCAN: &str = "SELECT group_concat(sample, char(30)) FROM turns
-    WHERE id >= ? AND id < ? AND accepted_us >= ? AND accepted_us < ?";
-const TURN: char = '\u{1e}';
-const TURNS_A_SCAN: i64 = 2048;
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
 const ROWS_A_DELETION: i64 = 500;
 
@@ -65,18 +57,16 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn record(&self, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
-        self.write(move |connection| {
-            Box::pin(async move {
-                let mut new = Vec::with_capacity(rows.len());
-                for row in rows {
-                    if insert(connection, &row).await? {
-                        new.push(row);
-                    }
+        let record = move |connection: &Connection| {
+            let mut new = Vec::with_capacity(rows.len());
+            for row in rows {
+                if insert(connection, &row)? {
+                    new.push(row);
                 }
-                Ok(new)
-            })
-        })
-        .await
+            }
+            Ok(new)
+        };
+        self.write(record).await
     }
 
     /// Stores feedback and returns whether its id is new; an id already there keeps its first content.
@@ -86,17 +76,16 @@ impl Store {
     pub async fn add_feedback(&self, feedback: Feedback, received_us: i64) -> Result<bool, Error> {
         const INSERT: &str = "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
         self.write(move |connection| {
-            Box::pin(async move {
-                let query = sqlx::query(INSERT)
-                    .bind(feedback.feedback_id)
-                    .bind(feedback.conversation_id)
-                    .bind(feedback.turn_id)
-                    .bind(feedback.rating)
-                    .bind(feedback.resolved)
-                    .bind(feedback.comment)
-                    .bind(received_us);
-                Ok(query.execute(connection).await?.rows_affected() == 1)
-            })
+            let inserted = connection.prepare_cached(INSERT)?.execute(params![
+                feedback.feedback_id,
+                feedback.conversation_id,
+                feedback.turn_id,
+                feedback.rating,
+                feedback.resolved,
+                feedback.comment,
+                received_us
+            ])?;
+            Ok(inserted == 1)
         })
         .await
     }
@@ -108,59 +97,35 @@ impl Store {
     pub async fn add_label(&self, label: Label, received_us: i64) -> Result<(), Error> {
         const INSERT: &str = "INSERT INTO labels VALUES (?, ?, ?, ?) ON CONFLICT (turn_id, source)
             DO UPDATE SET intent = excluded.intent, received_us = excluded.received_us";
-        self.write(move |connection| {
-            Box::pin(async move {
-                let query = sqlx::query(INSERT).bind(label.turn_id).bind(label.source);
-                query.bind(label.intent).bind(received_us).execute(connection).await.map(|_| ())
-            })
-        })
-        .await
+        let values = (label.turn_id, label.source, label.intent, received_us);
+        self.write(move |connection| connection.prepare_cached(INSERT)?.execute(values).map(|_| ())).await
     }
 
     /// The figures of turns accepted and ratings received in `from_us..to_us`, microseconds since 1970.
     ///
     /// # Errors
-    /// `Read`, `Malformed`.
+    /// `Store`, `Malformed`.
     pub async fn metrics(&self, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
-        const BOUNDS: &str = "SELECT min(id), max(id) FROM turns WHERE accepted_us >= ? AND accepted_us < ?";
-        const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
-            WHERE received_us >= ? AND received_us < ? AND rating > 0";
-        let reader = self.0.reader();
-        let bounds = sqlx::query_as(BOUNDS).bind(from_us).bind(to_us).fetch_one(reader);
-        let (first, last): (Option<i64>, Option<i64>) = bounds.await.map_err(Error::Read)?;
-        let mut tally = Tally::default();
-        let ids = first.unwrap_or(0)..last.map_or(0, |last| last + 1);
-        let scan = |id: i64| {
-            let scan = sqlx::query_scalar(SCAN).bind(id).bind(id + TURNS_A_SCAN);
-            scan.bind(from_us).bind(to_us).fetch_one(reader)
-        };
-        // SQLite reads the next turns on its own thread while these are added up.
-        let mut scans = stream::iter(ids.step_by(TURNS_A_SCAN as usize)).map(scan).buffered(2);
-        while let Some(turns) = scans.next().await {
-            let turns: Option<String> = turns.map_err(Error::Read)?;
-            for turn in turns.iter().flat_map(|turns| turns.split(TURN)) {
-                tally.add(&parse(turn).ok_or(Error::Malformed)?)?;
-            }
-        }
-        let ratings = sqlx::query_as(RATINGS).bind(from_us).bind(to_us).fetch_one(reader);
-        let (given, positive): (i64, i64) = ratings.await.map_err(Error::Read)?;
-        Ok(tally.metrics(Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() }))
+        let read = self.0.read(move |reader| Ok(metrics(reader, from_us, to_us)));
+        read.await?
     }
 
     /// At most `limit` encoded records accepted after `after` and before `to_us`, oldest first, each
     /// with its place.
     ///
     /// # Errors
-    /// `Read`.
+    /// `Store`.
     pub async fn page(&self, after: Cursor, to_us: i64, limit: u32) -> Result<Vec<(Cursor, Vec<u8>)>, Error> {
         const PAGE: &str = "SELECT accepted_us, id, encoded FROM turns JOIN records USING (id)
             WHERE (accepted_us, id) > (?, ?) AND accepted_us < ? ORDER BY accepted_us, id LIMIT ?";
-        let query = sqlx::query(PAGE).bind(after.0).bind(after.1).bind(to_us).bind(limit);
-        let rows = query.fetch_all(self.0.reader()).await.map_err(Error::Read)?;
-        let place = |row: &sqlx::sqlite::SqliteRow| -> Result<_, sqlx::Error> {
-            Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))
+        let read = move |reader: &Connection| {
+            let mut page = reader.prepare_cached(PAGE)?;
+            let rows = page.query_map(params![after.0, after.1, to_us, limit], |row| {
+                Ok(((row.get(0)?, row.get(1)?), row.get(2)?))
+            });
+            rows?.collect()
         };
-        rows.iter().map(place).collect::<Result<_, _>>().map_err(Error::Read)
+        Ok(self.0.read(read).await?)
     }
 
     /// Deletes a small batch of what was accepted or received before `before_us`; returns the number
@@ -177,54 +142,65 @@ impl Store {
             "DELETE FROM feedback WHERE rowid IN (SELECT rowid FROM feedback WHERE received_us < ? LIMIT ?)",
             "DELETE FROM labels WHERE rowid IN (SELECT rowid FROM labels WHERE received_us < ? LIMIT ?)",
         ];
-        self.write(move |connection| {
-            Box::pin(async move {
-                let mut rows = 0;
-                for deletion in DELETIONS {
-                    let query = sqlx::query(deletion).bind(before_us).bind(ROWS_A_DELETION);
-                    rows += query.execute(&mut *connection).await?.rows_affected();
-                }
-                Ok(rows)
-            })
-        })
-        .await
+        let delete = move |connection: &Connection| {
+            let run = |deletion: &str| connection.execute(deletion, params![before_us, ROWS_A_DELETION]);
+            DELETIONS.into_iter().try_fold(0, |rows, deletion| Ok(rows + run(deletion)? as u64))
+        };
+        self.write(delete).await
     }
 
     async fn write<T, F>(&self, write: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.0.write(write).await.map_err(Error::Store)
+        Ok(self.0.write(write).await?)
     }
 }
 
+fn metrics(reader: &Connection, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
+    const SCAN: &str = "SELECT sample FROM turns WHERE accepted_us >= ? AND accepted_us < ?";
+    const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
+        WHERE received_us >= ? AND received_us < ? AND rating > 0";
+    let window = [from_us, to_us];
+    let mut tally = Tally::default();
+    let mut scan = reader.prepare_cached(SCAN)?;
+    let mut turns = scan.query(window)?;
+    while let Some(turn) = turns.next()? {
+        let sample = turn.get_ref(0)?.as_str().map_err(|_| Error::Malformed)?;
+        tally.add(&parse(sample).ok_or(Error::Malformed)?)?;
+    }
+    let (given, positive): (i64, i64) =
+        reader.query_row(RATINGS, window, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(tally.metrics(Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() }))
+}
+
 /// Inserts a turn; false when it is there already.
-async fn insert(connection: &mut SqliteConnection, row: &Row) -> Result<bool, sqlx::Error> {
+fn insert(connection: &Connection, row: &Row) -> rusqlite::Result<bool> {
     const TURN: &str = "INSERT INTO turns VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (turn_id) DO NOTHING";
-    let query = sqlx::query(TURN)
-        .bind(row.accepted_us)
-        .bind(render(row))
-        .bind(&row.turn_id)
-        .bind(&row.conversation_id)
-        .bind(row.outcome as u8)
-        .bind(row.reason as u8)
-        .bind(row.arm as u8)
-        .bind(&row.intent)
-        .bind(&row.category)
-        .bind(row.confidence)
-        .bind(&row.bundle)
-        .bind(&row.model)
-        .bind(row.input_tokens)
-        .bind(row.output_tokens)
-        .bind(row.cost_nanos);
-    let done = query.execute(&mut *connection).await?;
-    if done.rows_affected() == 0 {
+    let inserted = connection.prepare_cached(TURN)?.execute(params![
+        row.accepted_us,
+        render(row),
+        row.turn_id,
+        row.conversation_id,
+        row.outcome as u8,
+        row.reason as u8,
+        row.arm as u8,
+        row.intent,
+        row.category,
+        row.confidence,
+        row.bundle,
+        row.model,
+        row.input_tokens,
+        row.output_tokens,
+        row.cost_nanos
+    ])?;
+    if inserted == 0 {
         return Ok(false);
     }
-    let record = sqlx::query("INSERT INTO records VALUES (?, ?)").bind(done.last_insert_rowid());
-    record.bind(&row.encoded).execute(connection).await?;
+    let id = connection.last_insert_rowid();
+    connection.prepare_cached("INSERT INTO records VALUES (?, ?)")?.execute(params![id, row.encoded])?;
     Ok(true)
 }
 
@@ -308,12 +284,9 @@ mod tests {
         }
     }
 
-    async fn count(store: &Store, table: &'static str) -> i64 {
-        let query = match table {
-            "records" => "SELECT count(*) FROM records",
-            _ => "SELECT count(*) FROM labels",
-        };
-        sqlx::query_scalar(query).fetch_one(store.0.reader()).await.unwrap()
+    async fn count(store: &Store, table: &str) -> i64 {
+        let query = format!("SELECT count(*) FROM {table}");
+        store.0.read(move |reader| reader.query_row(&query, [], |row| row.get(0))).await.unwrap()
     }
 
     #[tokio::test]
@@ -343,8 +316,9 @@ mod tests {
             let (turn_id, source) = ("t1".to_owned(), "agent".to_owned());
             store.add_label(Label { turn_id, source, intent: intent.to_owned() }, 1).await.unwrap();
         }
-        let query = sqlx::query_scalar("SELECT intent FROM labels");
-        let intents: Vec<String> = query.fetch_all(store.0.reader()).await.unwrap();
-        assert_eq!(intents, ["lost_card"]);
+        assert_eq!(count(&store, "labels").await, 1);
+        let query = "SELECT intent FROM labels";
+        let intent = store.0.read(move |reader| reader.query_row(query, [], |row| row.get::<_, String>(0)));
+        assert_eq!(intent.await.unwrap(), "lost_card");
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteRow;
-use sqlx::types::Json;
-use sqlx::{FromRow, Row as _, SqliteConnection};
 
 use crate::converse::Progress;
 use crate::deliver::Delivery;
@@ -132,36 +132,46 @@ impl Execution {
     }
 }
 
-impl FromRow<'_, SqliteRow> for Execution {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let wrong = |column: &str| sqlx::Error::ColumnDecode {
-            index: column.to_owned(),
-            source: "out of range".into(),
-        };
-        let name: String = row.try_get("state")?;
-        let state = State::ALL.into_iter().find(|state| state.name() == name);
-        let time = |column| Timestamp::from_millisecond(row.try_get(column)?).map_err(|_| wrong(column));
-        Ok(Self {
-            id: row.try_get("execution_id")?,
-            conversation: row.try_get("conversation_id")?,
-            customer: row.try_get("customer_key")?,
-            workflow: row.try_get("workflow")?,
-            state: state.ok_or_else(|| wrong("state"))?,
-            progress: row.try_get::<Json<_>, _>("progress")?.0,
-            confidence: row.try_get("confidence")?,
-            threshold: row.try_get("threshold")?,
-            delivery: row.try_get::<Option<Json<_>>, _>("delivery")?.map(|json| json.0),
-            attempts: row.try_get("attempts")?,
-            fence: row.try_get("fence")?,
-            reference: row.try_get("reference")?,
-            error: row.try_get("error")?,
-            confirmed_in: row.try_get("confirmed_in")?,
-            resolved_by: row.try_get("resolved_by")?,
-            note: row.try_get("note")?,
-            created_at: time("created_at")?,
-            updated_at: time("updated_at")?,
-        })
-    }
+fn execution(row: &Row<'_>) -> rusqlite::Result<Execution> {
+    let name: String = row.get("state")?;
+    let state = State::ALL.into_iter().find(|state| state.name() == name);
+    let time = |column| {
+        let millis = row.get(column)?;
+        Timestamp::from_millisecond(millis).map_err(|_| wrong(FromSqlError::OutOfRange(millis)))
+    };
+    Ok(Execution {
+        id: row.get("execution_id")?,
+        conversation: row.get("conversation_id")?,
+        customer: row.get("customer_key")?,
+        workflow: row.get("workflow")?,
+        state: state.ok_or_else(|| wrong(FromSqlError::InvalidType))?,
+        progress: parsed(&row.get::<_, String>("progress")?)?,
+        confidence: row.get("confidence")?,
+        threshold: row.get("threshold")?,
+        delivery: row.get::<_, Option<String>>("delivery")?.as_deref().map(parsed).transpose()?,
+        attempts: row.get("attempts")?,
+        fence: row.get("fence")?,
+        reference: row.get("reference")?,
+        error: row.get("error")?,
+        confirmed_in: row.get("confirmed_in")?,
+        resolved_by: row.get("resolved_by")?,
+        note: row.get("note")?,
+        created_at: time("created_at")?,
+        updated_at: time("updated_at")?,
+    })
+}
+
+/// A value that no version of this stage has written.
+fn wrong(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+}
+
+fn parsed<T: DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(json).map_err(wrong)
+}
+
+fn rendered(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 /// What a turn was answered, kept so that the same turn gets the same answer.
@@ -196,14 +206,18 @@ impl Store {
     }
 
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Execution>> {
-        let query = sqlx::query_as("SELECT * FROM execution WHERE execution_id = ?").bind(id);
-        Ok(query.fetch_optional(self.0.reader()).await?)
+        self.one("SELECT * FROM execution WHERE execution_id = ?", id).await
     }
 
     /// The open proposal of a conversation.
     pub(crate) async fn open_in(&self, conversation: &str) -> Result<Option<Execution>> {
         let query = "SELECT * FROM execution WHERE conversation_id = ? AND state = 'PROPOSED'";
-        Ok(sqlx::query_as(query).bind(conversation).fetch_optional(self.0.reader()).await?)
+        self.one(query, conversation).await
+    }
+
+    async fn one(&self, query: &'static str, key: &str) -> Result<Option<Execution>> {
+        let key = key.to_owned();
+        self.0.read(move |reader| reader.prepare_cached(query)?.query_row([key], execution).optional()).await
     }
 
     /// What a turn was answered, with the execution that answered.
@@ -214,10 +228,9 @@ impl Store {
     ) -> Result<Option<(Execution, Reply)>> {
         let query = "SELECT execution.*, turn.reply FROM turn JOIN execution USING (execution_id)
             WHERE turn.conversation_id = ? AND turn.turn_id = ?";
-        let query = sqlx::query(query).bind(conversation).bind(turn);
-        let Some(row) = query.fetch_optional(self.0.reader()).await? else { return Ok(None) };
-        let reply: Json<Reply> = row.try_get("reply")?;
-        Ok(Some((Execution::from_row(&row)?, reply.0)))
+        let key = [conversation.to_owned(), turn.to_owned()];
+        let answered = |row: &Row<'_>| Ok((execution(row)?, parsed(&row.get::<_, String>("reply")?)?));
+        self.0.read(move |reader| reader.prepare_cached(query)?.query_row(key, answered).optional()).await
     }
 
     /// Newest first.
@@ -229,42 +242,41 @@ impl Store {
     ) -> Result<Vec<Execution>> {
         let query = "SELECT * FROM execution WHERE (?1 = '' OR conversation_id = ?1)
             AND (?2 IS NULL OR state = ?2) ORDER BY created_at DESC, execution_id LIMIT ?3";
-        let query = sqlx::query_as(query).bind(conversation).bind(state.map(State::name)).bind(limit);
-        Ok(query.fetch_all(self.0.reader()).await?)
+        let key = (conversation.to_owned(), state.map(State::name), limit);
+        let read = move |reader: &Connection| {
+            reader.prepare_cached(query)?.query_map(key, execution)?.collect::<std::result::Result<_, _>>()
+        };
+        self.0.read(read).await
     }
 
     /// Stores a new proposal with the answer to its turn. `false` when the conversation got another open
     /// one, or the turn another answer, in the meantime.
     pub(crate) async fn insert(&self, execution: Execution, turn: Turn) -> Result<bool> {
         let write = self.0.write(move |connection| {
-            Box::pin(async move {
-                let query =
-                    "INSERT INTO execution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    ON CONFLICT DO NOTHING";
-                let inserted = sqlx::query(query)
-                    .bind(&execution.id)
-                    .bind(&execution.conversation)
-                    .bind(&execution.customer)
-                    .bind(&execution.workflow)
-                    .bind(execution.state.name())
-                    .bind(Json(&execution.progress))
-                    .bind(execution.confidence)
-                    .bind(execution.threshold)
-                    .bind(execution.delivery.as_ref().map(Json))
-                    .bind(execution.attempts)
-                    .bind(execution.fence)
-                    .bind(&execution.reference)
-                    .bind(&execution.error)
-                    .bind(&execution.confirmed_in)
-                    .bind(&execution.resolved_by)
-                    .bind(&execution.note)
-                    .bind(execution.created_at.as_millisecond())
-                    .bind(execution.updated_at.as_millisecond())
-                    .execute(&mut *connection)
-                    .await?;
-                must_change(inserted.rows_affected())?;
-                answer(connection, &execution, &turn).await
-            })
+            let insert = "INSERT INTO execution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO NOTHING";
+            let inserted = connection.prepare_cached(insert)?.execute(params![
+                execution.id,
+                execution.conversation,
+                execution.customer,
+                execution.workflow,
+                execution.state.name(),
+                rendered(&execution.progress)?,
+                execution.confidence,
+                execution.threshold,
+                execution.delivery.as_ref().map(rendered).transpose()?,
+                execution.attempts,
+                execution.fence,
+                execution.reference,
+                execution.error,
+                execution.confirmed_in,
+                execution.resolved_by,
+                execution.note,
+                execution.created_at.as_millisecond(),
+                execution.updated_at.as_millisecond()
+            ])?;
+            must_change(inserted)?;
+            answer(connection, &execution, &turn)
         });
         lost_or(write.await).map(|written| written.is_some())
     }
@@ -278,75 +290,65 @@ impl Store {
         turn: Option<Turn>,
     ) -> Result<Option<Execution>> {
         let write = self.0.write(move |connection| {
-            Box::pin(async move {
-                let query = "UPDATE execution SET state = ?, progress = ?, threshold = ?, delivery = ?,
-                    attempts = ?, reference = ?, error = ?, confirmed_in = ?, resolved_by = ?, note = ?,
-                    updated_at = ?, fence = fence + 1 WHERE execution_id = ? AND state = ? AND fence = ?";
-                let updated = sqlx::query(query)
-                    .bind(execution.state.name())
-                    .bind(Json(&execution.progress))
-                    .bind(execution.threshold)
-                    .bind(execution.delivery.as_ref().map(Json))
-                    .bind(execution.attempts)
-                    .bind(&execution.reference)
-                    .bind(&execution.error)
-                    .bind(&execution.confirmed_in)
-                    .bind(&execution.resolved_by)
-                    .bind(&execution.note)
-                    .bind(execution.updated_at.as_millisecond())
-                    .bind(&execution.id)
-                    .bind(from.name())
-                    .bind(execution.fence)
-                    .execute(&mut *connection)
-                    .await?;
-                must_change(updated.rows_affected())?;
-                if let Some(turn) = turn {
-                    answer(connection, &execution, &turn).await?;
-                }
-                Ok(Execution { fence: execution.fence + 1, ..execution })
-            })
+            let update = "UPDATE execution SET state = :state, progress = :progress, threshold = :threshold,
+                delivery = :delivery, attempts = :attempts, reference = :reference, error = :error,
+                confirmed_in = :confirmed_in, resolved_by = :resolved_by, note = :note,
+                updated_at = :updated_at, fence = fence + 1
+                WHERE execution_id = :id AND state = :from AND fence = :fence";
+            let updated = connection.prepare_cached(update)?.execute(named_params! {
+                ":state": execution.state.name(),
+                ":progress": rendered(&execution.progress)?,
+                ":threshold": execution.threshold,
+                ":delivery": execution.delivery.as_ref().map(rendered).transpose()?,
+                ":attempts": execution.attempts,
+                ":reference": execution.reference,
+                ":error": execution.error,
+                ":confirmed_in": execution.confirmed_in,
+                ":resolved_by": execution.resolved_by,
+                ":note": execution.note,
+                ":updated_at": execution.updated_at.as_millisecond(),
+                ":id": execution.id,
+                ":from": from.name(),
+                ":fence": execution.fence,
+            })?;
+            must_change(updated)?;
+            if let Some(turn) = turn {
+                answer(connection, &execution, &turn)?;
+            }
+            Ok(Execution { fence: execution.fence + 1, ..execution })
         });
         lost_or(write.await)
     }
 
     /// Deletes what ended before a time; an unknown effect stays until a person resolves it.
-    pub(crate) async fn forget(&self, before: Timestamp) -> Result<u64> {
-        let write = self.0.write(move |connection| {
-            Box::pin(async move {
-                let query =
-                    "DELETE FROM execution WHERE state IN ('DONE', 'FAILED', 'CANCELLED') AND updated_at < ?";
-                Ok(sqlx::query(query)
-                    .bind(before.as_millisecond())
-                    .execute(connection)
-                    .await?
-                    .rows_affected())
-            })
-        });
-        write.await
+    pub(crate) async fn forget(&self, before: Timestamp) -> Result<usize> {
+        let delete =
+            "DELETE FROM execution WHERE state IN ('DONE', 'FAILED', 'CANCELLED') AND updated_at < ?";
+        self.0.write(move |connection| connection.execute(delete, [before.as_millisecond()])).await
     }
 }
 
-async fn answer(connection: &mut SqliteConnection, execution: &Execution, turn: &Turn) -> sqlx::Result<()> {
-    let inserted = sqlx::query("INSERT INTO turn VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(&execution.conversation)
-        .bind(&turn.id)
-        .bind(&execution.id)
-        .bind(Json(&turn.reply))
-        .execute(connection)
-        .await?;
-    must_change(inserted.rows_affected())
+fn answer(connection: &Connection, execution: &Execution, turn: &Turn) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO turn VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    let inserted = connection.prepare_cached(insert)?.execute(params![
+        execution.conversation,
+        turn.id,
+        execution.id,
+        rendered(&turn.reply)?
+    ])?;
+    must_change(inserted)
 }
 
 /// An error, so that the store undoes the whole write.
-fn must_change(rows: u64) -> sqlx::Result<()> {
-    if rows == 0 { Err(sqlx::Error::RowNotFound) } else { Ok(()) }
+fn must_change(rows: usize) -> rusqlite::Result<()> {
+    if rows == 0 { Err(rusqlite::Error::QueryReturnedNoRows) } else { Ok(()) }
 }
 
 /// A lost race is no failure of the store.
 fn lost_or<T>(written: Result<T>) -> Result<Option<T>> {
     match written {
         Ok(value) => Ok(Some(value)),
-        Err(kit::store::Error::Database(error)) if matches!(*error, sqlx::Error::RowNotFound) => Ok(None),
+        Err(kit::store::Error::Database(error)) if *error == rusqlite::Error::QueryReturnedNoRows => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -11,7 +11,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use proto::{CancelRequest, ExecutionState, ListExecutionsRequest, ResolveUnknownRequest, Verdict};
-use sqlx::Connection as _;
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -137,11 +136,8 @@ async fn propose(desk: &Desk, conversation: &str, idempotent: bool) -> String {
 }
 
 /// Changes a row behind the back of the stage.
-async fn tamper(dir: &Path, change: &'static str) {
-    let path = dir.join("data/workflow.db");
-    let mut connection = sqlx::SqliteConnection::connect(path.to_str().unwrap()).await.unwrap();
-    sqlx::query(change).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+fn tamper(dir: &Path, change: &str) {
+    rusqlite::Connection::open(dir.join("data/workflow.db")).unwrap().execute(change, []).unwrap();
 }
 
 #[tokio::test]
@@ -287,20 +283,19 @@ async fn the_gate_says_which_condition_failed() {
     assert_eq!((status.state(), status.error.as_str()), (ExecutionState::Cancelled, "TARGET_NOT_CONFIGURED"));
 
     let id = propose(&desk, "7", true).await;
-    tamper(dir.path(), "UPDATE execution SET confidence = 0.59 WHERE conversation_id = '7'").await;
+    tamper(dir.path(), "UPDATE execution SET confidence = 0.59 WHERE conversation_id = '7'");
     assert_eq!(desk.confirm(&id).await.status.unwrap().error, "CONFIDENCE_TOO_LOW");
     let id = propose(&desk, "8", true).await;
     tamper(
         dir.path(),
         "UPDATE execution SET progress = replace(progress, '5678', '56789') WHERE conversation_id = '8'",
-    )
-    .await;
+    );
     assert_eq!(desk.confirm(&id).await.status.unwrap().error, "SLOT_INVALID");
     let id = propose(&desk, "9", true).await;
-    tamper(dir.path(), "UPDATE execution SET updated_at = 0 WHERE conversation_id = '9'").await;
+    tamper(dir.path(), "UPDATE execution SET updated_at = 0 WHERE conversation_id = '9'");
     assert_eq!(desk.confirm(&id).await.status.unwrap().error, "EXPIRED");
     propose(&desk, "10", true).await;
-    tamper(dir.path(), "UPDATE execution SET updated_at = 0 WHERE conversation_id = '10'").await;
+    tamper(dir.path(), "UPDATE execution SET updated_at = 0 WHERE conversation_id = '10'");
     assert!(!desk.say("yes", "").await.handled, "nobody remembers the question");
     assert_eq!(receiver.seen(), []);
 }
@@ -328,7 +323,7 @@ fn a_restart_repeats_what_may_be_repeated_and_nothing_else() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let execution = runtime.block_on(async {
             if let Some(change) = change {
-                tamper(dir.path(), change).await;
+                tamper(dir.path(), change);
             }
             let desk = Desk::open(dir.path(), &receiver.settings()).await;
             desk.context.shutdown.cancel();
