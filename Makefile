@@ -32,5 +32,5 @@ check: ## format, lints, the rules of the house, the contracts
 	@tools/house-rules
 	@tools/buf $(TOOLS)
 
-bench: ## cost of the pipeline against bare calls, interleaved in one run
+bench: build ## cost of the pipeline against bare calls, interleaved in one run
 	$(CARGO) bench --package tests

@@ -103,11 +103,9 @@ impl Orchestrator {
                 HandoffReason::NoKnowledge
             });
         }
-        let screened = self.stages.screen_passages(draft.passages.clone()).await;
-        let Ok(verdicts) = draft.took("safety", screened) else {
+        if self.screen(draft).await.is_err() {
             return draft.hand_over(HandoffReason::GuardError);
-        };
-        draft.keep_passages(&verdicts);
+        }
         if draft.passages.is_empty() {
             draft.note("the passage rail let none through");
             return draft.hand_over(HandoffReason::NoKnowledge);

@@ -168,11 +168,10 @@ impl<'o> Draft<'o> {
         }
     }
 
-    /// Keeps the passages that the rail allowed, rewritten where it says so.
-    pub(crate) fn keep_passages(&mut self, verdicts: &[Verdict]) {
-        let mut verdicts = verdicts.iter();
-        self.passages
-            .retain(|_| verdicts.next().is_some_and(|verdict| gate::safety(verdict) == Allowed::Open));
+    /// Keeps the passages that the rail allowed.
+    pub(crate) fn keep_passages(&mut self, allowed: &[Option<bool>]) {
+        let mut allowed = allowed.iter();
+        self.passages.retain(|_| allowed.next() == Some(&Some(true)));
         self.name_passages();
     }
 

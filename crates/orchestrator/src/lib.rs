@@ -11,6 +11,7 @@ mod gate;
 mod handoff;
 mod keyword;
 mod locks;
+mod screen;
 mod server;
 mod spool;
 mod stages;

@@ -21,6 +21,7 @@ use crate::curated::Curated;
 use crate::deliver;
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
+use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
 use crate::store::Journal;
@@ -58,6 +59,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         assistant,
         keywords,
         stages: stages.clone(),
+        screened: Screened::default(),
         journal: journal.clone(),
         spooled: Arc::new(Notify::new()),
         turns: Semaphore::new(config.max_turns),

@@ -15,6 +15,7 @@ use crate::draft::{Draft, Fan, announce};
 use crate::gate::{self, Route};
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
+use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Admission, Finish, Journal, Orphan, Pending};
 
@@ -69,6 +70,7 @@ pub(crate) struct Orchestrator {
     /// Intents that propose a workflow.
     pub(crate) actionable: BTreeSet<String>,
     pub(crate) stages: Stages,
+    pub(crate) screened: Screened,
     pub(crate) journal: Journal,
     pub(crate) spooled: Arc<Notify>,
     pub(crate) turns: Semaphore,

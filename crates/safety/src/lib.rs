@@ -7,6 +7,7 @@ mod digits;
 mod lexicon;
 mod numbers;
 mod policy;
+mod rule;
 mod sanitise;
 mod scan;
 mod screen;

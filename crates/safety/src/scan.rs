@@ -1,30 +1,20 @@
-//! Finds weighted phrases and rules in a text, in time linear in its length.
-//!
-//! A rule is a row of fields, one space between them, matched over the words of one sentence:
-//! `a|b_c` one of the words "a" or "b c"; `word*` any ending; `[a|b]` the same, or nothing;
-//! `<3>` up to three words; `{name}` the words of a set. The first field must be words: it is searched
-//! for together with all phrases by one automaton, and only there the rule itself is tried.
+//! Finds weighted phrases and rules in a text, in time linear in its length: one automaton looks for all
+//! phrases and for the first words of all rules, and only there a rule itself is tried.
 
 use std::collections::BTreeMap;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
-use regex::RegexSet;
-use regex_automata::meta::Regex;
-use regex_automata::nfa::thompson::WhichCaptures;
-use regex_automata::{Input, Match};
+use regex::{Regex, RegexSet};
 
 use crate::decode::{View, words};
 use crate::lexicon::{Lexicon, sets};
 use crate::policy::{Category, Error, Scores};
+use crate::rule::{Rule, Sets};
 
-/// Longest stretch, in bytes, a rule may match.
-const RULE_BYTES: usize = 256;
 /// Shortest phrase, in bytes without its spaces, looked for in words that were spaced out letter by letter.
 const RUN_TOGETHER_BYTES: usize = 12;
 /// Lowest weight of a phrase looked for there.
 const RUN_TOGETHER_WEIGHT: f64 = 0.6;
-/// Memory one compiled rule may take.
-const RULE_MEMORY: usize = 1 << 20;
 
 /// Compiled lexicons.
 #[derive(Debug)]
@@ -32,6 +22,7 @@ pub(crate) struct Scanner {
     automaton: AhoCorasick,
     /// What each pattern of the automaton means.
     starts: Vec<Start>,
+    rules: Vec<Rule>,
     entries: Vec<Entry>,
     /// Phrases without their spaces, and the entry of each.
     run_together: (AhoCorasick, Vec<usize>),
@@ -50,8 +41,8 @@ struct Entry {
 #[derive(Debug)]
 struct Start {
     entry: usize,
-    /// The rule to try where the pattern is found; a phrase has none.
-    rule: Option<Regex>,
+    /// The place of the rule to try where the pattern is found; a phrase has none.
+    rule: Option<usize>,
 }
 
 /// The entries found in a text, each once, in ascending order.
@@ -60,13 +51,13 @@ pub(crate) type Found = Vec<usize>;
 impl Scanner {
     /// Compiles lexicons.
     pub(crate) fn new<'a>(lexicons: impl IntoIterator<Item = &'a Lexicon>) -> Result<Self, Error> {
-        let sets = sets()?;
+        let refuse =
+            |message: String| Error::Pattern { file: "lexicons".into(), pattern: "all".into(), message };
+        let sets = Sets::new(&sets()?).map_err(refuse)?;
         let mut build = Build::default();
         for lexicon in lexicons {
             build.add(lexicon, &sets)?;
         }
-        let refuse =
-            |message: String| Error::Pattern { file: "lexicons".into(), pattern: "all".into(), message };
         let automaton = AhoCorasickBuilder::new().match_kind(MatchKind::Standard).build(&build.patterns);
         let markup = RegexSet::new(&build.markup).map_err(|error| refuse(error.to_string()))?;
         let mut joined = (Vec::new(), Vec::new());
@@ -86,6 +77,7 @@ impl Scanner {
             run_together: (run_together, joined.1),
             automaton: automaton.map_err(|error| refuse(error.to_string()))?,
             starts: build.starts,
+            rules: build.rules,
             entries: build.entries,
             markup,
             marked: build.marked,
@@ -107,8 +99,9 @@ impl Scanner {
             let Start { entry, rule } = &self.starts[start.pattern().as_usize()];
             let end = match rule {
                 None => start.end(),
-                Some(rule) => match matches_at(rule, window(&view.words, start.start())) {
-                    Some(found) => start.start() + found.end(),
+                // The pattern begins with the space before the first word.
+                Some(rule) => match self.rules[*rule].end(&view.words, start.start() + 1) {
+                    Some(end) => end,
                     None => continue,
                 },
             };
@@ -145,17 +138,6 @@ impl Scanner {
     }
 }
 
-/// Where a rule matches. Its scratch memory lives for this search alone: kept, hundreds of rules would hold
-/// more than everything else together.
-fn matches_at(rule: &Regex, words: &str) -> Option<Match> {
-    rule.search_with(&mut rule.create_cache(), &Input::new(words))
-}
-
-/// The text from `start` on, no longer than a rule may be.
-fn window(words: &str, start: usize) -> &str {
-    &words[start..words.floor_char_boundary(start + RULE_BYTES)]
-}
-
 /// Sorts spans and joins those that touch.
 fn merge(spans: &mut Vec<(usize, usize)>) {
     spans.sort_unstable();
@@ -178,13 +160,14 @@ fn contains(spans: &[(usize, usize)], start: usize, end: usize) -> bool {
 struct Build {
     patterns: Vec<String>,
     starts: Vec<Start>,
+    rules: Vec<Rule>,
     entries: Vec<Entry>,
     markup: Vec<String>,
     marked: Vec<usize>,
 }
 
 impl Build {
-    fn add(&mut self, lexicon: &Lexicon, sets: &BTreeMap<String, String>) -> Result<(), Error> {
+    fn add(&mut self, lexicon: &Lexicon, sets: &Sets) -> Result<(), Error> {
         let category = lexicon.category()?;
         for (weighted, kind) in lexicon
             .terms
@@ -218,7 +201,7 @@ impl Build {
         weight: Option<f64>,
         kind: Kind,
         pattern: &str,
-        sets: &BTreeMap<String, String>,
+        sets: &Sets,
     ) -> Result<(), Error> {
         let refuse = |message: String| Error::Pattern {
             file: lexicon.file.clone(),
@@ -233,11 +216,12 @@ impl Build {
                 self.starts.push(Start { entry, rule: None });
             }
             Kind::Rule => {
-                let (first, rule) = rule(pattern, sets).map_err(refuse)?;
-                for word in first {
-                    self.patterns.push(word);
-                    self.starts.push(Start { entry, rule: Some(rule.clone()) });
+                let rule = Rule::new(pattern, sets).map_err(refuse)?;
+                for start in rule.starts() {
+                    self.patterns.push(start);
+                    self.starts.push(Start { entry, rule: Some(self.rules.len()) });
                 }
+                self.rules.push(rule);
             }
             Kind::Markup => {
                 Regex::new(pattern).map_err(|error| refuse(error.to_string()))?;
@@ -274,65 +258,6 @@ fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{e00}'..='\u{e7f}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}')
 }
 
-/// Compiles a rule: the words it may start with, as the automaton looks for them, and the whole of it.
-fn rule(written: &str, sets: &BTreeMap<String, String>) -> Result<(Vec<String>, Regex), String> {
-    let mut fields = written.split(' ');
-    let first = alternatives(fields.next().unwrap_or_default(), sets)?;
-    let mut pattern = format!(r"\A {}", group(&first));
-    for field in fields {
-        if let Some(gap) = field.strip_prefix('<').and_then(|field| field.strip_suffix('>')) {
-            let most: u8 = gap.parse().map_err(|_| format!("has the gap <{gap}>, which is no number"))?;
-            pattern.push_str(&format!("(?:[^ .]+ ){{0,{most}}}?"));
-        } else if let Some(maybe) = field.strip_prefix('[').and_then(|field| field.strip_suffix(']')) {
-            pattern.push_str(&format!("(?:{})?", group(&alternatives(maybe, sets)?)));
-        } else {
-            pattern.push_str(&group(&alternatives(field, sets)?));
-        }
-    }
-    // Hundreds of rules, each tried on a short window where its first word stands: the small engines do, and
-    // the process takes half the memory.
-    let small = Regex::config()
-        .hybrid(false)
-        .dfa(false)
-        .onepass(false)
-        .which_captures(WhichCaptures::Implicit)
-        .nfa_size_limit(Some(RULE_MEMORY));
-    let regex = Regex::builder().configure(small).build(&pattern).map_err(|error| error.to_string())?;
-    let starts = first.iter().map(|word| match word.strip_suffix('*') {
-        Some(stem) => format!(" {stem}"),
-        None => format!(" {word} "),
-    });
-    Ok((starts.collect(), regex))
-}
-
-/// The alternatives of a field in the form of [`View::words`], a trailing `*` kept.
-fn alternatives(field: &str, sets: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
-    let mut all = Vec::new();
-    for word in field.split('|') {
-        if let Some(name) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
-            let set = sets.get(name).ok_or_else(|| format!("uses the set {{{name}}}, which there is not"))?;
-            all.extend(alternatives(set, sets)?);
-            continue;
-        }
-        let open = word.strip_suffix('*');
-        let words = words(&text::normalise(&open.unwrap_or(word).replace('_', " ")));
-        let bare = words.trim();
-        if bare.is_empty() || bare.contains(['.', '<', '[']) {
-            return Err(format!("has the field \"{field}\", which is not words"));
-        }
-        all.push(if open.is_some() { format!("{bare}*") } else { bare.to_owned() });
-    }
-    Ok(all)
-}
-
-fn group(alternatives: &[String]) -> String {
-    let words = alternatives.iter().map(|word| match word.strip_suffix('*') {
-        Some(stem) => format!("{}[^ ]*", regex::escape(stem)),
-        None => regex::escape(word),
-    });
-    format!("(?:{}) ", words.collect::<Vec<_>>().join("|"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,21 +291,6 @@ mod tests {
         assert_eq!(score(&scanner, "gift cards"), 0.0);
         assert_eq!(score(&scanner, "gift card gift card scammer"), 0.75);
         assert_eq!(score(&scanner, "我被诈骗了"), 0.5);
-    }
-
-    #[test]
-    fn rules_allow_gaps_within_a_sentence_only() {
-        let scanner = scanner(&[], &["ignor*|forget [all|any] <2> prior|previous rules|orders"], &[]);
-        for hit in [
-            "Ignore previous rules",
-            "please ignoring all of the prior orders",
-            "forget, any previous... rules",
-        ] {
-            let expected = if hit.contains("...") { 0.0 } else { 0.5 };
-            assert_eq!(score(&scanner, hit), expected, "{hit}");
-        }
-        assert_eq!(score(&scanner, "ignore one two three prior rules"), 0.0);
-        assert_eq!(score(&scanner, "ignore it. previous rules"), 0.0);
     }
 
     #[test]

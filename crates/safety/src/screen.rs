@@ -1,7 +1,6 @@
 //! The four rails: input, passages, output and action. Pure functions of a compiled policy.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::decode::{View, views};
 use crate::detect::{Kind, Span, detect, redact};
@@ -51,14 +50,11 @@ pub struct Verdict {
     pub redactions: Vec<Span>,
     /// The text with personal data masked, or made safe to show.
     pub text: String,
-    /// Version and hash of policy and lexicons.
+    /// Version of the policy, and a hash of all that a verdict depends on but the text.
     pub policy_id: Arc<str>,
     /// What the customer reads when the action is escalate or block; a hint when it is rewrite.
     pub message: String,
 }
-
-/// Judgements of passages that are remembered.
-const JUDGED_PASSAGES: usize = 4096;
 
 /// The compiled policy and lexicons.
 #[derive(Debug)]
@@ -67,8 +63,6 @@ pub struct Rails {
     policy_id: Arc<str>,
     everywhere: Scanner,
     in_passages: Scanner,
-    /// Judgements of passages by the hash of their text.
-    judged: Mutex<HashMap<[u8; 32], Judgement>>,
     max_slot_chars: usize,
 }
 
@@ -81,11 +75,11 @@ impl Rails {
         let injections =
             |lexicon: &&Lexicon| lexicon.category().is_ok_and(|category| PLANTED.contains(&category));
         let in_passages = Scanner::new(baseline.iter().chain(own).filter(injections).chain(&planted))?;
+        // Callers remember verdicts by this id: it must change with all that a verdict depends on.
         let mut hasher = fingerprint();
-        hasher.update(format!("{policy:?}{own:?}").as_bytes());
+        hasher.update(env!("CARGO_PKG_VERSION").as_bytes()).update(format!("{policy:?}{own:?}").as_bytes());
         let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
-        let judged = Mutex::default();
-        let rails = Self { policy, policy_id, everywhere, in_passages, judged, max_slot_chars };
+        let rails = Self { policy, policy_id, everywhere, in_passages, max_slot_chars };
         // The patterns for personal data compile on their first use: that must not be a customer's turn.
         let _ = rails.input("warm-up: 0000 0000, a@b.example");
         Ok(rails)
@@ -105,25 +99,12 @@ impl Rails {
     /// Screens one passage: blocked when it holds instructions to whoever reads it by machine.
     #[must_use]
     pub fn passage(&self, text: &str) -> Verdict {
-        let key = *blake3::hash(text.as_bytes()).as_bytes();
-        let seen = self.judged.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let judgement = seen.unwrap_or_else(|| self.judge_passage(key, text));
-        self.verdict(judgement, text.to_owned(), Vec::new())
-    }
-
-    /// The same passages come again and again, and their judgement depends on nothing but their text.
-    fn judge_passage(&self, key: [u8; 32], text: &str) -> Judgement {
         let all = self.scores(&self.in_passages, &views(text));
         let mut judgement = self.policy.judge(&only(&all, &PLANTED));
         if !judgement.categories.is_empty() {
             judgement.action = Action::Block;
         }
-        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        if judged.len() >= JUDGED_PASSAGES {
-            judged.clear();
-        }
-        judged.insert(key, judgement.clone());
-        judgement
+        self.verdict(judgement, text.to_owned(), Vec::new())
     }
 
     /// Screens text on its way to a customer against the passages it was made from and the customer's
