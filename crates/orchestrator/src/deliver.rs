@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::{Feedback, SubmitLabelRequest, TurnRecord};
+use proto::TurnRecord;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::spool::{Kind, Spooled};
+use crate::spool::{Entry, Spooled};
 use crate::stages::{Failure, Stages};
 use crate::store::Journal;
 use crate::turn::{Orchestrator, now};
@@ -65,54 +65,76 @@ enum Error {
 async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     let entries = journal.spooled(BATCH).await?;
     let any = !entries.is_empty();
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    for entry in entries {
-        if entry.kind == Kind::Record as i32 {
-            bytes += entry.payload.len();
-            batch.push(entry);
-            // With traces on, a record travels in the trace of its turn, and so alone.
-            if bytes < BATCH_BYTES && !kit::telemetry::exporting() {
-                continue;
+    let mut batch = Batch::default();
+    for Spooled { seq, traceparent, entry } in entries {
+        match entry {
+            Entry::Record(record) => {
+                batch.add(seq, traceparent, *record);
+                // With traces on, a record travels in the trace of its turn, and so alone.
+                if batch.bytes < BATCH_BYTES && !kit::telemetry::exporting() {
+                    continue;
+                }
             }
-        } else {
-            let call = kit::Call::resume(&entry.traceparent);
-            settle(journal, entry.seq, call.scope(forward(stages, &entry)).await).await?;
+            other => {
+                let sent = kit::Call::resume(&traceparent).scope(forward(stages, other)).await;
+                settle(journal, seq, sent).await?;
+            }
         }
-        records(journal, stages, std::mem::take(&mut batch)).await?;
-        bytes = 0;
+        batch.send(journal, stages).await?;
     }
-    records(journal, stages, batch).await?;
+    batch.send(journal, stages).await?;
     Ok(any)
 }
 
-async fn forward(stages: &Stages, entry: &Spooled) -> Result<(), Failure> {
-    let payload = entry.payload.as_slice();
-    if entry.kind == Kind::Feedback as i32 {
-        let mut feedback = Feedback::decode(payload).unwrap_or_default();
-        if !feedback.comment.is_empty() {
-            feedback.comment = stages.screen_input(&feedback.comment).await.result?.text;
+async fn forward(stages: &Stages, entry: Entry) -> Result<(), Failure> {
+    match entry {
+        Entry::Record(record) => stages.record(vec![*record]).await,
+        Entry::Label(label) => stages.label(label).await,
+        Entry::Feedback(mut feedback) => {
+            if !feedback.comment.is_empty() {
+                feedback.comment = stages.screen_input(&feedback.comment).await.result?.text;
+            }
+            stages.feedback(feedback).await
         }
-        return stages.feedback(feedback).await;
     }
-    stages.label(SubmitLabelRequest::decode(payload).unwrap_or_default()).await
 }
 
-/// Sends records together; when telemetry refuses them, one by one, so that only the bad one is set aside.
-async fn records(journal: &Journal, stages: &Stages, batch: Vec<Spooled>) -> Result<(), Error> {
-    let Some(first) = batch.first() else { return Ok(()) };
-    let decode = |entry: &Spooled| TurnRecord::decode(entry.payload.as_slice()).unwrap_or_default();
-    let sent = stages.record(batch.iter().map(decode).collect());
-    match kit::Call::resume(&first.traceparent).scope(sent).await {
-        Err(failure) if failure.refused() => {
-            for entry in &batch {
-                settle(journal, entry.seq, stages.record(vec![decode(entry)]).await).await?;
-            }
-        }
-        Err(failure) => return Err(failure.into()),
-        Ok(()) => journal.delivered(batch.iter().map(|entry| entry.seq).collect()).await?,
+/// Records on their way.
+#[derive(Default)]
+struct Batch {
+    seqs: Vec<i64>,
+    records: Vec<TurnRecord>,
+    bytes: usize,
+    traceparent: String,
+}
+
+impl Batch {
+    fn add(&mut self, seq: i64, traceparent: String, record: TurnRecord) {
+        self.bytes += record.encoded_len();
+        self.seqs.push(seq);
+        self.records.push(record);
+        self.traceparent = traceparent;
     }
-    Ok(())
+
+    /// Sends records together; when telemetry refuses them, one by one, so that only the bad one is set
+    /// aside.
+    async fn send(&mut self, journal: &Journal, stages: &Stages) -> Result<(), Error> {
+        let Self { seqs, records, traceparent, .. } = std::mem::take(self);
+        if seqs.is_empty() {
+            return Ok(());
+        }
+        let call = kit::Call::resume(&traceparent);
+        match call.scope(stages.record(records.clone())).await {
+            Err(failure) if failure.refused() => {
+                for (seq, record) in seqs.into_iter().zip(records) {
+                    settle(journal, seq, stages.record(vec![record]).await).await?;
+                }
+            }
+            Err(failure) => return Err(failure.into()),
+            Ok(()) => journal.delivered(seqs).await?,
+        }
+        Ok(())
+    }
 }
 
 /// Forgets what telemetry has; sets aside what it will never take, so that it holds up nothing else.

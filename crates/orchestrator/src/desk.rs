@@ -75,7 +75,7 @@ impl Journal {
                 WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
             connection.execute(update, [&id])?;
             if let Some(label) = label {
-                spool(connection, Kind::Label, &traceparent, &label)?;
+                spool(connection, Kind::Label, &traceparent, "", &label)?;
             }
             Ok(true)
         };

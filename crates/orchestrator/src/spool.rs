@@ -1,20 +1,29 @@
 //! What has still to reach telemetry; it stays in the journal until telemetry has it.
 
 use kit::store::Error;
+use prost::Message as _;
+use proto::{Feedback, SubmitLabelRequest, TurnRecord};
 use rusqlite::{Connection, Row, params};
 
-use crate::store::Journal;
+use crate::store::{Journal, record};
 
 /// Something that waits for telemetry.
 #[derive(Debug)]
 pub(crate) struct Spooled {
     pub(crate) seq: i64,
-    pub(crate) kind: i32,
     pub(crate) traceparent: String,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) entry: Entry,
 }
 
-/// What waits for telemetry.
+/// What waits for telemetry. What does not decode is empty, and refused there.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Record(Box<TurnRecord>),
+    Feedback(Feedback),
+    Label(SubmitLabelRequest),
+}
+
+/// What waits for telemetry, as it is stored. The record of a turn stays in the turn's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Record = 1,
@@ -26,16 +35,13 @@ impl Journal {
     /// Keeps something for telemetry until telemetry has it.
     pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
         let traceparent = kit::Call::current().traceparent();
-        self.0.write(move |connection| spool(connection, kind, &traceparent, &payload)).await
+        self.0.write(move |connection| spool(connection, kind, &traceparent, "", &payload)).await
     }
 
     /// The oldest entries of the spool.
     pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<Spooled>, Error> {
-        let query = "SELECT seq, kind, traceparent, payload FROM spool WHERE kind > 0 ORDER BY seq LIMIT ?";
-        let spooled = |row: &Row<'_>| {
-            let (seq, kind, traceparent, payload) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            Ok(Spooled { seq, kind, traceparent, payload })
-        };
+        let query = "SELECT seq, traceparent, kind, payload, turn, record
+            FROM spool LEFT JOIN turn USING (turn_id) WHERE kind > 0 ORDER BY seq LIMIT ?";
         let read = move |reader: &Connection| {
             reader.prepare_cached(query)?.query_map([limit], spooled)?.collect::<Result<_, _>>()
         };
@@ -58,13 +64,28 @@ impl Journal {
     }
 }
 
+fn spooled(row: &Row<'_>) -> rusqlite::Result<Spooled> {
+    let payload = || row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from);
+    let entry = match row.get::<_, i32>(2)? {
+        kind if kind == Kind::Record as i32 => {
+            Entry::Record(Box::new(record(row, 4, 5)?.unwrap_or_default()))
+        }
+        kind if kind == Kind::Feedback as i32 => {
+            Entry::Feedback(Feedback::decode(payload()?).unwrap_or_default())
+        }
+        _ => Entry::Label(SubmitLabelRequest::decode(payload()?).unwrap_or_default()),
+    };
+    Ok(Spooled { seq: row.get(0)?, traceparent: row.get(1)?, entry })
+}
+
 pub(crate) fn spool(
     connection: &Connection,
     kind: Kind,
     traceparent: &str,
+    turn_id: &str,
     payload: &[u8],
 ) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO spool (kind, traceparent, payload) VALUES (?, ?, ?)";
-    connection.prepare_cached(insert)?.execute(params![kind as i32, traceparent, payload])?;
+    let insert = "INSERT INTO spool (kind, traceparent, turn_id, payload) VALUES (?, ?, ?, ?)";
+    connection.prepare_cached(insert)?.execute(params![kind as i32, traceparent, turn_id, payload])?;
     Ok(())
 }

@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS handoff (
 CREATE UNIQUE INDEX IF NOT EXISTS handoff_open ON handoff (conversation_id) WHERE state < 3;
 CREATE INDEX IF NOT EXISTS handoff_queue ON handoff (state, created_at);
 CREATE TABLE IF NOT EXISTS spool (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL, payload BLOB NOT NULL);
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL,
+    turn_id TEXT NOT NULL, payload BLOB NOT NULL);
 ";
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
@@ -180,13 +181,14 @@ impl Journal {
         self.0.read(move |reader| reader.query_row(&query, [turn_id], orphan).optional()).await
     }
 
+    /// The record of a turn that has its outcome.
     pub(crate) async fn record(&self, turn_id: &str) -> Result<Option<TurnRecord>, Error> {
-        let query = "SELECT record FROM turn WHERE turn_id = ? AND record IS NOT NULL";
+        let query = "SELECT turn, record FROM turn WHERE turn_id = ? AND record IS NOT NULL";
         let turn_id = turn_id.to_owned();
-        let record = self.0.read(move |reader| {
-            reader.query_row(query, [turn_id], |row| row.get::<_, Vec<u8>>(0)).optional()
-        });
-        Ok(record.await?.and_then(|bytes| TurnRecord::decode(bytes.as_slice()).ok()))
+        let read = move |reader: &Connection| {
+            reader.query_row(query, [turn_id], |row| record(row, 0, 1)).optional().map(Option::flatten)
+        };
+        self.0.read(read).await
     }
 
     /// Utterances and finished turns of a conversation, oldest first; `None` for an unknown one.
@@ -198,14 +200,14 @@ impl Journal {
                 return Ok(None);
             }
             let query =
-                "SELECT turn FROM turn WHERE conversation_id = ? AND turn IS NOT NULL ORDER BY accepted_at";
+                "SELECT turn FROM turn WHERE conversation_id = ? AND outcome > 0 ORDER BY accepted_at";
             let mut turns = Vec::new();
             for bytes in reader.prepare_cached(query)?.query_map([&id], |row| row.get::<_, Vec<u8>>(0))? {
                 turns.extend(Turn::decode(bytes?.as_slice()).ok());
             }
             let query = "SELECT role, text FROM utterance WHERE conversation_id = ? ORDER BY seq";
-            let utterances =
-                reader.prepare_cached(query)?.query_map([&id], utterance)?.collect::<Result<_, _>>()?;
+            let mut query = reader.prepare_cached(query)?;
+            let utterances = query.query_map([&id], utterance)?.collect::<Result<_, _>>()?;
             Ok(Some((utterances, turns)))
         };
         self.0.read(read).await
@@ -317,7 +319,6 @@ fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Tur
     if let Some(open) = open_handoff(connection, &end.turn.conversation_id)? {
         meet_handoff(&mut end, open);
     }
-    end.record.turn = Some(without_slots(&end.turn));
     let record = end.record.encode_to_vec();
     let Turn { turn_id, conversation_id, answer, workflow, .. } = &end.turn;
     let update = "UPDATE turn SET outcome = ?, turn = ?, record = ? WHERE turn_id = ? AND outcome IS NULL";
@@ -328,7 +329,7 @@ fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Tur
         let wrong = |error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error));
         return Turn::decode(stored.as_slice()).map_err(wrong);
     }
-    spool(connection, Kind::Record, &end.traceparent, &record)?;
+    spool(connection, Kind::Record, &end.traceparent, turn_id, &[])?;
     let private = workflow.is_some();
     let update = "UPDATE utterance SET text = coalesce(?, text), private = ?
         WHERE conversation_id = ? AND turn_id = ? AND role = ?";
@@ -381,14 +382,16 @@ fn meet_handoff(end: &mut Finish, open: HandoffNotice) {
     }
 }
 
-/// What telemetry may see of a turn: nothing that a customer filled into a workflow.
-fn without_slots(turn: &Turn) -> Turn {
-    let mut turn = turn.clone();
+/// What telemetry may see of a turn, from its columns: nothing that a customer filled into a workflow.
+pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> rusqlite::Result<Option<TurnRecord>> {
+    let blob = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_blob_or_null()?);
+    let (Some(turn), Some(rest)) = (blob(turn)?, blob(rest)?) else { return Ok(None) };
+    let (Ok(mut turn), Ok(rest)) = (Turn::decode(turn), TurnRecord::decode(rest)) else { return Ok(None) };
     if let Some(workflow) = &mut turn.workflow {
         workflow.slots.clear();
         turn.answer.clear();
     }
-    turn
+    Ok(Some(TurnRecord { turn: Some(turn), ..rest }))
 }
 
 pub(crate) fn utterance(row: &Row<'_>) -> rusqlite::Result<Utterance> {
