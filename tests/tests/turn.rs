@@ -201,6 +201,26 @@ both! {
         assert!(conversation.handoff.is_none());
     }
 
+    async fn handoffs_come_page_by_page(world: &World) {
+        let mut client = world.client.clone();
+        let mut made = Vec::new();
+        for _ in 0..3 {
+            made.push(world.say("", "agent").await.handoff.unwrap().handoff_id);
+        }
+        let (mut listed, mut page) = (Vec::new(), ListHandoffsRequest { page_size: 2, ..Default::default() });
+        loop {
+            let found = client.list_handoffs(page.clone()).await.unwrap().into_inner();
+            listed.extend(found.handoffs.into_iter().map(|handoff| handoff.handoff_id));
+            if found.next_page_token.is_empty() {
+                break;
+            }
+            page.page_token = found.next_page_token;
+        }
+        assert_eq!(listed, made);
+        page.page_token = "yesterday".to_owned();
+        assert_eq!(client.list_handoffs(page).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+
     async fn events_come_in_the_order_of_the_turn_and_the_pieces_make_the_answer(world: &World) {
         let text = "What does it cost to withdraw cash at a cash machine abroad?".to_owned();
         let message = Some(Message { text, ..Message::default() });

@@ -18,6 +18,6 @@ pub use run::run;
 pub use serve::{Context, Stage};
 
 /// The allocator of every process. Measured after fifty live changes of the index: 48 MiB resident, 74 MiB
-/// with the system's.
+/// with the system's. Without its transparent huge pages a stage at rest takes 12 MiB instead of 21.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

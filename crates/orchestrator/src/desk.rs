@@ -13,17 +13,50 @@ const LISTED: i64 = 6;
 /// Characters of each of them.
 const LISTED_CHARS: i64 = 500;
 
+/// A place in the queue of handoffs: when it was made, in microseconds since the Unix epoch, and its id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place(i64, String);
+
+impl Place {
+    /// The place of a handoff.
+    pub(crate) fn of(handoff: &Handoff) -> Self {
+        let at = handoff.created_at.unwrap_or_default();
+        Self(at.seconds * 1_000_000 + i64::from(at.nanos) / 1000, handoff.handoff_id.clone())
+    }
+
+    /// What [`Place::token`] wrote; the beginning for nothing.
+    pub(crate) fn parse(token: &str) -> Option<Self> {
+        if token.is_empty() {
+            return Some(Self::default());
+        }
+        let (micros, id) = token.split_once('.')?;
+        Some(Self(micros.parse().ok()?, id.to_owned()))
+    }
+
+    /// As callers hold it.
+    pub(crate) fn token(&self) -> String {
+        format!("{}.{}", self.0, self.1)
+    }
+}
+
 impl Journal {
-    /// Handoffs in a state, or all open ones, oldest first.
-    pub(crate) async fn handoffs(&self, state: HandoffState, limit: u32) -> Result<Vec<Handoff>, Error> {
+    /// Handoffs in a state, or all open ones, oldest first, from behind a place on.
+    pub(crate) async fn handoffs(
+        &self,
+        state: HandoffState,
+        after: Place,
+        limit: u32,
+    ) -> Result<Vec<Handoff>, Error> {
         let (low, high) = match state {
             HandoffState::Unspecified => (HandoffState::Waiting as i32, HandoffState::Claimed as i32),
             one => (one as i32, one as i32),
         };
-        let query = "SELECT packet, state, assignee FROM handoff WHERE state BETWEEN ? AND ? ORDER BY created_at LIMIT ?";
+        let query = "SELECT packet, state, assignee FROM handoff WHERE state BETWEEN ? AND ?
+            AND (created_at, handoff_id) > (?, ?) ORDER BY created_at, handoff_id LIMIT ?";
+        let key = (low, high, after.0, after.1, limit);
         let read = move |reader: &Connection| {
             let mut handoffs = Vec::new();
-            for found in reader.prepare_cached(query)?.query_map(params![low, high, limit], handoff)? {
+            for found in reader.prepare_cached(query)?.query_map(key, handoff)? {
                 handoffs.push(with_utterances(reader, found?, LISTED)?);
             }
             Ok(handoffs)

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::deliver;
+use crate::desk::Place;
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
 use crate::screen::Screened;
@@ -251,9 +252,15 @@ impl AssistantService for Server {
                 ));
             }
         };
-        let handoffs = self.orchestrator.journal.handoffs(request.state(), limit).await;
+        let Some(after) = Place::parse(&request.page_token) else {
+            let what = "must be the next_page_token of a page before, or empty";
+            return Err(invalid(NAME, "WRONG_PAGE_TOKEN", "page_token", what));
+        };
+        let handoffs = self.orchestrator.journal.handoffs(request.state(), after, limit).await;
         let handoffs = handoffs.map_err(|error| status(NAME, &Error::from(error)))?;
-        Ok(Response::new(ListHandoffsResponse { handoffs }))
+        let last = handoffs.last().filter(|_| handoffs.len() == limit as usize).map(Place::of);
+        let next_page_token = last.map(|place| place.token()).unwrap_or_default();
+        Ok(Response::new(ListHandoffsResponse { handoffs, next_page_token }))
     }
 
     async fn claim_handoff(

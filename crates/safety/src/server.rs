@@ -65,7 +65,7 @@ impl Server {
     ) -> T {
         let rails = Arc::clone(&self.rails);
         // As many at a time as there are cores: more would not be faster, and every thread that searches at
-        // the same time as others keeps scratch memory of its own for each of hundreds of patterns.
+        // the same time as others keeps scratch memory of its own for the patterns of personal data.
         let place = Arc::clone(&self.places).acquire_owned();
         let running = async move {
             let place = place.await;
