@@ -34,6 +34,9 @@ pub enum Error {
     /// The file fails the database's own check.
     #[error("{0} is damaged: {1}; move it away, or restore a copy")]
     Damaged(String, String),
+    /// Another write that shared the commit ended the transaction; nothing of either is stored.
+    #[error("the store failed: the write before this one ended the transaction")]
+    RolledBack,
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
@@ -76,7 +79,11 @@ impl Store {
             let writer = writer(&path, schema)?;
             let (writes, queue) = mpsc::channel(QUEUE);
             let thread = std::thread::Builder::new().name("store".to_owned());
-            let opened = thread.spawn(move || write_groups(&writer, queue, lock));
+            let opened = thread.spawn(move || {
+                write_groups(&writer, queue);
+                drop(writer);
+                drop(lock);
+            });
             opened.map_err(|error| Error::Open(path.display().to_string(), Arc::new(error)))?;
             Ok(Self { readers: Arc::new(Readers::new(path)), writes })
         })
@@ -105,7 +112,8 @@ impl Store {
     }
 
     /// Queues a write and waits until it is on disk. Writes that arrive together share one commit;
-    /// a write that fails is undone alone. The write happens also when the caller stops waiting.
+    /// a write that fails is undone alone, unless the database gives up the whole transaction, as on a full
+    /// disk: then none of the group happens. The write happens also when the caller stops waiting.
     ///
     /// # Errors
     /// The write's own error, or the commit's.
@@ -130,7 +138,10 @@ impl Store {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(Error::Closed),
+    })
 }
 
 /// Connections that only read, opened as they are needed.
@@ -191,7 +202,7 @@ fn schema_version(schema: &str) -> i32 {
     (schema.bytes().fold(0x811c_9dc5, fold) >> 1 | 1) as i32
 }
 
-/// An exclusive lock beside the database, held by the writer task, freed by the system with the process.
+/// An exclusive lock beside the database, held by the writer thread, freed by the system with the process.
 fn lock(path: &Path) -> Result<File, Error> {
     let name = path.with_extension("lock");
     let open = |error: std::io::Error| Error::Open(name.display().to_string(), Arc::new(error));
@@ -206,48 +217,59 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Runs a write; when it fails nothing of it stays.
+/// Runs a write; when it fails nothing of it stays. A transaction that cannot be saved ends.
 fn undoable<T>(
     turn: &Turn<'_>,
     write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let run = |statement| turn.connection.prepare_cached(statement)?.execute([]);
-    if turn.shared {
-        run("SAVEPOINT job")?;
+    let Turn { connection, shared } = *turn;
+    if !shared {
+        return write(connection).inspect_err(|_| give_up(connection));
     }
-    let result = write(turn.connection);
-    match (&result, turn.shared) {
-        (Ok(_), true) => {
-            run("RELEASE job")?;
+    run(connection, "SAVEPOINT job")?;
+    let written = write(connection).and_then(|value| run(connection, "RELEASE job").map(|()| value));
+    written.inspect_err(|_| {
+        // On a full disk and the like the transaction is gone already.
+        if !connection.is_autocommit() && connection.execute_batch("ROLLBACK TO job; RELEASE job").is_err() {
+            give_up(connection);
         }
-        (Err(_), true) => turn.connection.execute_batch("ROLLBACK TO job; RELEASE job")?,
-        (Err(_), false) => turn.connection.execute_batch("ROLLBACK; BEGIN IMMEDIATE")?,
-        (Ok(_), false) => {}
+    })
+}
+
+fn give_up(connection: &Connection) {
+    if !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
     }
-    result
+}
+
+fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([])?;
+    Ok(())
 }
 
 /// The writer's thread: ends by itself when the last handle is dropped.
-fn write_groups(connection: &Connection, mut queue: mpsc::Receiver<Write>, lock: File) {
-    let run = |statement| -> Result<(), Error> {
-        connection.prepare_cached(statement)?.execute([])?;
-        Ok(())
-    };
+fn write_groups(connection: &Connection, mut queue: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-        let begun = run("BEGIN IMMEDIATE");
+        let mut state = run(connection, "BEGIN IMMEDIATE").map_err(Error::from);
         let shared = group.len() > 1;
-        let turn = || begun.clone().map(|()| Turn { connection, shared });
-        let answers: Vec<Answer> = group.drain(..).map(|write| write(turn())).collect();
-        let committed = begun.and_then(|()| run("COMMIT"));
-        if committed.is_err() && !connection.is_autocommit() {
-            let _ = run("ROLLBACK");
+        let mut answers = Vec::with_capacity(group.len());
+        for write in group.drain(..) {
+            let turn = state.clone().map(|()| Turn { connection, shared });
+            answers.push(write(turn));
+            if state.is_ok() && connection.is_autocommit() {
+                // Outside a transaction the next write would commit alone while its caller is told it failed.
+                state = Err(Error::RolledBack);
+            }
+        }
+        let committed = state.and_then(|()| Ok(run(connection, "COMMIT")?));
+        if committed.is_err() {
+            give_up(connection);
         }
         for answer in answers {
             answer(committed.clone());
         }
     }
-    drop(lock);
 }
 
 #[cfg(test)]
@@ -274,6 +296,32 @@ mod tests {
         let query = "SELECT count(*) FROM t";
         let count = store.read(move |reader| reader.query_row(query, [], |row| row.get::<_, i64>(0)));
         assert_eq!(count.await.unwrap(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_whole_group_and_leaves_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db"), SCHEMA).await.unwrap();
+        let fill = |connection: &Connection| {
+            connection.execute_batch("PRAGMA max_page_count = 4")?;
+            let filled = connection.execute("INSERT INTO t VALUES (NULL, zeroblob(1000000))", []);
+            connection.execute_batch("PRAGMA max_page_count = 1000000")?;
+            filled.map(|_| ())
+        };
+        // The writer waits in the first until the others are queued, so that they share a commit.
+        let (release, released) = std::sync::mpsc::channel();
+        let busy = move |_: &Connection| Ok(released.recv().unwrap());
+        let (_, one, full, two, _) =
+            tokio::join!(store.write(busy), insert(&store, 1), store.write(fill), insert(&store, 2), async {
+                release.send(()).unwrap()
+            });
+        let full = full.map_err(|error| std::error::Error::source(&error).unwrap().to_string());
+        assert!(full.as_ref().unwrap_err().contains("full"), "{full:?}");
+        assert!(one.is_err() && two.is_err());
+        let count =
+            store.read(|reader| reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)));
+        assert_eq!(count.await.unwrap(), 0);
+        insert(&store, 3).await.unwrap();
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::TurnRecord;
+use proto::{Feedback, TurnRecord};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,12 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
                     continue;
                 }
             }
-            other => {
-                let sent = kit::Call::resume(&traceparent).scope(forward(stages, other)).await;
+            Entry::Feedback(feedback) => {
+                let sent = kit::Call::resume(&traceparent).scope(forward(stages, feedback)).await;
+                settle(journal, seq, sent).await?;
+            }
+            Entry::Label(label) => {
+                let sent = kit::Call::resume(&traceparent).scope(stages.label(label)).await;
                 settle(journal, seq, sent).await?;
             }
         }
@@ -86,17 +90,12 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     Ok(any)
 }
 
-async fn forward(stages: &Stages, entry: Entry) -> Result<(), Failure> {
-    match entry {
-        Entry::Record(record) => stages.record(vec![*record]).await,
-        Entry::Label(label) => stages.label(label).await,
-        Entry::Feedback(mut feedback) => {
-            if !feedback.comment.is_empty() {
-                feedback.comment = stages.screen_input(&feedback.comment).await.result?.text;
-            }
-            stages.feedback(feedback).await
-        }
+/// Sends feedback with its comment masked.
+async fn forward(stages: &Stages, mut feedback: Feedback) -> Result<(), Failure> {
+    if !feedback.comment.is_empty() {
+        feedback.comment = stages.screen_input(&feedback.comment).await.result?.text;
     }
+    stages.feedback(feedback).await
 }
 
 /// Records on their way.

@@ -47,16 +47,19 @@ impl Journal {
         after: Place,
         limit: u32,
     ) -> Result<Vec<Handoff>, Error> {
-        let (low, high) = match state {
-            HandoffState::Unspecified => (HandoffState::Waiting as i32, HandoffState::Claimed as i32),
-            one => (one as i32, one as i32),
+        // One state is read in the order of its index; all that are open are few enough to be sorted.
+        let states = match state {
+            HandoffState::Unspecified => "state < 3".to_owned(),
+            one => format!("state = {}", one as i32),
         };
-        let query = "SELECT packet, state, assignee FROM handoff WHERE state BETWEEN ? AND ?
-            AND (created_at, handoff_id) > (?, ?) ORDER BY created_at, handoff_id LIMIT ?";
-        let key = (low, high, after.0, after.1, limit);
+        let query = format!(
+            "SELECT packet, state, assignee FROM handoff WHERE {states}
+            AND (created_at, handoff_id) > (?, ?) ORDER BY created_at, handoff_id LIMIT ?"
+        );
+        let key = (after.0, after.1, limit);
         let read = move |reader: &Connection| {
             let mut handoffs = Vec::new();
-            for found in reader.prepare_cached(query)?.query_map(key, handoff)? {
+            for found in reader.prepare_cached(&query)?.query_map(key, handoff)? {
                 handoffs.push(with_utterances(reader, found?, LISTED)?);
             }
             Ok(handoffs)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proto::{Passage, SafetyStatus, Verdict};
 
@@ -12,16 +13,19 @@ use crate::turn::Orchestrator;
 
 /// Most passages remembered: a few thousand articles.
 const REMEMBERED: usize = 16 * 1024;
+/// How long: a new version of the rail judges by the same policy, and is heard after this time at most.
+const FOR: Duration = Duration::from_secs(600);
 
 type Key = [u8; 32];
 
-/// Whether the rail lets a passage through, by policy and text.
+/// Whether the rail lets a passage through, by policy and text, and since when that is known.
 #[derive(Debug, Default)]
-pub(crate) struct Screened(Mutex<HashMap<Key, bool>>);
+pub(crate) struct Screened(Mutex<HashMap<Key, (bool, Instant)>>);
 
 impl Screened {
     fn known(&self, key: &Key) -> Option<bool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).filter(|(_, since)| since.elapsed() < FOR).map(|(open, _)| *open)
     }
 
     fn remember(&self, key: Key, open: bool) {
@@ -29,7 +33,7 @@ impl Screened {
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(key, open);
+        known.insert(key, (open, Instant::now()));
     }
 }
 

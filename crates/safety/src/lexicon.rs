@@ -45,7 +45,7 @@ pub struct Lexicon {
     /// Phrases found as whole words; a trailing `*` admits any ending.
     #[serde(default)]
     pub terms: Vec<Weighted>,
-    /// Rules over words, in the language of `scan`.
+    /// Rules over words, in the language of `rule`.
     #[serde(default)]
     pub rules: Vec<Weighted>,
     /// Regular expressions over the normal form with its punctuation.

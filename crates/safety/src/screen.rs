@@ -50,7 +50,7 @@ pub struct Verdict {
     pub redactions: Vec<Span>,
     /// The text with personal data masked, or made safe to show.
     pub text: String,
-    /// Version of the policy, and a hash of all that a verdict depends on but the text.
+    /// Version of the policy, and a hash of policy, lexicons and limits.
     pub policy_id: Arc<str>,
     /// What the customer reads when the action is escalate or block; a hint when it is rewrite.
     pub message: String,
@@ -75,9 +75,11 @@ impl Rails {
         let injections =
             |lexicon: &&Lexicon| lexicon.category().is_ok_and(|category| PLANTED.contains(&category));
         let in_passages = Scanner::new(baseline.iter().chain(own).filter(injections).chain(&planted))?;
-        // Callers remember verdicts by this id: it must change with all that a verdict depends on.
+        // The orchestrator remembers verdicts on passages by this id.
         let mut hasher = fingerprint();
-        hasher.update(env!("CARGO_PKG_VERSION").as_bytes()).update(format!("{policy:?}{own:?}").as_bytes());
+        hasher
+            .update(env!("CARGO_PKG_VERSION").as_bytes())
+            .update(format!("{policy:?}{own:?}{max_slot_chars}").as_bytes());
         let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
         let rails = Self { policy, policy_id, everywhere, in_passages, max_slot_chars };
         // The patterns for personal data compile on their first use: that must not be a customer's turn.

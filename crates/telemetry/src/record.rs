@@ -11,7 +11,7 @@ pub enum Error {
         /// What is wrong and what is allowed.
         message: String,
     },
-    /// The store failed; nothing of the request is stored.
+    /// The store failed; nothing of a request to store is stored.
     #[error(transparent)]
     Store(#[from] kit::store::Error),
     /// A stored turn does not have the form it was written in.

@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS labels (
 CREATE INDEX IF NOT EXISTS labels_by_time ON labels (received_us);
 ";
 
+/// Turns that one scan adds up: some 10 ms.
+const TURNS_A_SCAN: u32 = 10_000;
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
 const ROWS_A_DELETION: i64 = 500;
 
@@ -106,8 +108,18 @@ impl Store {
     /// # Errors
     /// `Store`, `Malformed`.
     pub async fn metrics(&self, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
-        let read = self.0.read(move |reader| Ok(metrics(reader, from_us, to_us)));
-        read.await?
+        const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
+            WHERE received_us >= ? AND received_us < ? AND rating > 0";
+        // Piece by piece, so that a long window neither holds a connection nor outlives its caller.
+        let (mut tally, mut after) = (Tally::default(), Some((from_us, 0)));
+        while let Some(place) = after {
+            let add = move |reader: &Connection| Ok(add_turns(reader, tally, place, to_us));
+            (tally, after) = self.0.read(add).await??;
+        }
+        let ratings = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let read = move |reader: &Connection| reader.query_row(RATINGS, [from_us, to_us], ratings);
+        let (given, positive) = self.0.read(read).await?;
+        Ok(tally.metrics(Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() }))
     }
 
     /// At most `limit` encoded records accepted after `after` and before `to_us`, oldest first, each
@@ -158,21 +170,24 @@ impl Store {
     }
 }
 
-fn metrics(reader: &Connection, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
-    const SCAN: &str = "SELECT sample FROM turns WHERE accepted_us >= ? AND accepted_us < ?";
-    const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
-        WHERE received_us >= ? AND received_us < ? AND rating > 0";
-    let window = [from_us, to_us];
-    let mut tally = Tally::default();
+/// Adds the next turns behind a place; returns the last one's place unless that was all.
+fn add_turns(
+    reader: &Connection,
+    mut tally: Tally,
+    after: Cursor,
+    to_us: i64,
+) -> Result<(Tally, Option<Cursor>), Error> {
+    const SCAN: &str = "SELECT accepted_us, id, sample FROM turns
+        WHERE (accepted_us, id) > (?, ?) AND accepted_us < ? ORDER BY accepted_us, id LIMIT ?";
     let mut scan = reader.prepare_cached(SCAN)?;
-    let mut turns = scan.query(window)?;
+    let mut turns = scan.query(params![after.0, after.1, to_us, TURNS_A_SCAN])?;
+    let (mut added, mut last) = (0, None);
     while let Some(turn) = turns.next()? {
-        let sample = turn.get_ref(0)?.as_str().map_err(|_| Error::Malformed)?;
+        let sample = turn.get_ref(2)?.as_str().map_err(|_| Error::Malformed)?;
         tally.add(&parse(sample).ok_or(Error::Malformed)?)?;
+        (added, last) = (added + 1, Some((turn.get(0)?, turn.get(1)?)));
     }
-    let (given, positive): (i64, i64) =
-        reader.query_row(RATINGS, window, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(tally.metrics(Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() }))
+    Ok((tally, last.filter(|_| added == TURNS_A_SCAN)))
 }
 
 /// Inserts a turn; false when it is there already.

@@ -135,20 +135,17 @@ impl Execution {
 fn execution(row: &Row<'_>) -> rusqlite::Result<Execution> {
     let name: String = row.get("state")?;
     let state = State::ALL.into_iter().find(|state| state.name() == name);
-    let time = |column| {
-        let millis = row.get(column)?;
-        Timestamp::from_millisecond(millis).map_err(|_| wrong(FromSqlError::OutOfRange(millis)))
-    };
+    let time = |column| Timestamp::from_millisecond(row.get(column)?).map_err(|error| wrong(column, error));
     Ok(Execution {
         id: row.get("execution_id")?,
         conversation: row.get("conversation_id")?,
         customer: row.get("customer_key")?,
         workflow: row.get("workflow")?,
-        state: state.ok_or_else(|| wrong(FromSqlError::InvalidType))?,
-        progress: parsed(&row.get::<_, String>("progress")?)?,
+        state: state.ok_or_else(|| wrong("state", FromSqlError::InvalidType))?,
+        progress: parsed(row, "progress")?.ok_or_else(|| wrong("progress", FromSqlError::InvalidType))?,
         confidence: row.get("confidence")?,
         threshold: row.get("threshold")?,
-        delivery: row.get::<_, Option<String>>("delivery")?.as_deref().map(parsed).transpose()?,
+        delivery: parsed(row, "delivery")?,
         attempts: row.get("attempts")?,
         fence: row.get("fence")?,
         reference: row.get("reference")?,
@@ -162,12 +159,14 @@ fn execution(row: &Row<'_>) -> rusqlite::Result<Execution> {
 }
 
 /// A value that no version of this stage has written.
-fn wrong(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
+fn wrong(column: &str, error: impl std::error::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("{column}: {error}").into())
 }
 
-fn parsed<T: DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(json).map_err(wrong)
+/// A column of JSON; `None` when it is NULL.
+fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let json = row.get::<_, Option<String>>(column)?;
+    json.map(|json| serde_json::from_str(&json).map_err(|error| wrong(column, error))).transpose()
 }
 
 fn rendered(value: &impl Serialize) -> rusqlite::Result<String> {
@@ -229,7 +228,7 @@ impl Store {
         let query = "SELECT execution.*, turn.reply FROM turn JOIN execution USING (execution_id)
             WHERE turn.conversation_id = ? AND turn.turn_id = ?";
         let key = [conversation.to_owned(), turn.to_owned()];
-        let answered = |row: &Row<'_>| Ok((execution(row)?, parsed(&row.get::<_, String>("reply")?)?));
+        let answered = |row: &Row<'_>| Ok((execution(row)?, parsed(row, "reply")?.unwrap_or_default()));
         self.0.read(move |reader| reader.prepare_cached(query)?.query_row(key, answered).optional()).await
     }
 
@@ -240,11 +239,14 @@ impl Store {
         state: Option<State>,
         limit: u32,
     ) -> Result<Vec<Execution>> {
-        let query = "SELECT * FROM execution WHERE (?1 = '' OR conversation_id = ?1)
-            AND (?2 IS NULL OR state = ?2) ORDER BY created_at DESC, execution_id LIMIT ?3";
-        let key = (conversation.to_owned(), state.map(State::name), limit);
+        let of = if conversation.is_empty() { "?1 = ''" } else { "conversation_id = ?1" };
+        let at = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
+        let query = format!(
+            "SELECT * FROM execution WHERE {of} AND {at} ORDER BY created_at DESC, execution_id LIMIT ?2"
+        );
+        let key = (conversation.to_owned(), limit);
         let read = move |reader: &Connection| {
-            reader.prepare_cached(query)?.query_map(key, execution)?.collect::<std::result::Result<_, _>>()
+            reader.prepare_cached(&query)?.query_map(key, execution)?.collect::<std::result::Result<_, _>>()
         };
         self.0.read(read).await
     }
