@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -60,11 +61,27 @@ struct Turn<'c> {
     shared: bool,
 }
 
-/// A store. Clones share it.
+/// A store. Clones share it; with the last one it is closed.
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: Arc<Readers>,
-    writes: mpsc::Sender<Write>,
+    writer: Arc<Writer>,
+}
+
+/// The thread of the only connection that writes.
+#[derive(Debug)]
+struct Writer {
+    /// `None` when the thread is to end.
+    writes: Option<mpsc::Sender<Write>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    /// Waits for the last writes and the lock: whoever opens the file next finds it free.
+    fn drop(&mut self) {
+        self.writes = None;
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 impl Store {
@@ -79,13 +96,14 @@ impl Store {
             let writer = writer(&path, schema)?;
             let (writes, queue) = mpsc::channel(QUEUE);
             let thread = std::thread::Builder::new().name("store".to_owned());
-            let opened = thread.spawn(move || {
+            let thread = thread.spawn(move || {
                 write_groups(&writer, queue);
                 drop(writer);
                 drop(lock);
             });
-            opened.map_err(|error| Error::Open(path.display().to_string(), Arc::new(error)))?;
-            Ok(Self { readers: Arc::new(Readers::new(path)), writes })
+            let thread = thread.map_err(|error| Error::Open(path.display().to_string(), Arc::new(error)))?;
+            let writer = Writer { writes: Some(writes), thread: Some(thread) };
+            Ok(Self { readers: Arc::new(Readers::new(path)), writer: Arc::new(writer) })
         })
         .await
     }
@@ -129,7 +147,8 @@ impl Store {
                 let _ = answer.send(result.and_then(|value| commit.map(|()| value)));
             })
         });
-        self.writes.send(job).await.map_err(|_| Error::Closed)?;
+        let queue = self.writer.writes.as_ref().ok_or(Error::Closed)?;
+        queue.send(job).await.map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
 }
@@ -247,7 +266,7 @@ fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The writer's thread: ends by itself when the last handle is dropped.
+/// The writer's thread: ends when no handle is left.
 fn write_groups(connection: &Connection, mut queue: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
@@ -309,8 +328,11 @@ mod tests {
             filled.map(|_| ())
         };
         // The writer waits in the first until the others are queued, so that they share a commit.
-        let (release, released) = std::sync::mpsc::channel();
-        let busy = move |_: &Connection| Ok(released.recv().unwrap());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = move |_: &Connection| {
+            released.recv().unwrap();
+            Ok(())
+        };
         let (_, one, full, two, _) =
             tokio::join!(store.write(busy), insert(&store, 1), store.write(fill), insert(&store, 2), async {
                 release.send(()).unwrap()
