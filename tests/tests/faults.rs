@@ -152,3 +152,18 @@ async fn one_turn_is_one_trace_over_all_processes() {
     let spans: Vec<_> = traces[&turn.trace_id].iter().map(|(_, span)| span.as_str()).collect();
     assert_eq!(spans.iter().filter(|span| **span == "orchestrator/Ask").count(), 1, "{spans:?}");
 }
+
+#[test]
+fn commands_at_the_same_time_wait_for_each_others_stores() {
+    let (dir, data) = (demo(), tests::scratch());
+    let ask = |_| {
+        let mut ask = command("firstline");
+        ask.args(["ask", "--json", "--bundle"]).arg(&dir).arg("What are your opening hours?");
+        ask.env("FIRSTLINE__SERVER__DATA_DIR", data.path()).stdout(std::process::Stdio::null());
+        ask.spawn().unwrap()
+    };
+    let asking: Vec<_> = (0..4).map(ask).collect();
+    for mut one in asking {
+        assert!(one.wait().unwrap().success());
+    }
+}

@@ -101,8 +101,9 @@ both! {
         let done = world.say(id, "yes").await;
         assert_eq!(done.outcome(), Outcome::ActionDone, "{done:?}");
         for _ in 0..4 {
-            let seen = watch.next().await.unwrap().unwrap().record.unwrap().turn.unwrap();
-            assert!(!format!("{:?}", (&seen.answer, &seen.workflow)).contains("7310"), "{seen:?}");
+            let TurnRecord { turn, question, decisions, .. } = watch.next().await.unwrap().unwrap().record.unwrap();
+            let turn = turn.unwrap();
+            assert!(!format!("{:?}", (question, decisions, &turn.answer, &turn.workflow)).contains("7310"), "{turn:?}");
         }
     }
 

@@ -37,6 +37,7 @@ impl Assistant {
         let mut context = kit::Context { server: settings.server()?, ..kit::Context::default() };
         let (link, mesh) = match &target.endpoint {
             Some(url) => {
+                // As host:port too, as with other tools.
                 let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
                 (Link::remote(&url, Balance::Single, &context).context("--endpoint")?, None)
             }
@@ -82,9 +83,16 @@ impl Assistant {
     }
 
     pub(crate) async fn close(self) {
-        match self.mesh {
-            Some((mesh, _alone)) => mesh.stop().await,
-            None => self.context.shutdown.cancel(),
+        let Self { client, mesh, context, .. } = self;
+        drop(client);
+        match mesh {
+            Some((mesh, alone)) => {
+                drop(context);
+                // With the last link the stores are closed; only then may the next command have them.
+                mesh.stop().await;
+                drop(alone);
+            }
+            None => context.shutdown.cancel(),
         }
     }
 }

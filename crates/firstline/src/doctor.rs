@@ -33,9 +33,12 @@ pub(crate) async fn doctor(settings: Settings, target: Target, as_json: bool) ->
         findings.push(Finding { what: what.to_owned(), ok, detail });
     };
     find("configuration", tables(&settings).map(|()| "every table is valid".to_owned()));
-    let dir = crate::client::bundle_dir(&server.bundle, target.bundle.as_deref());
-    find("bundle", dir.and_then(|dir| bundle(&dir)));
-    find("model", model(&settings).await);
+    // A remote assistant has a bundle and a model of its own.
+    if target.endpoint.is_none() {
+        let dir = crate::client::bundle_dir(&server.bundle, target.bundle.as_deref());
+        find("bundle", dir.and_then(|dir| bundle(&dir)));
+        find("model", model(&settings).await);
+    }
     let context = kit::Context { server: server.clone(), ..kit::Context::default() };
     if target.bundle.is_none() {
         let default = format!("http://{}", server.listen.orchestrator);

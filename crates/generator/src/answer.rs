@@ -85,6 +85,8 @@ pub struct Answer {
     pub cost_usd: f64,
     /// Name and version of the prompt, empty for extractive.
     pub prompt_version: String,
+    /// Why the configured model did not write it; empty when it did, or none is configured.
+    pub model_failure: String,
 }
 
 impl Answer {

@@ -71,8 +71,12 @@ pub async fn probe(config: &Config) -> anyhow::Result<String> {
     if let Some(key) = &config.api_key {
         request = request.bearer_auth(key.expose_secret());
     }
-    let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
-    anyhow::ensure!(response.status().is_success(), "{url} answers {}", response.status());
+    let key =
+        if config.api_key.is_some() { "" } else { ", and generator.api_key or OPENAI_API_KEY is not set" };
+    let response = request.send().await;
+    let response = response.with_context(|| format!("generator.base_url: {url} does not answer{key}"))?;
+    let status = response.status();
+    anyhow::ensure!(status.is_success(), "generator.base_url: {url} answers {status}{key}");
     Ok(format!("{} at {}", config.model, config.base_url))
 }
 
@@ -172,5 +176,6 @@ fn generation(answer: Answer, sources: &[proto::Passage]) -> proto::Generation {
         usage: Some(proto::Usage { input_tokens: answer.usage.input, output_tokens: answer.usage.output }),
         cost_usd: answer.cost_usd,
         prompt_version: answer.prompt_version,
+        model_failure: answer.model_failure,
     }
 }

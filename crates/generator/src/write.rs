@@ -95,13 +95,21 @@ impl Writer {
                     Ok(()) => attempt.answer,
                     Err(error) => {
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        let reason = error.reason();
-                        tracing::warn!(reason, %error, cause, turn_id = request.turn_id, "answering without the model");
+                        let model_failure =
+                            cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"));
+                        let (reason, base_url) = (error.reason(), &self.config.base_url);
+                        tracing::error!(
+                            reason,
+                            error = model_failure,
+                            generator.base_url = base_url,
+                            turn_id = request.turn_id,
+                            "answering without the model"
+                        );
                         if !attempt.answer.statements.is_empty() {
                             self.send(events, String::new(), true).await;
                         }
                         let Answer { usage, cost_usd, .. } = attempt.answer;
-                        Answer { usage, cost_usd, ..self.extract(request, events).await }
+                        Answer { usage, cost_usd, model_failure, ..self.extract(request, events).await }
                     }
                 }
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body::Frame;
@@ -89,8 +90,11 @@ impl Link {
 }
 
 fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?;
-    anyhow::ensure!(endpoint.uri().host().is_some(), "{url}: has no host");
+    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url} is no URL"))?;
+    let uri = endpoint.uri();
+    // A link has no TLS; an https URL must not be spoken to in plain text.
+    let plain = uri.scheme_str() == Some("http") && uri.host().is_some();
+    anyhow::ensure!(plain, "{url}: allowed http://HOST:PORT; for TLS put a proxy or a mesh in front");
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)

@@ -6,7 +6,7 @@ use proto::converse_response::Event;
 use proto::*;
 
 use crate::gate::{self, Choice, Passage as Allowed};
-use crate::handoff;
+use crate::handoff::{self, words};
 use crate::stages::{Failure, Timed};
 use crate::store::{Admission, Conversation, Finish, OpenExecution, Pending};
 use crate::turn::{Events, Orchestrator};
@@ -106,8 +106,7 @@ impl<'o> Draft<'o> {
 
     pub(crate) async fn classified(&mut self, intent: Timed<Intent>) {
         if let Ok(intent) = self.took("classifier", intent) {
-            let decision =
-                intent.decision().as_str_name().trim_start_matches("INTENT_DECISION_").to_lowercase();
+            let decision = words(intent.decision().as_str_name(), "INTENT_DECISION_");
             self.note(format!(
                 "intent {} at {:.2}, out-of-scope score {:.2}: {decision} (model {})",
                 intent.name, intent.confidence, intent.out_of_scope_score, intent.model_version
@@ -131,7 +130,8 @@ impl<'o> Draft<'o> {
         let masked = Some(verdict.text.clone()).filter(|text| !text.is_empty());
         self.masked = masked.filter(|_| verdict.status() == SafetyStatus::Ok);
         let message = verdict.message.clone();
-        let (action, status) = (verdict.action().as_str_name(), verdict.status().as_str_name());
+        let action = words(verdict.action().as_str_name(), "SAFETY_ACTION_");
+        let status = words(verdict.status().as_str_name(), "SAFETY_STATUS_");
         self.note(format!("input rail: {action}, {status}, policy {}", verdict.policy_id));
         for category in &verdict.categories {
             self.decisions.push(format!("safety: {} at {:.2}", category.name, category.score));
@@ -217,6 +217,13 @@ impl<'o> Draft<'o> {
     }
 
     pub(crate) async fn workflow(&mut self, status: WorkflowStatus) {
+        let state = words(status.state().as_str_name(), "EXECUTION_STATE_");
+        let waits = match (status.missing_slots.as_slice(), status.awaiting_confirmation) {
+            (_, true) => ", waits for the customer's yes".to_owned(),
+            ([], false) => String::new(),
+            (missing, false) => format!(", asks for {}", missing.join(", ")),
+        };
+        self.note(format!("workflow {}: {state}{waits}", status.name));
         self.tell(Event::Workflow(status.clone())).await;
         self.turn.workflow = Some(status);
     }
@@ -232,7 +239,12 @@ impl<'o> Draft<'o> {
         for sentence in &generation.sentences {
             self.decisions.push(format!("support {:.2}: {}", sentence.support, sentence.text));
         }
-        self.note(format!("written by {} {}", generation.model, generation.prompt_version));
+        if !generation.model_failure.is_empty() {
+            self.note(format!("answered without the model: {}", generation.model_failure));
+        }
+        let written = if generation.abstained { "nothing written by" } else { "written by" };
+        let by = format!("{written} {} {}", generation.model, generation.prompt_version);
+        self.note(by.trim_end());
         self.turn.model.clone_from(&generation.model);
         self.turn.usage = generation.usage;
         self.turn.cost_usd += generation.cost_usd;
@@ -282,7 +294,7 @@ impl<'o> Draft<'o> {
         let handoff_id = format!("h_{}", uuid::Uuid::now_v7().simple());
         self.turn.handoff =
             Some(HandoffNotice { handoff_id, reason: reason.into(), message: message.clone() });
-        self.note(format!("a person takes over: {}", reason.as_str_name()));
+        self.note(format!("a person takes over: {}", words(reason.as_str_name(), "HANDOFF_REASON_")));
         self.turn.citations.clear();
         self.reply(message, Outcome::Handoff);
     }
@@ -311,8 +323,9 @@ impl<'o> Draft<'o> {
         let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };
         let handoff = self.packet();
         let open = self.open();
-        // Without a verdict nobody has masked the words: they stay in the journal and go nowhere else.
-        let question = self.masked.clone().unwrap_or_default();
+        // Without a verdict nobody has masked the words, and those said in a workflow hold slot values: they
+        // stay in the journal and go nowhere else.
+        let question = self.masked.clone().filter(|_| self.turn.workflow.is_none()).unwrap_or_default();
         let record = TurnRecord {
             turn: None,
             question,
@@ -346,25 +359,11 @@ impl<'o> Draft<'o> {
         }
     }
 
+    /// What the person who takes over gets; nothing new when a person has the conversation already.
     fn packet(&self) -> Option<Handoff> {
-        let notice = self.turn.handoff.as_ref().filter(|_| !self.muted)?;
-        let title = self.turn.intent.as_ref().map(|intent| intent.title.as_str()).unwrap_or_default();
         let said = self.masked.as_deref().unwrap_or(&self.said);
-        Some(Handoff {
-            handoff_id: notice.handoff_id.clone(),
-            conversation_id: self.turn.conversation_id.clone(),
-            turn_id: self.turn.turn_id.clone(),
-            reason: notice.reason,
-            state: HandoffState::Waiting.into(),
-            assignee: String::new(),
-            summary: handoff::summary(notice.reason(), title, said),
-            intent: self.turn.intent.clone(),
-            safety: self.turn.safety.clone(),
-            passages: self.turn.passages.clone(),
-            workflow: self.turn.workflow.clone(),
-            created_at: Some(timestamp(self.accepted_at)),
-            utterances: Vec::new(),
-        })
+        let notice = self.turn.handoff.as_ref().filter(|_| !self.muted)?;
+        Some(handoff::packet(&self.turn, notice, said, timestamp(self.accepted_at)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a customer and a person read when the bot steps back.
 
 use bundle::Assistant;
-use proto::HandoffReason;
+use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Turn};
 
 /// The customer's message for a reason, in the words of the bundle.
 pub(crate) fn message(assistant: &Assistant, reason: HandoffReason) -> String {
@@ -9,10 +9,40 @@ pub(crate) fn message(assistant: &Assistant, reason: HandoffReason) -> String {
     assistant.handoff.messages.get(&key).unwrap_or(&assistant.handoff.message).clone()
 }
 
+/// The context packet for the person who takes over.
+pub(crate) fn packet(
+    turn: &Turn,
+    notice: &HandoffNotice,
+    said: &str,
+    created_at: prost_types::Timestamp,
+) -> Handoff {
+    let title = turn.intent.as_ref().map(|intent| intent.title.as_str()).unwrap_or_default();
+    Handoff {
+        handoff_id: notice.handoff_id.clone(),
+        conversation_id: turn.conversation_id.clone(),
+        turn_id: turn.turn_id.clone(),
+        reason: notice.reason,
+        state: HandoffState::Waiting.into(),
+        assignee: String::new(),
+        summary: summary(notice.reason(), title, said),
+        intent: turn.intent.clone(),
+        safety: turn.safety.clone(),
+        passages: turn.passages.clone(),
+        workflow: turn.workflow.clone(),
+        created_at: Some(created_at),
+        utterances: Vec::new(),
+    }
+}
+
+/// The name of an enum value as a person reads it.
+pub(crate) fn words(name: &str, prefix: &str) -> String {
+    name.trim_start_matches(prefix).replace('_', " ").to_lowercase()
+}
+
 /// The conversation in one line for the person who takes over.
-pub(crate) fn summary(reason: HandoffReason, intent_title: &str, last_message: &str) -> String {
+fn summary(reason: HandoffReason, intent_title: &str, last_message: &str) -> String {
     const SHOWN: usize = 200;
-    let reason = reason.as_str_name().trim_start_matches("HANDOFF_REASON_").replace('_', " ").to_lowercase();
+    let reason = words(reason.as_str_name(), "HANDOFF_REASON_");
     let topic = if intent_title.is_empty() { "unclear topic" } else { intent_title };
     let mut said: String = last_message.chars().take(SHOWN).collect();
     if said.len() < last_message.len() {
