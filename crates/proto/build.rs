@@ -16,8 +16,11 @@ fn main() -> anyhow::Result<()> {
     compiler.open_files(&files)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let set = compiler.file_descriptor_set();
-    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
-    anyhow::ensure!(!set.encode_to_vec().is_empty(), "no contract found under {}", root.display());
+    anyhow::ensure!(!set.file.is_empty(), "no contract found under {}", root.display());
+    // Comments are for the generated code; reflection would keep them in the memory of every process.
+    let mut described = set.clone();
+    described.file.iter_mut().for_each(|file| file.source_code_info = None);
+    std::fs::write(out.join("descriptors.bin"), described.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(set)?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use http::Response;
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -63,6 +65,21 @@ pub fn invalid(
     what: impl Into<String>,
 ) -> Status {
     build(stage, Kind::Invalid, reason, Some(field), format!("{field}: {}", what.into()))
+}
+
+/// A request over the limit is refused before any stage sees it, by tonic and without details: this gives it
+/// those of every other refusal.
+pub(crate) fn too_large(stage: &'static str, response: Response<Body>) -> Response<Body> {
+    let refused = response.headers().get("grpc-status").is_some_and(|code| code == "11");
+    let status = refused.then(|| Status::from_header_map(response.headers())).flatten();
+    match status.filter(|status| status.details().is_empty()) {
+        Some(status) => {
+            let what = status.message().trim_start_matches("Error, ");
+            let what = format!("{what} bytes (server.max_message_bytes)");
+            invalid(stage, "MESSAGE_TOO_LARGE", "message", what).into_http()
+        }
+        None => response,
+    }
 }
 
 fn build(

@@ -22,6 +22,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::call::Call;
 use crate::config;
+use crate::fault;
 use crate::link::Links;
 use crate::telemetry;
 
@@ -129,9 +130,10 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (call, inbound) = Call::extract(request.headers());
         let untraced = !telemetry::exporting() || request.uri().path().starts_with("/grpc.");
+        let stage = self.stage;
         if untraced {
-            let response = self.inner.call(request);
-            return Box::pin(until_deadline(call, call.scope(response)));
+            let response = until_deadline(call, call.scope(self.inner.call(request)));
+            return Box::pin(async move { response.await.map(|response| fault::too_large(stage, response)) });
         }
         let span = server_span(self.stage, request.uri().path());
         if inbound {
@@ -144,6 +146,7 @@ where
         Box::pin(
             async move {
                 let response = until_deadline(call, scoped).await;
+                let response = response.map(|response| fault::too_large(stage, response));
                 if let Ok(response) = &response {
                     record_status(response);
                 }
@@ -201,12 +204,10 @@ pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> an
     for service in &stage.services {
         reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
     }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    // Both versions: Python's client and older grpcurls know the first only.
+    let (first, reflection) = (reflection(&stage).build_v1alpha()?, reflection(&stage).build_v1()?);
     let name = stage.name;
-    let routes = stage.routes.add_service(health).add_service(reflection).prepare();
+    let routes = stage.routes.add_service(health).add_service(first).add_service(reflection).prepare();
     let services = stage.services;
     let draining = context.shutdown.clone();
     let stop = async move {
@@ -229,6 +230,15 @@ pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> an
         () = late => tracing::warn!(stage = name, "drain time is over, requests in flight are cut"),
     }
     Ok(())
+}
+
+/// Describes the services that this stage serves, and no other.
+fn reflection(stage: &Stage) -> tonic_reflection::server::Builder<'static> {
+    let described = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health");
+    stage.services.iter().fold(described, |described, service| described.with_service_name(*service))
 }
 
 fn hardened() -> Http2 {
