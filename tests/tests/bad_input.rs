@@ -68,19 +68,35 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
     );
     check(
         |dir| append(dir, "intents/b.toml", &intent("other", "nowhere", "\"a b\"")),
-        &["intents/b.toml:1:", "unknown category \"nowhere\"", "allowed general"],
+        &["intents/b.toml:4:", "unknown category \"nowhere\"", "allowed general"],
     );
     check(
         |dir| append(dir, "prompts/answer.j2", "---\nversion: 1\n---\nline\n{{ question \n"),
-        &["prompts/answer.j2:", "broken template"],
+        &["prompts/answer.j2:5:", "broken template"],
+    );
+    check(
+        |dir| append(dir, "prompts/answer.j2", "---\nversion: 1\n---\nline\n{{ questoin }}\n"),
+        &["prompts/answer.j2:5:", "`questoin` is undefined", "question"],
     );
     check(
         |dir| append(dir, "knowledge/b.md", "---\nid: hours\ntitle: B\naudience: public\n---\nText.\n"),
-        &["duplicate id \"hours\""],
+        &["knowledge/hours.md:1: duplicate id \"hours\", first at knowledge/b.md:1"],
     );
     check(
         |dir| append(dir, "knowledge/b.md", "---\nid: b\ntitle: B\naudience: everyone\n---\nText.\n"),
-        &["knowledge/b.md:", "public", "internal"],
+        &["knowledge/b.md:4: unknown variant", "public, internal"],
+    );
+    check(
+        |dir| append(dir, "knowledge/b.md", "---\nid: b\ntitle: B\n---\nText.\n"),
+        &["knowledge/b.md:1: has no `audience`", "public or internal"],
+    );
+    check(
+        |dir| append(dir, "intents/b.toml", &intent("other", "general", "\"  \"")),
+        &["intents/b.toml:5:", "only spaces"],
+    );
+    check(
+        |dir| append(dir, "intents/b.toml", &intent("other", "general", "\"opening hours\"")),
+        &["intents/b.toml:5:", "also one of \"hours\""],
     );
     check(
         |dir| {
@@ -106,8 +122,42 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         |dir| append(dir, "safety/policy.toml", "[categories.self_harn]\naction = \"escalate\"\n"),
         &["self_harn", "self_harm"],
     );
+    let workflow = |intent: &str, value: &str| {
+        format!(
+            "name = \"block\"\ntitle = \"Card\"\nintents = [\n    \"{intent}\",\n]\nthreshold = 0.5\ndone = \"ok\"\nconfirmation = \"Block {{{{ {value} }}}}?\"\n[request]\nmethod = \"POST\"\ntarget = \"bank\"\npath = \"/a\"\n[[slot]]\nname = \"card\"\ntype = \"text\"\nprompt = \"Which card?\"\n"
+        )
+    };
+    check(
+        |dir| append(dir, "workflows/w.toml", &workflow("hours", "crad")),
+        &["workflows/w.toml:8:", "crad is no slot, allowed [card]"],
+    );
+    check(
+        |dir| append(dir, "workflows/w.toml", &workflow("hour", "card")),
+        &["workflows/w.toml:4:", "\"hour\" does not exist", "such as \"hours\""],
+    );
     let missing = firstline(&["bundle", "check", "/nonexistent"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("no such folder"), "{missing:?}");
+}
+
+#[test]
+fn a_file_that_nobody_would_read_is_refused_by_name() {
+    for (name, expected) in [
+        ("workflow/w.toml", "workflow/: is no part of a bundle, allowed assistant.toml"),
+        ("curated.tml", "curated.tml: is no part of a bundle, allowed assistant.toml"),
+        ("safety/lexicon/l.toml", "safety/lexicon/: is no part of a bundle, allowed policy.toml"),
+        ("intents/x.txt", "intents/x.txt: is no part of a bundle, allowed in intents/: .toml and .jsonl"),
+        ("knowledge/x.html", "knowledge/x.html: is no part of a bundle, allowed in knowledge/: .md"),
+        ("workflows/x.yaml", "workflows/x.yaml: is no part of a bundle, allowed in workflows/: .toml"),
+        ("prompts/anwser.j2", "prompts/anwser.j2: is no part of a bundle, allowed in prompts/: answer.j2"),
+        ("safety/lexicons/x.txt", "safety/lexicons/x.txt: is no part of a bundle"),
+    ] {
+        check(|dir| append(dir, name, "text\n"), &[expected]);
+    }
+    let free = bundle(|dir| {
+        let names = ["README.md", "LICENSE", ".git/HEAD", "knowledge/.DS_Store"];
+        names.iter().for_each(|name| append(dir, name, "text\n"));
+    });
+    assert_eq!(firstline(&["bundle", "check", free.path().to_str().unwrap()]).code, Some(0));
 }
 
 #[test]
@@ -162,6 +212,21 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
         firstline(&["bundle", "new", &at("bad"), "--kb", &at("kb.jsonl"), "--intents", &at("bad.jsonl")]);
     assert!(bad.code == Some(1) && bad.stderr.contains("bad.jsonl:2"), "{bad:?}");
     assert!(!dir.path().join("bad").exists());
+    let line = r#"{"id":"a","title":"A","content":"text","audience":"public"}"#;
+    std::fs::write(at("twice.jsonl"), format!("{line}\n\n{line}\n")).unwrap();
+    std::fs::create_dir(at("kb")).unwrap();
+    std::fs::write(at("kb/a.jsonl"), line).unwrap();
+    std::fs::write(at("kb/b.html"), "<p>text").unwrap();
+    for (kb, expected) in [
+        ("twice.jsonl", "twice.jsonl:3: duplicate id \"a\", first at "),
+        ("kb", "kb/b.html: is not read, allowed .md and .jsonl"),
+        ("kb/b.html", "kb/b.html: is not read, allowed .md and .jsonl"),
+    ] {
+        let bad =
+            firstline(&["bundle", "new", &at("bad"), "--kb", &at(kb), "--intents", &at("intents.jsonl")]);
+        assert!(bad.code == Some(1) && bad.stderr.contains(expected), "{bad:?}");
+        assert!(bad.stderr.lines().count() == 1 && !dir.path().join("bad").exists(), "{bad:?}");
+    }
     let again = firstline(&[
         "bundle",
         "new",
@@ -188,6 +253,19 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
             assert!(finished.stderr.contains(part), "{part:?} is not in {}", finished.stderr)
         });
     };
+    let batch = scratch();
+    for (text, place, what) in [
+        ("{\"text\": \"a\"}\n{\"txt\": \"a\"}\n", ":2: ", "unknown field `txt`"),
+        ("{\"text\": \"a\"}\nnot json\n", ":2: ", "no JSON"),
+        ("{\"text\": \"  \"}\n", ":1: ", "text without a word, allowed 1 to 65536"),
+        ("\n", ": ", "holds no questions"),
+    ] {
+        let file = batch.path().join("b.jsonl");
+        std::fs::write(&file, text).unwrap();
+        let finished = firstline(&["ask", "--bundle", demo, "--batch", file.to_str().unwrap()]);
+        one_line(&finished, &[&format!("b.jsonl{place}"), what]);
+        assert!(!finished.stderr.contains("column"), "{finished:?}");
+    }
     one_line(&firstline(&["ask", "--bundle", "/nonexistent", "hello"]), &["/nonexistent", "no such folder"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -1,13 +1,16 @@
 //! What is checked across the parts of a bundle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::read::{Lines, Problem, Problems, Reader, check_template, find_key, finish, is_name, parse};
+use crate::place::{line_of, nearest};
+use crate::problem::plain_json;
+use crate::read::{Lines, Problem, Problems, Reader, finish, is_name, parse};
 use crate::types::*;
+use crate::{layout, workflows};
 
 const MAX_EXAMPLE_BYTES: usize = 2000;
 
@@ -16,16 +19,12 @@ const MAX_EXAMPLE_BYTES: usize = 2000;
 /// # Errors
 /// All problems of all parts.
 pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
-    let mut problems = Vec::new();
+    let mut problems = layout::strangers(reader.root());
     fn keep<T: Default>(part: Result<T, Problems>, problems: &mut Vec<Problem>) -> T {
         part.unwrap_or_else(|found| {
             problems.extend(found.0);
             T::default()
         })
-    }
-    for file in reader.strangers() {
-        let allowed = "allowed assistant.toml, intents/, knowledge/, curated.toml, workflows/, prompts/, safety/policy.toml, safety/lexicons/";
-        problems.push(Problem::new(file, 0, format!("is no part of a bundle, {allowed}")));
     }
     let assistant = reader.assistant();
     let intents = match &assistant {
@@ -37,7 +36,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
     };
     let documents = keep(reader.knowledge(), &mut problems);
     let curated = keep(reader.curated(), &mut problems);
-    let workflows = keep(reader.workflows(), &mut problems);
+    let workflows = keep(workflows::workflows(reader), &mut problems);
     let prompts = keep(reader.prompts(), &mut problems);
     keep(reader.policy(), &mut problems);
     let lexicons = keep(reader.lexicons(), &mut problems);
@@ -61,48 +60,67 @@ fn references(
     intents: &[Intent],
     documents: &[Document],
     curated: &[Curated],
-    workflows: &[Workflow],
+    workflows: &[(PathBuf, Workflow)],
 ) -> Vec<Problem> {
-    let mut problems = Vec::new();
     let names: BTreeSet<_> = intents.iter().map(|intent| intent.name.as_str()).collect();
-    let audiences: BTreeMap<_, _> =
-        documents.iter().map(|document| (document.id.as_str(), document.audience)).collect();
-    let curated_text = reader.text(Path::new("curated.toml")).unwrap_or_default();
-    for (answer, id) in curated.iter().flat_map(|answer| answer.documents.iter().map(move |id| (answer, id)))
-    {
-        let line = find_key(&curated_text, id);
-        let message = match audiences.get(id.as_str()) {
-            Some(Audience::Public) => continue,
-            Some(Audience::Internal) => format!("answer {:?} cites {id:?}, which is internal", answer.id),
-            None => format!("answer {:?} cites {id:?}, which is no document", answer.id),
-        };
-        problems.push(Problem::new("curated.toml", line, message));
-    }
-    for (answer, intent) in
-        curated.iter().flat_map(|answer| answer.intents.iter().map(move |name| (answer, name)))
-    {
-        if !names.contains(intent.as_str()) {
-            let message = format!("answer {:?} names intent {intent:?}, which does not exist", answer.id);
-            problems.push(Problem::new("curated.toml", find_key(&curated_text, intent), message));
-        }
-    }
+    let mut problems = curated_references(reader, &names, documents, curated);
     let mut proposed = BTreeMap::new();
-    for workflow in workflows {
-        let file = Path::new("workflows").join(format!("{}.toml", workflow.name));
+    for (file, workflow) in workflows {
+        let mut refuse = |intent: &str, message: String| {
+            let line = reader.text(file).map_or(0, |text| line_of(&text, &["intents", intent]));
+            problems.push(Problem::new(file, line, message));
+        };
         for intent in &workflow.intents {
             if !names.contains(intent.as_str()) {
-                problems.push(Problem::new(&file, 0, format!("intent {intent:?} does not exist")));
+                refuse(intent, no_intent(intent, &names));
             }
             if let Some(other) = proposed.insert(intent, &workflow.name) {
-                problems.push(Problem::new(
-                    &file,
-                    0,
-                    format!("intent {intent:?} already proposes {other:?}"),
-                ));
+                let message =
+                    format!("intent {intent:?} already proposes {other:?}, allowed one workflow an intent");
+                refuse(intent, message);
             }
         }
     }
     problems
+}
+
+fn curated_references(
+    reader: &Reader,
+    names: &BTreeSet<&str>,
+    documents: &[Document],
+    curated: &[Curated],
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let audiences: BTreeMap<_, _> =
+        documents.iter().map(|document| (document.id.as_str(), document.audience)).collect();
+    let text = reader.text(Path::new("curated.toml")).unwrap_or_default();
+    let mut refuse = |path: [&str; 3], what: String| {
+        let line = line_of(&text, &["answer", path[0], path[1], path[2]]);
+        problems.push(Problem::new("curated.toml", line, format!("answer {:?}: {what}", path[0])));
+    };
+    for answer in curated {
+        for id in &answer.documents {
+            let message = match audiences.get(id.as_str()) {
+                Some(Audience::Public) => continue,
+                Some(Audience::Internal) => format!("document {id:?} is internal, allowed public ones"),
+                None => no_name("document", id, audiences.keys().copied(), "the id of one in knowledge/"),
+            };
+            refuse([&answer.id, "documents", id], message);
+        }
+        for intent in answer.intents.iter().filter(|intent| !names.contains(intent.as_str())) {
+            refuse([&answer.id, "intents", intent], no_intent(intent, names));
+        }
+    }
+    problems
+}
+
+fn no_intent(written: &str, names: &BTreeSet<&str>) -> String {
+    no_name("intent", written, names.iter().copied(), "the name of one in intents/")
+}
+
+fn no_name<'n>(what: &str, written: &str, known: impl Iterator<Item = &'n str>, allowed: &str) -> String {
+    let such_as = nearest(written, known).map(|name| format!(", such as {name:?}")).unwrap_or_default();
+    format!("{what} {written:?} does not exist, allowed {allowed}{such_as}")
 }
 
 #[derive(Deserialize)]
@@ -117,13 +135,13 @@ struct IntentFile {
 struct IntentEntry {
     name: String,
     title: String,
-    category: String,
+    category: Spanned<String>,
     #[serde(default)]
     risk: Option<Risk>,
     #[serde(default)]
     description: String,
     #[serde(default)]
-    threshold: Option<f64>,
+    threshold: Option<Spanned<f64>>,
     #[serde(default)]
     examples: Vec<Spanned<String>>,
 }
@@ -141,6 +159,8 @@ struct Intents<'a> {
     intents: Vec<Intent>,
     place: BTreeMap<String, String>,
     examples: BTreeMap<String, String>,
+    /// Intents that someone gave an example, a refused one too.
+    exampled: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
@@ -150,6 +170,7 @@ pub(crate) fn intents(reader: &Reader, assistant: &Assistant) -> Result<Vec<Inte
         intents: Vec::new(),
         place: BTreeMap::new(),
         examples: BTreeMap::new(),
+        exampled: BTreeSet::new(),
         problems: Vec::new(),
     };
     let (lines, tables): (Vec<_>, Vec<_>) = reader
@@ -173,7 +194,7 @@ pub(crate) fn intents(reader: &Reader, assistant: &Assistant) -> Result<Vec<Inte
         }
     }
     for intent in &found.intents {
-        if intent.examples.is_empty() {
+        if !found.exampled.contains(&intent.name) {
             let message = format!("intent {:?} has no examples, at least one is needed", intent.name);
             let place = &found.place[&intent.name];
             let (file, line) = place.rsplit_once(':').unwrap_or((place, "0"));
@@ -190,31 +211,32 @@ impl Intents<'_> {
     fn entry(&mut self, file: &Path, lines: &Lines, entry: Spanned<IntentEntry>) {
         let line = lines.at(entry.span().start);
         let entry = entry.into_inner();
-        let mut refuse = |message: String| self.problems.push(Problem::new(file, line, message));
+        let mut refuse = |line: usize, message: String| self.problems.push(Problem::new(file, line, message));
         if !is_name(&entry.name) {
-            refuse(format!("intent name {:?}, allowed [a-z][a-z0-9_]*", entry.name));
+            refuse(line, format!("intent name {:?}, allowed [a-z][a-z0-9_]*", entry.name));
         }
-        if entry.threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-            refuse(format!("threshold of {:?} is out of range, allowed 0..=1", entry.name));
+        let threshold = entry.threshold.as_ref();
+        if let Some(value) = threshold.filter(|value| !(0.0..=1.0).contains(value.get_ref())) {
+            let message = format!("threshold of {:?} is {}, allowed 0..=1", entry.name, value.get_ref());
+            refuse(lines.at(value.span().start), message);
         }
         if let Some(other) = self.place.get(&entry.name) {
-            return refuse(format!("duplicate intent {:?}, first at {other}", entry.name));
+            return refuse(line, format!("duplicate intent {:?}, first at {other}", entry.name));
         }
-        let Some(category) = self.assistant.categories.get(&entry.category) else {
+        let category = self.assistant.categories.get(entry.category.get_ref());
+        if category.is_none() {
             let known: Vec<_> = self.assistant.categories.keys().map(String::as_str).collect();
-            let (name, category) = (&entry.name, &entry.category);
-            return refuse(format!(
-                "unknown category {category:?} of {name:?}, allowed {}",
-                known.join(", ")
-            ));
-        };
+            let (name, category) = (&entry.name, entry.category.get_ref());
+            let message = format!("unknown category {category:?} of {name:?}, allowed {}", known.join(", "));
+            refuse(lines.at(entry.category.span().start), message);
+        }
         let intent = Intent {
             name: entry.name.clone(),
             title: entry.title,
-            category: entry.category,
-            risk: entry.risk.unwrap_or(category.risk),
+            category: entry.category.into_inner(),
+            risk: entry.risk.or(category.map(|category| category.risk)).unwrap_or_default(),
             description: entry.description,
-            threshold: entry.threshold,
+            threshold: entry.threshold.map(Spanned::into_inner),
             examples: Vec::new(),
         };
         self.place.insert(entry.name, format!("{}:{line}", file.display()));
@@ -232,7 +254,7 @@ impl Intents<'_> {
         let example = match serde_json::from_str::<ExampleLine>(line) {
             Ok(example) => example,
             Err(error) => {
-                let message = format!("is no example {{\"text\", \"intent\"}}: {error}");
+                let message = format!("is no example {{\"text\", \"intent\"}}: {}", plain_json(&error));
                 return self.problems.push(Problem::new(file, number, message));
             }
         };
@@ -250,7 +272,12 @@ impl Intents<'_> {
     fn example(&mut self, file: &Path, line: usize, index: usize, example: String) {
         let mut refuse = |message: String| self.problems.push(Problem::new(file, line, message));
         let intent = &mut self.intents[index];
-        if example.trim().is_empty() || example.len() > MAX_EXAMPLE_BYTES {
+        self.exampled.insert(intent.name.clone());
+        if example.trim().is_empty() {
+            let what = if example.is_empty() { "is empty" } else { "holds only spaces" };
+            return refuse(format!("example {what}, allowed 1 to {MAX_EXAMPLE_BYTES} bytes with a word"));
+        }
+        if example.len() > MAX_EXAMPLE_BYTES {
             return refuse(format!("example of {} bytes, allowed 1 to {MAX_EXAMPLE_BYTES}", example.len()));
         }
         match self.examples.get(&text::normalise(&example)) {
@@ -263,76 +290,4 @@ impl Intents<'_> {
             }
         }
     }
-}
-
-pub(crate) fn workflows(reader: &Reader) -> Result<Vec<Workflow>, Problems> {
-    let mut workflows = Vec::<Workflow>::new();
-    let mut problems = Vec::new();
-    for file in reader.under("workflows") {
-        let read = reader.text(file).and_then(|text| Ok((parse::<Workflow>(file, &text)?, text)));
-        match read {
-            Ok((workflow, text)) => {
-                problems.extend(check_workflow(file, &text, &workflow));
-                if workflows.iter().any(|other| other.name == workflow.name) {
-                    let message = format!("duplicate workflow {:?}", workflow.name);
-                    problems.push(Problem::new(file, find_key(&text, "name"), message));
-                }
-                workflows.push(workflow);
-            }
-            Err(problem) => problems.push(problem),
-        }
-    }
-    finish(workflows, problems)
-}
-
-fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut refuse =
-        |key: &str, message: String| problems.push(Problem::new(file, find_key(text, key), message));
-    let request = &workflow.request;
-    if !is_name(&workflow.name) {
-        refuse("name", format!("name {:?}, allowed [a-z][a-z0-9_]*", workflow.name));
-    }
-    if !(0.0..=1.0).contains(&workflow.threshold) {
-        refuse("threshold", format!("threshold is {}, allowed 0..=1", workflow.threshold));
-    }
-    if workflow.intents.is_empty() {
-        refuse("intents", "intents is empty, at least one is needed".to_owned());
-    }
-    if !request.path.starts_with('/') || request.path.contains("{{") {
-        refuse("path", format!("path {:?}, allowed a fixed path that begins with /", request.path));
-    }
-    if !(100..=30_000).contains(&request.timeout_ms) {
-        refuse("timeout_ms", format!("timeout_ms is {}, allowed 100..=30000", request.timeout_ms));
-    }
-    if !(1..=10).contains(&request.max_attempts) {
-        refuse("max_attempts", format!("max_attempts is {}, allowed 1..=10", request.max_attempts));
-    }
-    let mut names = BTreeSet::new();
-    for slot in &workflow.slots {
-        if !is_name(&slot.name) || !names.insert(&slot.name) {
-            refuse(&slot.name, format!("slot {:?}, allowed [a-z][a-z0-9_]*, each once", slot.name));
-        }
-        let pattern = match &slot.kind {
-            SlotKind::Pattern { pattern } => Some(pattern),
-            SlotKind::OrderId { pattern } => pattern.as_ref(),
-            SlotKind::Choice { choices } if choices.is_empty() => {
-                refuse(&slot.name, format!("slot {:?} has no choices", slot.name));
-                None
-            }
-            _ => None,
-        };
-        if let Some(Err(error)) = pattern.map(|pattern| regex::Regex::new(pattern)) {
-            let error = error.to_string().lines().last().unwrap_or_default().to_owned();
-            refuse("pattern", format!("pattern of slot {:?} is no regular expression: {error}", slot.name));
-        }
-    }
-    let mut templates = vec![("confirmation", workflow.confirmation.as_str()), ("done", &workflow.done)];
-    templates.extend(request.body.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))));
-    for (key, template) in templates {
-        if let Err(problem) = check_template(file, template) {
-            problems.push(Problem::new(file, find_key(text, key), format!("{key}: {}", problem.message)));
-        }
-    }
-    problems
 }

@@ -1,10 +1,12 @@
 //! Documents: Markdown with front matter, JSONL, and the import of what a company already has.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::problem::plain_json;
 use crate::read::{Problem, Problems, Reader, finish};
 use crate::types::{Audience, Document};
 
@@ -34,10 +36,14 @@ struct Line {
     tags: Vec<String>,
 }
 
-/// Splits a file into its YAML front matter and its body.
+/// Keys of the front matter of a document.
+const KEYS: &str = "id, title, audience (public or internal) and, if wanted, tags";
+
+/// Splits a file into its YAML front matter and its body; `keys` says in words what the front matter holds.
 pub(crate) fn front_matter<'t, T: DeserializeOwned>(
     file: &Path,
     text: &'t str,
+    keys: &str,
 ) -> Result<(T, &'t str), Problem> {
     let missing = || Problem::new(file, 1, "has no front matter: a line of `---`, keys, a line of `---`");
     let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")).ok_or_else(missing)?;
@@ -50,17 +56,44 @@ pub(crate) fn front_matter<'t, T: DeserializeOwned>(
     match serde_saphyr::from_str(yaml) {
         Ok(front) => Ok((front, body)),
         Err(error) => {
-            let line = error.location().map_or(1, |location| location.line() as usize + 1);
-            let message = error.to_string();
-            let message = message.lines().next().unwrap_or("does not parse").to_owned();
-            Err(Problem::new(file, line, message))
+            let (line, message) = plain_yaml(&error);
+            // What may stand there is said already where one of a few words is expected.
+            let holds = if message.contains("expected one of") {
+                String::new()
+            } else {
+                format!("; the front matter holds {keys}")
+            };
+            Err(Problem::new(file, line, message + &holds))
         }
     }
 }
 
+/// The line of the file and the message, without the position that the message names once more.
+fn plain_yaml(error: &serde_saphyr::Error) -> (usize, String) {
+    let line = error.location().map_or(1, |location| location.line() as usize + 1);
+    match error.without_snippet() {
+        // Nothing is there that could be pointed at: what it is missing from.
+        serde_saphyr::Error::SerdeMissingField { field, .. } => (1, format!("has no `{field}`")),
+        serde_saphyr::Error::NullIntoString { .. } => (line, "the key has no value".to_owned()),
+        _ => {
+            let text = error.to_string();
+            let text = text.lines().next().unwrap_or("does not parse");
+            let place = error.location().map(|at| format!("line {} column {}: ", at.line(), at.column()));
+            let message =
+                place.and_then(|place| text.split_once(&place)).map_or(text, |(_, message)| message);
+            (line, message.to_owned())
+        }
+    }
+}
+
+/// That a document's id is taken.
+pub(crate) fn twice(file: &Path, line: usize, id: &str, first: &str) -> Problem {
+    Problem::new(file, line, format!("duplicate id {id:?}, first at {first}"))
+}
+
 pub(crate) fn markdown(reader: &Reader, file: &Path) -> Result<Document, Problems> {
     let text = reader.text(file)?;
-    let (front, body) = front_matter::<Front>(file, &text)?;
+    let (front, body) = front_matter::<Front>(file, &text, KEYS)?;
     let document = Document {
         id: front.id,
         title: front.title,
@@ -101,7 +134,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn parse_line(file: &Path, number: usize, line: &str) -> Result<Line, Problem> {
     let parsed: Line = serde_json::from_str(line)
-        .map_err(|error| Problem::new(file, number, format!("is no document: {error}")))?;
+        .map_err(|error| Problem::new(file, number, format!("is no document: {}", plain_json(&error))))?;
     let problem = limits(&parsed.id, &parsed.title, &parsed.content);
     problem.map_or(Ok(parsed), |message| Err(Problem::new(file, number, message)))
 }
@@ -140,16 +173,31 @@ fn limits(id: &str, title: &str, content: &str) -> Option<String> {
 /// # Errors
 /// Everything that is wrong, by file and line; nothing is imported then.
 pub fn import(source: &Path, default: Audience) -> Result<(Vec<Document>, usize), Problems> {
-    let mut found = Import { default, ..Import::default() };
+    let mut found = Import {
+        default,
+        documents: Vec::new(),
+        places: Vec::new(),
+        unread: Vec::new(),
+        problems: Vec::new(),
+        without_audience: 0,
+    };
     if source.is_dir() {
         found.folder(source, source)?;
+    } else if source.exists() && !is_read(source) {
+        found.unread.push(source.to_owned());
     } else {
         found.file(source, source);
     }
-    let mut seen = std::collections::BTreeSet::new();
-    for document in &found.documents {
-        if !seen.insert(&document.id) {
-            found.problems.push(Problem::new(source, 0, format!("duplicate id {:?}", document.id)));
+    if let Some((first, others)) = found.unread.split_first() {
+        let more = if others.is_empty() { String::new() } else { format!("; {} more such", others.len()) };
+        let message = format!("is not read, allowed .md and .jsonl files{more}");
+        found.problems.push(Problem::new(first, 0, message));
+    }
+    let mut seen = BTreeMap::<&str, String>::new();
+    for (document, (file, line)) in found.documents.iter().zip(&found.places) {
+        match seen.get(document.id.as_str()) {
+            Some(first) => found.problems.push(twice(file, *line, &document.id, first)),
+            None => _ = seen.insert(&document.id, format!("{}:{line}", file.display())),
         }
     }
     if found.documents.is_empty() && found.problems.is_empty() {
@@ -158,17 +206,19 @@ pub fn import(source: &Path, default: Audience) -> Result<(Vec<Document>, usize)
     finish((found.documents, found.without_audience), found.problems)
 }
 
+fn is_read(file: &Path) -> bool {
+    file.extension().is_some_and(|kind| kind == "md" || kind == "jsonl")
+}
+
 struct Import {
     default: Audience,
     documents: Vec<Document>,
+    /// Where each of the documents stands.
+    places: Vec<(PathBuf, usize)>,
+    /// Files of other kinds.
+    unread: Vec<PathBuf>,
     problems: Vec<Problem>,
     without_audience: usize,
-}
-
-impl Default for Import {
-    fn default() -> Self {
-        Self { default: Audience::Internal, documents: Vec::new(), problems: Vec::new(), without_audience: 0 }
-    }
 }
 
 impl Import {
@@ -179,12 +229,12 @@ impl Import {
         paths.sort();
         for path in paths {
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            match path.extension().and_then(|extension| extension.to_str()) {
+            match path.is_dir() {
                 _ if hidden => {}
                 // A link to a folder may lead back here.
-                _ if path.is_dir() && !path.is_symlink() => self.folder(root, &path)?,
-                Some("md" | "jsonl") => self.file(root, &path),
-                _ => {}
+                true if !path.is_symlink() => self.folder(root, &path)?,
+                false if is_read(&path) => self.file(root, &path),
+                _ => self.unread.push(path),
             }
         }
         Ok(())
@@ -204,22 +254,27 @@ impl Import {
                 match parse_line(file, number, line) {
                     Ok(line) => {
                         self.without_audience += usize::from(line.audience.is_none());
-                        self.documents.push(document(line, self.default));
+                        self.add(file, number, document(line, self.default));
                     }
                     Err(problem) => self.problems.push(problem),
                 }
             }
         } else {
             match self.loose_markdown(root, file, &text) {
-                Ok(document) => self.documents.push(document),
+                Ok(document) => self.add(file, 1, document),
                 Err(problem) => self.problems.push(problem),
             }
         }
     }
 
+    fn add(&mut self, file: &Path, line: usize, document: Document) {
+        self.documents.push(document);
+        self.places.push((file.to_owned(), line));
+    }
+
     fn loose_markdown(&mut self, root: &Path, file: &Path, text: &str) -> Result<Document, Problem> {
         if text.starts_with("---") {
-            let (front, body) = front_matter::<Front>(file, text)?;
+            let (front, body) = front_matter::<Front>(file, text, KEYS)?;
             let Front { id, title, audience, tags } = front;
             let document = Document { id, title, content: body.to_owned(), audience, tags };
             return check(file, 1, &document).map(|()| document);

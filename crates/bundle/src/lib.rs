@@ -2,13 +2,17 @@
 
 mod check;
 mod knowledge;
+mod layout;
+mod place;
 mod problem;
 mod read;
 mod scaffold;
 mod types;
+mod workflows;
 
 pub use check::check;
 pub use knowledge::{MAX_DOCUMENT_BYTES, import};
+pub use problem::plain_json;
 pub use read::{Problem, Problems, Reader};
 pub use scaffold::scaffold;
 pub use types::*;

@@ -55,6 +55,16 @@ impl From<Problem> for Problems {
     }
 }
 
+/// What is wrong with a line of JSON, without the position inside it: the line itself is named already.
+pub fn plain_json(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    match error.classify() {
+        serde_json::error::Category::Data => text.to_owned(),
+        _ => format!("no JSON, {text}"),
+    }
+}
+
 /// Where the lines of a file begin: finds the line of any of its ten thousand examples at once.
 pub(crate) struct Lines(Vec<usize>);
 

@@ -7,14 +7,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use crate::knowledge;
 pub(crate) use crate::problem::Lines;
 pub use crate::problem::{Problem, Problems};
 use crate::types::*;
-
-/// Files and folders of the format, besides `safety/`; notes as `*.md` in the root are free.
-pub(crate) const PARTS: [&str; 7] =
-    ["assistant.toml", "intents", "knowledge", "curated.toml", "workflows", "prompts", "rollout.toml"];
+use crate::{knowledge, layout, workflows};
 
 /// An opened bundle: its list of files and its hash; the parts are read when asked for.
 #[derive(Debug, Clone)]
@@ -123,23 +119,21 @@ impl Reader {
     pub fn knowledge(&self) -> Result<Vec<Document>, Problems> {
         let mut documents = Vec::new();
         let mut problems = Vec::new();
-        let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
         for file in self.under("knowledge") {
             let found = match file.extension().and_then(|extension| extension.to_str()) {
                 Some("md") => knowledge::markdown(self, file).map(|document| vec![(1, document)]),
-                Some("jsonl") => knowledge::jsonl(self, file),
-                _ => Err(Problem::new(file, 0, "unknown kind of file, allowed .md and .jsonl").into()),
+                _ => knowledge::jsonl(self, file),
             };
             match found {
                 Ok(found) => {
                     for (line, document) in found {
-                        match seen.insert(document.id.clone(), file.clone()) {
-                            Some(other) => {
-                                let message =
-                                    format!("duplicate id {:?}, first in {}", document.id, other.display());
-                                problems.push(Problem::new(file, line, message));
+                        match seen.get(&document.id) {
+                            Some(first) => problems.push(knowledge::twice(file, line, &document.id, first)),
+                            None => {
+                                seen.insert(document.id.clone(), format!("{}:{line}", file.display()));
+                                documents.push(document);
                             }
-                            None => documents.push(document),
                         }
                     }
                 }
@@ -198,7 +192,14 @@ impl Reader {
     /// # Errors
     /// A file that does not parse, a value out of range, a broken template or pattern, a duplicate name.
     pub fn workflows(&self) -> Result<Vec<Workflow>, Problems> {
-        crate::check::workflows(self)
+        let workflows = workflows::workflows(self)?;
+        Ok(workflows.into_iter().map(|(_, workflow)| workflow).collect())
+    }
+
+    /// `file:line` of a key of the workflow of that name: the path leads to it, through tables by key and
+    /// through arrays by name.
+    pub fn workflow_place(&self, name: &str, path: &[&str]) -> String {
+        workflows::place(self, name, path)
     }
 
     /// The prompts of all files under `prompts/`.
@@ -216,11 +217,13 @@ impl Reader {
         let mut prompts = Vec::new();
         for file in self.under("prompts") {
             let text = self.text(file)?;
-            let (front, body) = knowledge::front_matter::<Front>(file, &text)?;
-            check_template(file, body)?;
+            let keys = "version and, if wanted, inputs";
+            let (front, body) = knowledge::front_matter::<Front>(file, &text, keys)?;
+            let line = Lines::of(&text).at(text.len() - body.len());
+            check_template(file, body, line)?;
             let version = front.version.as_str().map_or_else(|| front.version.to_string(), str::to_owned);
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            prompts.push(Prompt { name, version, inputs: front.inputs, body: body.to_owned() });
+            prompts.push(Prompt { name, version, inputs: front.inputs, line, body: body.to_owned() });
         }
         Ok(prompts)
     }
@@ -273,7 +276,7 @@ impl Reader {
 
     /// Names of the files under a folder, sorted.
     pub(crate) fn under(&self, folder: &str) -> impl Iterator<Item = &PathBuf> {
-        self.files.keys().filter(move |file| file.starts_with(folder))
+        self.files.keys().filter(move |file| file.starts_with(folder) && *file != Path::new(folder))
     }
 
     /// Hash over the files under the given folders or with the given names, 16 hexadecimal digits:
@@ -293,18 +296,8 @@ impl Reader {
         self.text(Path::new(file)).map_or(0, |text| find_key(&text, key))
     }
 
-    /// Files that are no part of the format: most often a misspelt name.
-    pub(crate) fn strangers(&self) -> impl Iterator<Item = &PathBuf> {
-        let parts = PARTS.iter().chain(&["safety/policy.toml", "safety/lexicons"]);
-        let parts: Vec<&str> = parts.copied().collect();
-        self.files.keys().filter(move |file| {
-            let known = parts.iter().any(|part| file.starts_with(part));
-            let note = file.components().count() == 1 && file.extension().is_some_and(|kind| kind == "md");
-            !known && !note
-        })
-    }
-
     pub(crate) fn text(&self, file: &Path) -> Result<String, Problem> {
+        layout::check_kind(file)?;
         let bytes = std::fs::read(self.root.join(file));
         let bytes = bytes.map_err(|error| Problem::new(file, 0, format!("cannot be read: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|error| Problem::not_utf8(file, &error))?;
@@ -355,14 +348,12 @@ pub(crate) fn is_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-pub(crate) fn check_template(file: &Path, body: &str) -> Result<(), Problem> {
+/// Whether a template compiles; it begins at the given line of its file.
+pub(crate) fn check_template(file: &Path, body: &str, first: usize) -> Result<(), Problem> {
     let environment = minijinja::Environment::new();
     let checked = environment.template_from_str(body);
     checked.map(|_| ()).map_err(|error| {
-        Problem::new(
-            file,
-            error.line().unwrap_or(0),
-            format!("broken template: {}", error.detail().unwrap_or("syntax")),
-        )
+        let line = error.line().map_or(0, |line| first + line - 1);
+        Problem::new(file, line, format!("broken template: {}", error.detail().unwrap_or("syntax")))
     })
 }

@@ -158,6 +158,8 @@ pub struct Prompt {
     pub version: String,
     /// Names of the values it uses.
     pub inputs: Vec<String>,
+    /// The line of its file on which the body begins.
+    pub line: usize,
     /// minijinja template.
     pub body: String,
 }

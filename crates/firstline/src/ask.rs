@@ -20,6 +20,10 @@ use crate::show;
 
 /// Turns of a batch at the same time.
 const IN_FLIGHT: usize = 16;
+/// Longest question in bytes.
+const MAX_TEXT: usize = 65_536;
+/// What a line of a batch holds.
+const LINE: &str = r#"{"text", "customer"?, "conversation"?}"#;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,13 +122,13 @@ fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let messages = lines.map(|(index, line)| {
         let place = || format!("{}:{}", file.display(), index + 1);
-        let line: Line = serde_json::from_str(line).with_context(place)?;
-        let bytes = if line.text.trim().is_empty() { 0 } else { line.text.len() };
-        anyhow::ensure!(
-            (1..=65_536).contains(&bytes),
-            "{}: text: {bytes} bytes, allowed 1 to 65536",
-            place()
-        );
+        let line: Line = serde_json::from_str(line).map_err(|error| {
+            anyhow::anyhow!("{}: {}; a line is {LINE}", place(), bundle::plain_json(&error))
+        })?;
+        let bytes = line.text.len();
+        let blank = line.text.trim().is_empty();
+        let what = if blank { "text without a word".to_owned() } else { format!("text of {bytes} bytes") };
+        anyhow::ensure!(!blank && bytes <= MAX_TEXT, "{}: {what}, allowed 1 to {MAX_TEXT} bytes", place());
         Ok(Message {
             text: line.text,
             customer_key: line.customer,
@@ -132,7 +136,13 @@ fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
             ..Message::default()
         })
     });
-    messages.collect()
+    let messages = messages.collect::<anyhow::Result<Vec<_>>>()?;
+    anyhow::ensure!(
+        !messages.is_empty(),
+        "{}: holds no questions, needed is a line of {LINE}",
+        file.display()
+    );
+    Ok(messages)
 }
 
 /// Everything that was decided in a turn, and why.

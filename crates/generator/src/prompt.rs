@@ -13,6 +13,9 @@ const BUILT_IN: &str = include_str!("answer.j2");
 /// Raise with every change of `answer.j2`.
 const BUILT_IN_VERSION: &str = "1";
 
+/// What a template may print.
+const VALUES: &str = "assistant, question, passages and history";
+
 /// Why a prompt cannot be used or rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +25,23 @@ pub enum Error {
     /// The template leaves out what it is for.
     #[error("prompt answer never prints `{0}`")]
     Missing(&'static str),
+}
+
+impl Error {
+    /// In words, with the line of a file in which the template begins on line `first`.
+    #[must_use]
+    pub fn place(&self, file: &str, first: usize) -> String {
+        match self {
+            Self::Template(source) => {
+                let line = source.line().map_or(first, |line| first + line - 1);
+                let detail = source.detail().map_or_else(|| source.kind().to_string(), str::to_owned);
+                format!("{file}:{line}: {detail}, allowed values {VALUES}")
+            }
+            Self::Missing(value) => {
+                format!("{file}:{first}: never prints `{value}`, needed are question and passages")
+            }
+        }
+    }
 }
 
 /// A prompt that was rendered once and works.

@@ -45,8 +45,10 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
 
 fn prompt(reader: &bundle::Reader) -> anyhow::Result<Prompt> {
     let custom = reader.prompts()?.into_iter().find(|prompt| prompt.name == "answer");
+    let line = custom.as_ref().map_or(1, |prompt| prompt.line);
     let custom = custom.map(|prompt| (prompt.version, prompt.body));
-    Prompt::new(&reader.assistant()?.title, custom).context("the bundle's prompts")
+    let prompt = Prompt::new(&reader.assistant()?.title, custom);
+    prompt.map_err(|error| anyhow::anyhow!(error.place("prompts/answer.j2", line)))
 }
 
 /// Checks what only this stage knows of a bundle: that its prompt renders with the values it gets.

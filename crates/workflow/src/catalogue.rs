@@ -7,6 +7,7 @@ use minijinja::value::Value as Context;
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
+use crate::date;
 use crate::fill::{Kind, Slot};
 use crate::words::{Word, clean, words};
 
@@ -39,7 +40,7 @@ pub(crate) enum Error {
         source: minijinja::Error,
     },
     /// A template that uses a name that is no slot.
-    #[error("workflow {workflow}: {key}: {name} is no slot")]
+    #[error("workflow {workflow}: {key}: {name} is no slot, allowed [{allowed}]")]
     UnknownName {
         /// Name of the workflow.
         workflow: String,
@@ -47,6 +48,8 @@ pub(crate) enum Error {
         key: String,
         /// The unknown name.
         name: String,
+        /// The names there are.
+        allowed: String,
     },
     /// A value outside its range.
     #[error("workflow {workflow}: {key} {message}")]
@@ -68,6 +71,25 @@ pub(crate) enum Error {
         /// The other.
         second: String,
     },
+}
+
+impl Error {
+    /// The workflow and the path of keys in its file that this is about.
+    fn place(&self) -> (&str, Vec<&str>) {
+        let (workflow, key): (_, &str) = match self {
+            Self::Pattern { workflow, slot, .. } => return (workflow, vec!["slot", slot, "pattern"]),
+            Self::TwoWorkflows { intent, second, .. } => return (second, vec!["intents", intent]),
+            Self::Template { workflow, key, .. } | Self::UnknownName { workflow, key, .. } => (workflow, key),
+            Self::Value { workflow, key, .. } => (workflow, key),
+        };
+        (workflow, key.split('.').collect())
+    }
+
+    /// With the cause, without its position inside the value: the key's line is named already.
+    fn words(&self) -> String {
+        let Self::Template { source, .. } = self else { return self.to_string() };
+        format!("{self}: {}", source.detail().unwrap_or("it does not render"))
+    }
 }
 
 /// The compiled workflows. Clones share them.
@@ -98,8 +120,9 @@ pub(crate) struct Workflow {
 /// # Errors
 /// The first workflow that cannot work.
 pub fn check(reader: &bundle::Reader) -> anyhow::Result<()> {
-    Catalogue::compile(reader.workflows()?)?;
-    Ok(())
+    let Err(error) = Catalogue::compile(reader.workflows()?) else { return Ok(()) };
+    let (workflow, path) = error.place();
+    anyhow::bail!("{}: {}", reader.workflow_place(workflow, &path), error.words())
 }
 
 impl Catalogue {
@@ -194,16 +217,31 @@ impl Workflow {
         missing.map(|slot| slot.name.clone()).collect()
     }
 
+    /// Whether a mistaken yes does no harm.
+    pub(crate) fn is_harmless(&self) -> bool {
+        self.effect == bundle::Effect::Idempotent && self.risk == bundle::Risk::Low
+    }
+
     /// The question whether to do it.
     pub(crate) fn confirmation(&self, slots: &BTreeMap<String, String>) -> Result<String, Error> {
-        self.render("confirmation", &self.confirmation, &context(slots))
+        self.render("confirmation", &self.confirmation, &context(&self.shown(slots)))
     }
 
     /// The message that it is done.
     pub(crate) fn done(&self, slots: &BTreeMap<String, String>, reference: &str) -> Result<String, Error> {
         let reference = (REFERENCE.to_owned(), reference.to_owned());
-        let slots = slots.iter().map(|(name, value)| (name.clone(), value.clone())).chain([reference]);
+        let slots = self.shown(slots).into_iter().chain([reference]);
         self.render("done", &self.done, &context(&slots.collect()))
+    }
+
+    /// The values as the customer reads them; the request takes them as they are stored.
+    fn shown(&self, slots: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let show = |(name, value): (&String, &String)| {
+            let dated = self.slot(name).is_some_and(|slot| matches!(slot.kind, Kind::Date));
+            let date = if dated { date::parse(value) } else { None };
+            (name.clone(), date.map_or_else(|| value.clone(), date::show))
+        };
+        slots.iter().map(show).collect()
     }
 
     /// The JSON body of the request. Slot values become strings and nothing else.
@@ -273,7 +311,9 @@ impl Workflow {
         names.retain(|name| !known.contains(name.as_str()) && !globals.contains(name.as_str()));
         names.sort();
         names.into_iter().next().map_or(Ok(()), |name| {
-            Err(Error::UnknownName { workflow: self.name.clone(), key: key.to_owned(), name })
+            let (workflow, key) = (self.name.clone(), key.to_owned());
+            let allowed = known.iter().copied().collect::<Vec<_>>().join(", ");
+            Err(Error::UnknownName { workflow, key, name, allowed })
         })
     }
 }
@@ -322,6 +362,16 @@ mod tests {
     }
 
     #[test]
+    fn a_date_is_read_as_people_write_it_and_sent_as_machines_do() {
+        let dated = GOOD.replace("type = \"pattern\", pattern = \"[0-9]{4}\"", "type = \"date\"");
+        let catalogue = compile(&dated).unwrap();
+        let workflow = catalogue.for_intent("lost").unwrap();
+        let slots = BTreeMap::from(["card", "why"].map(|name| (name.to_owned(), "2026-03-04".to_owned())));
+        assert_eq!(workflow.confirmation(&slots).unwrap(), "Block 4 March 2026 (2026-03-04)?");
+        assert!(workflow.body(&slots).unwrap().contains("\"card\":\"2026-03-04\""));
+    }
+
+    #[test]
     fn a_workflow_that_cannot_work_is_refused_by_name_and_key() {
         for (from, to, error) in [
             ("[0-9]{4}", "[0-9", "workflow block: slot.card: the pattern is no regular expression"),
@@ -330,12 +380,12 @@ mod tests {
             ("/a/b", "/a/../b", "workflow block: request.path is"),
             ("/a/b", "/a/{{ card }}", "workflow block: request.path is"),
             ("/a/b", "/a?b", "workflow block: request.path is"),
-            ("{{ reference }}", "{{ ref }}", "workflow block: done: ref is no slot"),
             (
-                "Block {{ card }}",
-                "Block {{ reference }}",
-                "workflow block: confirmation: reference is no slot",
+                "{{ reference }}",
+                "{{ ref }}",
+                "workflow block: done: ref is no slot, allowed [card, reference",
             ),
+            ("{{ card }}{%", "{{ reference }}{%", "workflow block: confirmation: reference is no slot"),
             ("\"{{ card }}\"", "\"{{ pin }}\"", "workflow block: request.body.l.card: pin is no slot"),
             ("Block {{ card }}", "Block {{ card", "workflow block: confirmation: the template is wrong"),
             ("Block {{ card }}", "{{ card | evil }}", "workflow block: confirmation: the template is wrong"),

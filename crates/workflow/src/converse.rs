@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Error, Workflow};
-use crate::fill::{Kind, Slot, fill};
+use crate::fill::{Kind, Slot, answers, fill};
 use crate::words::{Message, Reply};
 
 /// How often a question is repeated before a person takes over.
@@ -14,6 +14,9 @@ pub(crate) const MAX_REPEATS: u32 = 2;
 const NOT_DONE: &str = "All right, I have not done anything.";
 const YES_OR_NO: &str = "Please answer yes or no, or tell me what to change.";
 const ONE_AT_A_TIME: &str = "Let us finish this first, or say \"cancel\".";
+/// Said before the first question of a workflow that could not wait for another.
+pub(crate) const THIS_FIRST: &str =
+    "Let us do this first; I have dropped your other request and done nothing for it.";
 
 /// Where the dialogue stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,11 @@ impl Progress {
         self.asked.is_none()
     }
 
+    /// Whether a message answers the open question and says nothing else.
+    pub(crate) fn is_answered(&self, workflow: &Workflow, message: &Message) -> bool {
+        answers(&workflow.slots, message, self.asked.as_deref())
+    }
+
     /// Goes on with the next message of the conversation.
     ///
     /// # Errors
@@ -101,37 +109,30 @@ impl Progress {
         topic: Topic,
     ) -> Result<Step, Error> {
         let text = matches!(slot.kind, Kind::Text);
-        let astray = topic == Topic::Elsewhere && (!text || message.asks());
-        let new = fill(&workflow.slots, &self.slots, message, Some(&slot.name), message.corrects());
+        let mut new = fill(&workflow.slots, &self.slots, message, Some(&slot.name), message.corrects());
         if message.cancels(&workflow.title) && (text || !new.contains_key(&slot.name)) {
             return Ok(Step::Cancelled(NOT_DONE.to_owned()));
         }
-        // A free text takes anything, so it takes only what follows its question directly.
-        if text && (astray || self.digressed) {
-            self.digressed = astray;
-            return Ok(if astray { Step::Elsewhere } else { Step::Ask(slot.prompt.clone()) });
+        let asks = message.asks();
+        // After the answer to another question, thanks for it or a question about it are not for this slot.
+        if text && self.digressed && (message.is_bare() || asks && topic == Topic::Here) {
+            self.digressed = false;
+            return Ok(Step::Ask(slot.prompt.clone()));
         }
         if slot.optional && message.skips() {
             self.skipped.insert(slot.name.clone());
             return self.next(workflow);
         }
+        if topic == Topic::Elsewhere && if text { asks } else { new.is_empty() } {
+            self.digressed = true;
+            return Ok(Step::Elsewhere);
+        }
+        // A free text takes nearly anything, but no yes or no and no question about something else.
+        if text && (message.is_bare() || asks && topic == Topic::OtherWorkflow) {
+            new.clear();
+        }
         if new.is_empty() {
-            if astray {
-                self.digressed = true;
-                return Ok(Step::Elsewhere);
-            }
-            let question = slot.invalid.as_ref().unwrap_or(&slot.prompt);
-            let question = match topic {
-                Topic::OtherWorkflow => format!("{ONE_AT_A_TIME} {}", slot.prompt),
-                _ => question.clone(),
-            };
-            return Ok(match self.repeat(question) {
-                Step::Exhausted if slot.optional => {
-                    self.skipped.insert(slot.name.clone());
-                    self.next(workflow)?
-                }
-                step => step,
-            });
+            return self.ask_again(workflow, slot, topic);
         }
         self.digressed = false;
         let repeats = if new.contains_key(&slot.name) { 0 } else { self.repeats };
@@ -139,6 +140,21 @@ impl Progress {
         let step = self.next(workflow)?;
         self.repeats = repeats;
         Ok(step)
+    }
+
+    /// Nothing in the message was for the workflow.
+    fn ask_again(&mut self, workflow: &Workflow, slot: &Slot, topic: Topic) -> Result<Step, Error> {
+        let question = match topic {
+            Topic::OtherWorkflow => format!("{ONE_AT_A_TIME} {}", slot.prompt),
+            _ => slot.invalid.as_ref().unwrap_or(&slot.prompt).clone(),
+        };
+        Ok(match self.repeat(question) {
+            Step::Exhausted if slot.optional => {
+                self.skipped.insert(slot.name.clone());
+                self.next(workflow)?
+            }
+            step => step,
+        })
     }
 
     fn hear_confirmation(
@@ -156,11 +172,11 @@ impl Progress {
             return Ok(Step::Cancelled(NOT_DONE.to_owned()));
         }
         match message.reply(&workflow.title) {
-            Reply::Yes => return Ok(Step::Confirmed),
+            Reply::Yes if !self.digressed || workflow.is_harmless() => return Ok(Step::Confirmed),
             Reply::WeakYes if !self.digressed => return Ok(Step::Confirmed),
             Reply::No => return Ok(Step::Cancelled(NOT_DONE.to_owned())),
-            // "Ok, thanks" after the answer to another question accepts that answer, not the action.
-            Reply::WeakYes => return self.next(workflow),
+            // After the answer to another question a yes may be for that answer, and "ok, thanks" is.
+            Reply::Yes | Reply::WeakYes => return self.next(workflow),
             Reply::Unclear => (),
         }
         if topic == Topic::Elsewhere {
@@ -189,6 +205,8 @@ impl Progress {
             return Step::Exhausted;
         }
         self.repeats += 1;
+        // The question is the last thing said again.
+        self.digressed = false;
         Step::Ask(question)
     }
 }

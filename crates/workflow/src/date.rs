@@ -57,6 +57,11 @@ pub(crate) fn parse(value: &str) -> Option<Date> {
     value.parse().ok().filter(|date: &Date| date.to_string() == value)
 }
 
+/// A date as the customer reads it.
+pub(crate) fn show(date: Date) -> String {
+    date.strftime("%-d %B %Y").to_string()
+}
+
 /// The date that begins at a word, and how many words it takes.
 fn read(message: &Message, at: usize) -> Option<(Date, usize)> {
     relative(message, at).or_else(|| numeric(message, at)).or_else(|| named(message, at))

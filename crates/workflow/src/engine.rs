@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalogue::{self, Catalogue, Workflow};
 use crate::config::Config;
-use crate::converse::{self, Progress, Step, Topic};
+use crate::converse::{self, Progress, Step, THIS_FIRST, Topic};
 use crate::deliver::Sender;
 use crate::store::{Execution, Reply, State, Store, Turn};
 use crate::words::Message;
@@ -104,7 +104,10 @@ impl Engine {
             };
             let message = Message::new(&input.text, now.to_zoned(self.timezone.clone()).date());
             let answered = match open {
-                Some(open) => self.feed(open, &input, &message, now).await?,
+                Some(open) => match self.urgent(&open, &input, &message) {
+                    Some(workflow) => self.switch(open, workflow, &input, &message, now).await?,
+                    None => self.feed(open, &input, &message, now).await?,
+                },
                 None => match self.startable(&input) {
                     Some(workflow) => self.start(workflow, &input, &message, now).await?,
                     None => return Ok(None),
@@ -158,8 +161,45 @@ impl Engine {
         (input.accepted && input.confidence >= workflow.threshold).then_some(workflow)
     }
 
-    async fn start(&self, workflow: &Workflow, input: &Input, message: &Message, now: Timestamp) -> Answered {
+    /// The workflow that a message asks for and that may not wait for the open one, because more harm comes
+    /// from it: a lost card is blocked before a new one is ordered.
+    fn urgent(&self, open: &Execution, input: &Input, message: &Message) -> Option<&Arc<Workflow>> {
+        let (current, wanted) = (self.catalogue.workflow(&open.workflow)?, self.startable(input)?);
+        (wanted.risk > current.risk && !open.progress.is_answered(current, message)).then_some(wanted)
+    }
+
+    /// Gives up the open proposal for another workflow. A turn that fails in between finds nothing open when
+    /// it is repeated, and starts.
+    async fn switch(
+        &self,
+        open: Execution,
+        workflow: &Workflow,
+        input: &Input,
+        message: &Message,
+        now: Timestamp,
+    ) -> Answered {
         let (progress, step) = converse::start(workflow, message)?;
+        if self.end(open, "SUPERSEDED", now).await?.is_none() {
+            return Ok(None);
+        }
+        let step = match step {
+            Step::Ask(question) => Step::Ask(format!("{THIS_FIRST} {question}")),
+            step => step,
+        };
+        self.open(workflow, input, (progress, step), now).await
+    }
+
+    async fn start(&self, workflow: &Workflow, input: &Input, message: &Message, now: Timestamp) -> Answered {
+        self.open(workflow, input, converse::start(workflow, message)?, now).await
+    }
+
+    async fn open(
+        &self,
+        workflow: &Workflow,
+        input: &Input,
+        (progress, step): (Progress, Step),
+        now: Timestamp,
+    ) -> Answered {
         let execution = Execution {
             id: execution_id(&input.conversation, &input.turn, &workflow.name),
             conversation: input.conversation.clone(),

@@ -147,15 +147,13 @@ pub(crate) fn fill(
         return BTreeMap::new();
     }
     let is_asked = |slot: &Slot| asked == Some(slot.name.as_str());
-    let mut found: Vec<Vec<Found>> =
-        slots.iter().map(|slot| slot.kind.find(message, is_asked(slot))).collect();
-    drop_parts(slots, &mut found, message, asked);
-
+    let found = find(slots, message, asked);
     let mut values = BTreeMap::new();
-    let asked_text = slots.iter().any(|slot| is_asked(slot) && matches!(slot.kind, Kind::Text));
+    let asked_text = slots.iter().any(|slot| is_asked(slot) && matches!(slot.kind, Kind::Text))
+        && !is_typed(slots, &found, message);
     let mut claimed: Option<Range<usize>> = None;
     for (slot, found) in slots.iter().zip(&found).filter(|(slot, _)| is_asked(slot)) {
-        if let Kind::Text = slot.kind {
+        if asked_text {
             values.extend(free_text(&message.text).map(|text| (slot.name.clone(), text)));
         } else if let Some(only) = single(found.iter()) {
             claimed = Some(only.span.clone());
@@ -185,6 +183,40 @@ pub(crate) fn fill(
         }
     }
     values
+}
+
+/// Whether a message is an answer to this workflow and nothing else: values of its slots, a yes or a no.
+pub(crate) fn answers(slots: &[Slot], message: &Message, asked: Option<&str>) -> bool {
+    if message.words.len() > MAX_WORDS {
+        return false;
+    }
+    let found = find(slots, message, asked);
+    let spans: Vec<Range<usize>> = found.into_iter().flatten().map(|found| found.span).collect();
+    message.says_only(&spans)
+}
+
+/// What a message holds for each slot.
+fn find(slots: &[Slot], message: &Message, asked: Option<&str>) -> Vec<Vec<Found>> {
+    let is_asked = |slot: &Slot| asked == Some(slot.name.as_str());
+    let mut found = slots.iter().map(|slot| slot.kind.find(message, is_asked(slot))).collect::<Vec<_>>();
+    drop_parts(slots, &mut found, message, asked);
+    found
+}
+
+/// Whether a message is a date, an amount, an address or an order number of this workflow and nothing else:
+/// that is no free text. An amount out of range or of another currency is one, too.
+fn is_typed(slots: &[Slot], found: &[Vec<Found>], message: &Message) -> bool {
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for (slot, found) in slots.iter().zip(found) {
+        match slot.kind {
+            Kind::Amount(_) => spans.extend(Amount::any(message)),
+            Kind::Date | Kind::Email | Kind::OrderId(_) => {
+                spans.extend(found.iter().map(|found| found.span.clone()));
+            }
+            Kind::Text | Kind::Pattern(_) | Kind::Choice(_) => (),
+        }
+    }
+    !spans.is_empty() && message.says_only(&spans)
 }
 
 /// A part of something longer is not meant by itself: the 2026 of a date, the words of an e-mail address,

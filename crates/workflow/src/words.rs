@@ -19,11 +19,24 @@ const UNSURE: &str = "no idea, no problem, no worries, dont know, do not know, d
 const CANCEL: &str = "cancel, cancel that, stop, stop it, abort, quit, exit, never mind, nevermind, forget it, \
     forget about it, leave it, changed my mind, i changed my mind, ive changed my mind, \
     i have changed my mind, drop it, scrap that";
-const SKIP: &str = "no, nope, nah, skip, none, nothing, no thanks, no thank you, rather not, id rather not, \
-    not really, dont want to";
+/// Takes an answer, and answers nothing.
+const THANKS: &str = "thanks, thank you, thanks a lot, thanks very much, thank you very much, many thanks, \
+    cheers, ta, got it, i see, good to know";
+const SKIP: &str = "no, nope, nah, n, not now, skip, none, nothing, no thanks, no thank you, rather not, \
+    id rather not, not really, dont want to";
 const FILLER: &str = "please, pls, just, oh, um, uh, hmm, well, so, then, it, this, that, thanks, thank, you, \
     i, id, like, want, to, would, lets, let, us, can, could, we, now, the, a, and, actually, sorry, whole, \
     thing, everything, request, all, of, for, me, am, im, will, be, is, do, go, ahead";
+/// What stands around a value that is all the customer says: "it was on 12 March 2026".
+const AROUND: &str = "on, from, was, its, my, at, by";
+/// How a question begins that may lack its mark.
+const QUESTIONS: &str = "what, whats, when, whens, where, wheres, why, whys, how, hows, who, whos, whom, whose, \
+    which, can i, can you, can we, could i, could you, could we, do i, do you, do we, does, did i, did you, \
+    is there, is it, is that, is this, is my, are there, are you, are my, am i, will i, will you, will it, \
+    will my, would you, would it, should i, may i, have i, have you, has my, tell me";
+/// What may stand before a question.
+const LEADS: &str = "oh, um, uh, hmm, well, so, then, and, but, also, actually, sorry, please, just, ok, okay, \
+    wait, hi, hello, hey, thanks, thank you, by the way, btw, quick question, first, before that";
 /// After a yes these make it something else than a yes.
 const HEDGES: &str = "no, not, never, dont, doesnt, wont, but, except, wait, hold, however, instead, unless, if, \
     actually, before, first, only, what, how, why, when, where, who, which, maybe, perhaps, later, wrong, \
@@ -77,21 +90,31 @@ impl Message {
         self.text.get(end..start).unwrap_or_default()
     }
 
+    /// Whether it is a question, with its mark or without.
     pub(crate) fn asks(&self) -> bool {
+        let words = self.plain();
+        let mut rest = words.as_slice();
+        while let Some(lead) = begins(rest, LEADS) {
+            rest = &rest[lead..];
+        }
+        self.has_mark() || begins(rest, QUESTIONS).is_some()
+    }
+
+    fn has_mark(&self) -> bool {
         self.text.contains('?')
     }
 
     /// Words of `title` take nothing back: "yes, cancel it" means yes to "Cancel an order".
     pub(crate) fn reply(&self, title: &[Word]) -> Reply {
         let words = self.plain();
-        if !self.asks() && made_of(&words, &[YES, WEAK_YES]) {
+        if !self.has_mark() && made_of(&words, &[YES, WEAK_YES]) {
             let strong = (0..words.len()).any(|at| begins(&words[at..], YES).is_some());
             return if strong { Reply::Yes } else { Reply::WeakYes };
         }
         let start = (0..words.len())
             .find(|at| begins(&words[*at..], FILLER).is_none() && begins(&words[*at..], WEAK_YES).is_none());
         let rest = words.get(start.unwrap_or(0)..).unwrap_or_default();
-        let plain = words.len() <= YES_WORDS && !self.asks();
+        let plain = words.len() <= YES_WORDS && !self.has_mark();
         if let Some(yes) = begins(rest, YES)
             && plain
             && !rest[yes..].iter().any(|word| lists(HEDGES, word) && !named(title, word))
@@ -117,6 +140,21 @@ impl Message {
     /// Whether the customer leaves an optional question out.
     pub(crate) fn skips(&self) -> bool {
         made_of(&self.plain(), &[SKIP])
+    }
+
+    /// Whether it is a yes, a no or a thank you, and nothing else.
+    pub(crate) fn is_bare(&self) -> bool {
+        made_of(&self.plain(), &[YES, WEAK_YES, NO, THANKS])
+    }
+
+    /// Whether it says nothing besides what stands at these bytes; a yes, a no and filler say nothing.
+    pub(crate) fn says_only(&self, spans: &[Range<usize>]) -> bool {
+        let inside = |word: &&Word| {
+            spans.iter().any(|span| span.start <= word.span.start && word.span.end <= span.end)
+        };
+        let rest = self.words.iter().filter(|word| !inside(word)).map(|word| word.text.as_str());
+        let rest: Vec<&str> = rest.collect();
+        rest.is_empty() || made_of(&rest, &[YES, WEAK_YES, NO, CANCEL, SKIP, FILLER, AROUND])
     }
 
     /// Whether the customer takes something back.
@@ -255,6 +293,19 @@ mod tests {
         }
         assert!(!message("cancel it").cancels(&title));
         assert!(message("forget it").cancels(&title));
+    }
+
+    #[test]
+    fn a_question_is_known_by_its_beginning_or_its_mark() {
+        for text in
+            ["open?", "What are your hours", "ok thanks, and how much is it", "can I pay", "is there a fee"]
+        {
+            assert!(message(text).asks(), "{text}");
+        }
+        for text in ["12 High Street", "can opener shop", "the fees, that is what", "Whatever Ltd", "ok", ""]
+        {
+            assert!(!message(text).asks(), "{text}");
+        }
     }
 
     #[test]

@@ -79,6 +79,13 @@ const DIALOGUES: &[(&str, &str)] = &[
         : 5678 -> Lost or stolen?
         : lost -> Block 5678 as lost?
         hours: when are you open? -> ELSE
+        : yes -> Block 5678 as lost?
+        hours: when are you open? -> ELSE
+        : hmm -> Please answer yes or no, or tell me what to change. Block 5678 as lost?
+        : yes -> YES"),
+    ("a yes after a question in between is enough where it does no harm", "
+        cancel_order: cancel order HB-123456 -> Cancel HB-123456?
+        hours: when are you open? -> ELSE
         : yes -> YES"),
     ("thanks for an answer in between is no yes", "
         lost_card: lost 5678 -> Block 5678 as lost?
@@ -91,6 +98,16 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("another workflow has to wait", "
         lost_card: help -> Last four?
         refund: I want my money back -> Let us finish this first, or say \"cancel\". Last four?"),
+    ("what is riskier does not wait", "
+        cancel_order: cancel my order -> Which order?
+        lost_card: Actually I lost my card, block it first -> Let us do this first; I have dropped your other request and done nothing for it. Last four?
+        : 5678 -> Block 5678 as lost?
+        cancel_order: cancel my order -> Let us finish this first, or say \"cancel\". Block 5678 as lost?
+        : yes -> YES"),
+    ("an answer that looks like a riskier request is an answer", "
+        cancel_order: cancel my order -> Which order?
+        lost_card: it's HB-123456 -> Cancel HB-123456?
+        lost_card: yes -> YES"),
     ("no workflow without its intent", "
         hours: I lost card 5678 -> ELSE
         ?lost_card: I lost card 5678 -> ELSE
@@ -101,11 +118,11 @@ const DIALOGUES: &[(&str, &str)] = &[
         : 12/03/2026 -> Which shop?
         : Double Coffee, 5 High Street -> Which e-mail?
         : a.b+c@shop.example. -> Which order, if any?
-        : no -> Pay 20.00 of 2026-03-12 from Double Coffee, 5 High Street to a.b+c@shop.example?
+        : no -> Pay 20.00 of 12 March 2026 from Double Coffee, 5 High Street to a.b+c@shop.example?
         : that is correct -> YES"),
     ("all types at once but free text", "
         refund: £1,250.5 no, £20 for order AB-1234 on 2026-03-12, me@x.example -> Which shop?
-        : Tesco -> Pay 20.00 of 2026-03-12 from Tesco to me@x.example for AB-1234?"),
+        : Tesco -> Pay 20.00 of 12 March 2026 from Tesco to me@x.example for AB-1234?"),
     ("amount out of range or in another currency", "
         refund: money back -> How much?
         : 500.01 -> Up to 500 pounds.
@@ -113,9 +130,9 @@ const DIALOGUES: &[(&str, &str)] = &[
         : five -> PERSON"),
     ("amount corrected", "
         refund: £10 on 1 Feb 2026, me@x.example, order 5512 -> Which shop?
-        : Tesco -> Pay 10.00 of 2026-02-01 from Tesco to me@x.example for 5512?
-        : actually 20 pounds -> Pay 20.00 of 2026-02-01 from Tesco to me@x.example for 5512?
-        : and it was 2 Feb 2026 -> Pay 20.00 of 2026-02-02 from Tesco to me@x.example for 5512?
+        : Tesco -> Pay 10.00 of 1 February 2026 from Tesco to me@x.example for 5512?
+        : actually 20 pounds -> Pay 20.00 of 1 February 2026 from Tesco to me@x.example for 5512?
+        : and it was 2 Feb 2026 -> Pay 20.00 of 2 February 2026 from Tesco to me@x.example for 5512?
         : yes -> YES"),
     ("corrected while another is asked", "
         refund: £10 -> When?
@@ -123,7 +140,7 @@ const DIALOGUES: &[(&str, &str)] = &[
         : £30 on 1/2/2026 -> Which shop?
         : Tesco -> Which e-mail?
         : me@x.example -> Which order, if any?
-        : skip -> Pay 15.00 of 2026-02-01 from Tesco to me@x.example?"),
+        : skip -> Pay 15.00 of 1 February 2026 from Tesco to me@x.example?"),
     ("impossible days", "
         refund: £10 -> When?
         : 31/02/2026 -> When?
@@ -134,6 +151,35 @@ const DIALOGUES: &[(&str, &str)] = &[
         hours: when are you open? -> ELSE
         : thanks -> Which shop?
         : Tesco -> Which e-mail?"),
+    ("a free text after a question in between is kept, and what else it says", "
+        refund: £10 on 1 Feb 2026 -> Which shop?
+        hours: when are you open? -> ELSE
+        : Tesco, I am me@x.example -> Which order, if any?
+        : skip -> Pay 10.00 of 1 February 2026 from Tesco, I am me@x.example to me@x.example?"),
+    ("what is said to the answer in between is no free text", "
+        refund: £10 on 1 Feb 2026 -> Which shop?
+        hours: when are you open? -> ELSE
+        : ok -> Which shop?
+        hours: and on sundays? -> ELSE
+        ?hours: is that so -> Which shop?
+        : yes -> Which shop?
+        : Tesco -> Which e-mail?"),
+    ("a value of another type is no free text", "
+        refund: £10 on 1 Feb 2026 -> Which shop?
+        : 31/12/2026 -> Which shop?
+        : it was £600 -> Which shop?
+        : me@x.example -> Which shop?
+        : Tesco -> Which order, if any?"),
+    ("a question without its mark is no free text", "
+        close: close it -> Why, if you like?
+        hours: what are your opening hours -> ELSE
+        : no thanks -> Why, if you like?
+        move: can I move money -> Let us finish this first, or say \"cancel\". Why, if you like?
+        : what you charge is too much -> Close it, because what you charge is too much?"),
+    ("yes and no are no free text", "
+        close: close it -> Why, if you like?
+        : yes -> Why, if you like?
+        : no -> Close it?"),
     ("free text may hold words of cancelling", "
         refund: £10 on 1 Feb 2026 -> Which shop?
         : Never Mind Records -> Which e-mail?
@@ -143,7 +189,7 @@ const DIALOGUES: &[(&str, &str)] = &[
         : Tesco -> Which order, if any?
         : eh -> Which order, if any?
         : eh -> Which order, if any?
-        : eh -> Pay 10.00 of 2026-02-01 from Tesco to me@x.example?"),
+        : eh -> Pay 10.00 of 1 February 2026 from Tesco to me@x.example?"),
     ("a workflow named cancel is not given up by its name", "
         cancel_order: cancel my order please -> Which order?
         : hb-123456 -> Cancel HB-123456?

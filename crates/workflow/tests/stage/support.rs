@@ -84,6 +84,8 @@ const CANCEL_ORDER: &str = r#"
 name = "cancel_order"
 title = "Cancel an order"
 intents = ["cancel_order"]
+risk = "low"
+effect = "idempotent"
 threshold = 0.5
 confirmation = "Cancel {{ order }}?"
 done = "Cancelled {{ order }}."
@@ -115,14 +117,33 @@ pattern = "[0-9]{4}"
 prompt = "To?"
 "#;
 
+const CLOSE: &str = r#"
+name = "close"
+title = "Close an account"
+intents = ["close"]
+threshold = 0.5
+confirmation = "Close it{% if why %}, because {{ why }}{% endif %}?"
+done = "Closed."
+request = { method = "POST", target = "bank", path = "/close", body = { why = "{{ why }}" } }
+[[slot]]
+name = "why"
+type = "text"
+prompt = "Why, if you like?"
+optional = true
+"#;
+
 /// A folder with the bundle and one for the data.
 pub(crate) fn bundle() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("workflows")).unwrap();
     std::fs::write(dir.path().join("assistant.toml"), ASSISTANT).unwrap();
-    for (name, text) in
-        [("block", BLOCK_CARD), ("pay", PAY_BACK), ("cancel", CANCEL_ORDER), ("move", MOVE_MONEY)]
-    {
+    for (name, text) in [
+        ("block", BLOCK_CARD),
+        ("pay", PAY_BACK),
+        ("cancel", CANCEL_ORDER),
+        ("move", MOVE_MONEY),
+        ("close", CLOSE),
+    ] {
         std::fs::write(dir.path().join("workflows").join(format!("{name}.toml")), text).unwrap();
     }
     dir
