@@ -197,7 +197,6 @@ fn writer(path: &Path, schema: &str) -> Result<Connection, Error> {
     let open = |error: rusqlite::Error| Error::Open(name(), Arc::new(error));
     let mode = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let writer = connect(path, mode).map_err(open)?;
-    let number = |pragma| writer.query_row(pragma, [], |row| row.get::<_, i64>(0));
     writer
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
         .map_err(open)?;
@@ -206,7 +205,7 @@ fn writer(path: &Path, schema: &str) -> Result<Connection, Error> {
         return Err(Error::Damaged(name(), check));
     }
     let version = i64::from(schema_version(schema));
-    let found = number("PRAGMA user_version").map_err(open)?;
+    let found: i64 = writer.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(open)?;
     if found != 0 && found != version {
         return Err(Error::Schema(name()));
     }
