@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo test check bench clean-tools
+.PHONY: help build demo models test check bench
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -19,10 +19,13 @@ build: ## build firstline and the stage binaries into target/release
 demo: build ## prepare the demo assistant and chat with it; without a terminal, ask it five questions
 	@tools/demo $(FIRSTLINE) $(DEMO_SECRET)
 
-test: ## everything the tests need, then the tests
-	@tools/need cc build-essential
+models: ## fetch the sentence encoder of the dense tier into the user's cache, pinned and verified
 	@tools/need python3 python3 python3-venv
 	@tools/python $(TOOLS)
+	@tools/models $(TOOLS)/python/bin/python
+
+test: models ## everything the tests need, then the tests
+	@tools/need cc build-essential
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 

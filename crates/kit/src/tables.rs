@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Violation, within};
@@ -104,6 +105,71 @@ pub enum Balance {
     Single,
 }
 
+/// How much machinery understands text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Words alone.
+    Linear,
+    /// Words and the vectors of a sentence encoder.
+    Dense,
+}
+
+/// The sentence encoder: table `[server.encoder]`, shared by every stage that compares meanings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Encoder {
+    /// Whether there is one.
+    pub tier: Tier,
+    /// Folder that `make models` fills; empty means `firstline/models` in the user's cache.
+    pub models: PathBuf,
+    /// Base URL of a server that speaks the embeddings protocol of OpenAI, up to and with `/v1`; empty means
+    /// the local model.
+    pub base_url: String,
+    /// Name of the model at that server; needed with `base_url`.
+    pub model: String,
+    /// Key of that server; left out means `OPENAI_API_KEY`, else none is sent.
+    #[serde(skip_serializing)]
+    pub api_key: Option<SecretString>,
+    /// Longest wait for that server, in milliseconds, 10..=60000.
+    pub timeout_ms: u64,
+    /// Texts encoded at the same time by the local model, 0..=256; 0 means one a core.
+    pub threads: usize,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self {
+            tier: Tier::Linear,
+            models: PathBuf::new(),
+            base_url: String::new(),
+            model: String::new(),
+            api_key: None,
+            timeout_ms: 2000,
+            threads: 0,
+        }
+    }
+}
+
+impl Encoder {
+    fn validate(&self, violations: &mut Vec<Violation>) {
+        within("encoder.timeout_ms", self.timeout_ms, 10..=60_000, violations);
+        within("encoder.threads", self.threads, 0..=256, violations);
+        let url = self.base_url.parse::<http::Uri>();
+        let valid =
+            url.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+        if !self.base_url.is_empty() && !valid {
+            let message =
+                format!("is {:?}, allowed a URL such as \"http://127.0.0.1:8080/v1\"", self.base_url);
+            violations.push(Violation { key: "encoder.base_url".to_owned(), message });
+        }
+        if !self.base_url.is_empty() && self.model.trim().is_empty() {
+            let message = "is empty, needed with server.encoder.base_url".to_owned();
+            violations.push(Violation { key: "encoder.model".to_owned(), message });
+        }
+    }
+}
+
 /// What every process shares: table `[server]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -124,6 +190,8 @@ pub struct Server {
     pub listen: Addresses,
     /// URLs at which the orchestrator finds the stages.
     pub endpoints: Endpoints,
+    /// The sentence encoder.
+    pub encoder: Encoder,
 }
 
 impl Default for Server {
@@ -137,6 +205,7 @@ impl Default for Server {
             balance: Balance::Dns,
             listen: Addresses::default(),
             endpoints: Endpoints::default(),
+            encoder: Encoder::default(),
         }
     }
 }
@@ -147,6 +216,7 @@ impl Config for Server {
         within("max_message_bytes", self.max_message_bytes, 4096..=16 << 20, &mut violations);
         within("drain_ms", self.drain_ms, 0..=600_000, &mut violations);
         within("worker_threads", self.worker_threads, 0..=256, &mut violations);
+        self.encoder.validate(&mut violations);
         for (stage, url) in self.endpoints.iter() {
             let valid = url
                 .parse::<http::Uri>()
