@@ -1,4 +1,9 @@
 //! The encoder of `make models`, and one behind a server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
