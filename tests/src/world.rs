@@ -27,7 +27,7 @@ pub fn demo() -> PathBuf {
     let build = || {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize().unwrap();
         let reader = bundle::Reader::open(&dir).unwrap();
-        classifier::build(&reader, &|_, _| ()).unwrap();
+        classifier::build(&reader, None, &|_, _| ()).unwrap();
         retriever::build(&reader, &|_, _| ()).unwrap();
         dir
     };

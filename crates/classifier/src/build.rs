@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bundle::Reader;
+use encoder::{Encoder, Vectors};
 
 use crate::classify::Model;
 use crate::file::FORMAT;
@@ -24,12 +25,16 @@ pub struct Built {
     pub reused: bool,
 }
 
-/// Trains on the intents of a bundle and writes the model into its build folder, unless that is done already.
-/// `progress` is told how many of how many steps are done.
+/// Trains on the intents of a bundle and writes the model into its build folder, unless that is done already;
+/// with an encoder the model has a dense part. `progress` is told how many of how many steps are done.
 ///
 /// # Errors
-/// Intents that do not validate, no example, a folder that cannot be written.
-pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Error> {
+/// Intents that do not validate, no example, an encoder that fails, a folder that cannot be written.
+pub fn build(
+    reader: &Reader,
+    encoder: Option<&Encoder>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Built, Error> {
     let (path, examples) = locate(reader)?;
     let built = |model: &Model, reused| Built {
         path: path.clone(),
@@ -38,11 +43,13 @@ pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Erro
         examples: examples.len(),
         reused,
     };
-    // A damaged file is made again, not kept.
-    if let Ok(model) = load(&path) {
+    // A damaged file is made again, not kept; a model with a dense part serves words alone too.
+    let wanted = encoder.map(Encoder::id);
+    if let Some(model) = load(&path).ok().filter(|model| wanted.is_none() || model.encoder() == wanted) {
         return Ok(built(&model, true));
     }
-    let model = train(&examples, None, progress)?;
+    let mut vectors = encoder.map(|encoder| Vectors::open(&reader.build_dir(), "intents", encoder));
+    let model = train(&examples, vectors.as_mut(), None, progress)?;
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let failed = |source| Error::File { path: path.clone(), source };
     fs::create_dir_all(reader.build_dir()).map_err(failed)?;
@@ -50,16 +57,21 @@ pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Erro
     Ok(built(&model, false))
 }
 
-/// Loads the model of a bundle's present intents.
+/// Loads the model of a bundle's present intents, for the vectors of an encoder when there is one.
 ///
 /// # Errors
-/// Intents that do not validate, [`Error::NotBuilt`], or a damaged file.
-pub fn open(reader: &Reader) -> Result<Model, Error> {
+/// Intents that do not validate, [`Error::NotBuilt`], a damaged file, or a model of another encoder.
+pub fn open(reader: &Reader, encoder: Option<&Encoder>) -> Result<Model, Error> {
     let (path, _) = locate(reader)?;
     if !path.exists() {
         return Err(Error::NotBuilt { path, root: reader.root().display().to_string() });
     }
-    load(&path)
+    let model = load(&path)?;
+    let Some(present) = encoder.map(Encoder::id).filter(|id| model.encoder() != Some(id)) else {
+        return Ok(model);
+    };
+    let built = model.encoder().unwrap_or("none").to_owned();
+    Err(Error::Encoder { built, present: present.to_owned() })
 }
 
 fn load(path: &Path) -> Result<Model, Error> {
@@ -106,20 +118,21 @@ mod tests {
             Reader::open(folder.path()).unwrap()
         };
         let reader = write(INTENTS);
-        let error = open(&reader).unwrap_err();
+        let error = open(&reader, None).unwrap_err();
         assert!(error.to_string().contains("run \"firstline bundle build"), "{error}");
 
-        let first = build(&reader, &|_, _| {}).unwrap();
-        assert!(!first.reused && build(&reader, &|_, _| {}).unwrap().reused);
-        assert_eq!(open(&reader).unwrap().version(), first.version);
+        let first = build(&reader, None, &|_, _| {}).unwrap();
+        assert!(!first.reused && build(&reader, None, &|_, _| {}).unwrap().reused);
+        assert_eq!(open(&reader, None).unwrap().version(), first.version);
 
         fs::write(&first.path, b"FLINTENT").unwrap();
-        assert!(matches!(open(&reader), Err(Error::Damaged(_))));
-        assert_eq!(build(&reader, &|_, _| {}).unwrap(), first);
+        assert!(matches!(open(&reader, None), Err(Error::Damaged(_))));
+        assert_eq!(build(&reader, None, &|_, _| {}).unwrap(), first);
 
-        let changed = build(&write(&INTENTS.replace("order status", "track my parcel")), &|_, _| {}).unwrap();
+        let changed =
+            build(&write(&INTENTS.replace("order status", "track my parcel")), None, &|_, _| {}).unwrap();
         assert_ne!((changed.path, changed.version), (first.path, first.version));
-        let described = build(&write(&INTENTS.replace("Where it is.", "Where?")), &|_, _| {}).unwrap();
+        let described = build(&write(&INTENTS.replace("Where it is.", "Where?")), None, &|_, _| {}).unwrap();
         assert!(described.reused);
     }
 }

@@ -1,10 +1,21 @@
 //! From scores to probabilities: temperature, out-of-scope score and thresholds, all fitted on scores of
 //! examples the scoring model was not trained on.
 
-use crate::linear::Sight;
+/// What is fitted on the scores of one tier.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fitted {
+    /// Factor on the scores before the softmax.
+    pub(crate) temperature: f64,
+    /// Weights of the evidence for being out of scope.
+    pub(crate) outlier: Evidence,
+    /// Out-of-scope score from which a text is out of scope.
+    pub(crate) threshold: f64,
+    /// Confidence from which an intent is accepted.
+    pub(crate) acceptance: f64,
+}
 
 /// The temperature typical of the benchmark sets, and how strongly few examples are drawn to it.
-const PRIOR_TEMPERATURE: f64 = 6.0;
+pub(crate) const PRIOR_TEMPERATURE: f64 = 6.0;
 const PRIOR_WEIGHT: f64 = 4.0;
 
 /// The probabilities of classes with the given scores, summing to 1.
@@ -19,14 +30,14 @@ pub(crate) fn probabilities(scores: &[f32], temperature: f64) -> Vec<f64> {
 
 /// The factor on the scores that makes held-out examples `(scores, label)` most likely (Guo et al., "On
 /// Calibration of Modern Neural Networks", ICML 2017), with a log-normal prior for small sets.
-pub(crate) fn temperature(examples: &[(&[f32], usize)]) -> f64 {
+pub(crate) fn temperature(examples: &[(&[f32], usize)], prior: f64) -> f64 {
     let loss = |log: f64| {
         let nll =
             |&(scores, label): &(&[f32], usize)| -probabilities(scores, log.exp())[label].max(1e-12).ln();
-        examples.iter().map(nll).sum::<f64>() + PRIOR_WEIGHT * (log - PRIOR_TEMPERATURE.ln()).powi(2)
+        examples.iter().map(nll).sum::<f64>() + PRIOR_WEIGHT * (log - prior.ln()).powi(2)
     };
     // The loss is convex in the factor, so unimodal in its logarithm: golden-section search.
-    let (mut low, mut high) = (0.5_f64.ln(), 64.0_f64.ln());
+    let (mut low, mut high) = (0.1_f64.ln(), 64.0_f64.ln());
     let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
     let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
     let (mut at_left, mut at_right) = (loss(left), loss(right));
@@ -44,26 +55,24 @@ pub(crate) fn temperature(examples: &[(&[f32], usize)]) -> f64 {
     f64::midpoint(low, high).exp()
 }
 
-/// What speaks for and against a text being out of scope: a constant, best score, log-odds of the best class,
-/// likeness to its centroid, known words, known parts.
-pub(crate) type Evidence = [f64; 6];
+/// What speaks for and against a text being out of scope: a constant, log-odds of the best class, best score
+/// by words, likeness by words, known words, known parts, likeness to the best class and to the nearest by
+/// meaning.
+pub(crate) type Evidence = [f64; 8];
 
-/// The evidence of a sight.
-pub(crate) fn evidence(sight: &Sight, temperature: f64) -> Evidence {
-    let best = probabilities(&sight.scores, temperature)[sight.best].clamp(0.001, 0.999);
-    [
-        1.0,
-        f64::from(sight.scores[sight.best]),
-        (best / (1.0 - best)).ln() / 4.0,
-        f64::from(sight.likeness),
-        f64::from(sight.known_words),
-        f64::from(sight.known_parts),
-    ]
+/// The evidence of a probability of the best class, what the words say, and what the meaning says.
+pub(crate) fn evidence(best: f64, words: [f32; 4], likeness: [f32; 2]) -> Evidence {
+    let best = best.clamp(0.001, 0.999);
+    let [score, likeness_by_words, known_words, known_parts] = words.map(f64::from);
+    let [likeness, nearest] = likeness.map(f64::from);
+    let odds = (best / (1.0 - best)).ln() / 4.0;
+    [1.0, odds, score, likeness_by_words, known_words, known_parts, likeness, nearest]
 }
 
 /// Weights of the evidence near the mean of those fitted on the benchmark training sets (BANKING77, CLINC150,
 /// HINT3); where a bundle starts from.
-const PRIOR_OUTLIER: Evidence = [4.5, -0.5, -2.0, -2.5, -2.0, -0.8];
+pub(crate) const PRIOR_WORDS: Evidence = [4.5, -2.0, -0.5, -2.5, -2.0, -0.8, 0.0, 0.0];
+pub(crate) const PRIOR_BOTH: Evidence = [4.5, -2.0, -0.3, -1.0, -0.8, -0.4, -2.0, -2.0];
 
 /// The out-of-scope score of evidence, 0..1; 0.5 where in and out of scope were equally likely.
 pub(crate) fn outlier(weights: &Evidence, evidence: &Evidence) -> f64 {
@@ -77,21 +86,21 @@ const RATE: f64 = 1.0;
 
 /// The weights that tell evidence in scope from evidence out of scope: logistic regression with both sides of
 /// equal weight, drawn to the prior as strongly as by `PRIOR_WEIGHT` examples a side.
-pub(crate) fn fit_outlier(inside: &[Evidence], outside: &[Evidence]) -> Evidence {
-    let mut weights = PRIOR_OUTLIER;
+pub(crate) fn fit_outlier(inside: &[Evidence], outside: &[Evidence], prior: &Evidence) -> Evidence {
+    let mut weights = *prior;
     if inside.is_empty() || outside.is_empty() {
         return weights;
     }
     let pull = PRIOR_WEIGHT / (PRIOR_WEIGHT + inside.len().min(outside.len()) as f64) / 10.0;
     for _ in 0..STEPS {
-        let mut gradient = [0.0; 6];
+        let mut gradient = [0.0; 8];
         for (side, target) in [(inside, 0.0), (outside, 1.0)] {
             for evidence in side {
                 let error = (outlier(&weights, evidence) - target) / (2.0 * side.len() as f64);
                 gradient.iter_mut().zip(evidence).for_each(|(sum, value)| *sum += error * value);
             }
         }
-        for ((weight, gradient), prior) in weights.iter_mut().zip(gradient).zip(PRIOR_OUTLIER) {
+        for ((weight, gradient), prior) in weights.iter_mut().zip(gradient).zip(prior) {
             *weight -= RATE * (gradient + pull * (*weight - prior));
         }
     }
@@ -171,16 +180,16 @@ mod tests {
         // Of 400 examples with a lead of 0.2 three quarters are right: e^(0.2 t) = 3.
         let scores = [0.2_f32, 0.0];
         let examples: Vec<_> = (0..400).map(|index| (&scores[..], usize::from(index % 4 == 0))).collect();
-        assert!((probabilities(&scores, temperature(&examples))[0] - 0.75).abs() < 0.01);
-        assert!((temperature(&[]) - PRIOR_TEMPERATURE).abs() < 0.01);
+        assert!((probabilities(&scores, temperature(&examples, PRIOR_TEMPERATURE))[0] - 0.75).abs() < 0.01);
+        assert!((temperature(&[], PRIOR_TEMPERATURE) - PRIOR_TEMPERATURE).abs() < 0.01);
     }
 
     #[test]
     fn a_fitted_outlier_score_tells_the_sides_apart_and_the_threshold_lies_between() {
-        let at = |likeness: f64| [1.0, 0.5, 0.5, likeness, 0.8, 0.9];
+        let at = |likeness: f64| [1.0, 0.5, 0.5, likeness, 0.8, 0.9, 0.0, 0.0];
         let inside: Vec<_> = (0..40).map(|index| at(0.6 + f64::from(index) / 200.0)).collect();
         let outside: Vec<_> = (0..40).map(|index| at(0.2 + f64::from(index) / 200.0)).collect();
-        let weights = fit_outlier(&inside, &outside);
+        let weights = fit_outlier(&inside, &outside, &PRIOR_WORDS);
         let score =
             |side: &[Evidence]| side.iter().map(|evidence| outlier(&weights, evidence)).collect::<Vec<_>>();
         let (inside, outside) = (score(&inside), score(&outside));

@@ -28,8 +28,14 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// The rules of a bundle: the intent's own threshold, else its category's, else the configured, else the
-    /// fitted one.
-    pub(crate) fn new(model: &Model, intents: &[Intent], assistant: &Assistant, config: &Config) -> Self {
+    /// fitted one of the tier.
+    pub(crate) fn new(
+        model: &Model,
+        dense: bool,
+        intents: &[Intent],
+        assistant: &Assistant,
+        config: &Config,
+    ) -> Self {
         let limit = |name: &String| {
             let intent = intents.iter().find(|intent| intent.name == *name);
             let category = intent.and_then(|intent| assistant.categories.get(&intent.category));
@@ -38,10 +44,10 @@ impl Rules {
                 .or(category.and_then(|category| category.accept_threshold))
                 .or(config.accept_threshold);
             let margin = category.and_then(|category| category.ambiguity_margin);
-            (accept.unwrap_or(model.acceptance()), margin.unwrap_or(config.ambiguity_margin))
+            (accept.unwrap_or(model.acceptance(dense)), margin.unwrap_or(config.ambiguity_margin))
         };
         Self {
-            out_of_scope: config.out_of_scope_threshold.unwrap_or(model.threshold()),
+            out_of_scope: config.out_of_scope_threshold.unwrap_or(model.threshold(dense)),
             limits: model.intents().iter().map(limit).collect(),
         }
     }
@@ -71,7 +77,7 @@ mod tests {
     fn every_decision_has_its_scores() {
         let rules = Rules { out_of_scope: 0.8, limits: vec![(0.5, 0.1), (0.9, 0.1), (0.5, 0.0)] };
         let decide = |ranked: &[(usize, f64)], out_of_scope| {
-            rules.decide(&Scores { ranked: ranked.to_vec(), out_of_scope })
+            rules.decide(&Scores { ranked: ranked.to_vec(), out_of_scope, known_words: 1.0, dense: false })
         };
         assert_eq!(decide(&[(0, 0.7), (1, 0.2)], 0.1), Decision::Accept);
         assert_eq!(decide(&[(1, 0.7), (0, 0.2)], 0.1), Decision::LowConfidence);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use encoder::{Encoder, Vectors};
 use serde::{Deserialize, Serialize};
 
 use crate::classify::Model;
@@ -11,6 +12,8 @@ use crate::train::{Error, Example, train};
 /// How good a classifier trained on one file is on another; a figure without meaning is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
+    /// "linear" or "dense".
+    pub tier: &'static str,
     /// Test items.
     pub n: usize,
     /// Share of in-scope items whose best intent is right, no threshold, 0..=1.
@@ -25,6 +28,8 @@ pub struct Report {
     pub oos_recall: Option<f64>,
     /// Share of items at or above the threshold that are out of scope, 0..=1.
     pub oos_precision: Option<f64>,
+    /// Share of out-of-scope items above the score that 95 % of the in-scope items stay below, 0..=1.
+    pub oos_recall_at_95: Option<f64>,
     /// The out-of-scope score from which an item is out of scope.
     pub threshold: f64,
     /// Expected calibration error of the confidence over in-scope items, 0..=1.
@@ -33,31 +38,35 @@ pub struct Report {
     pub p50_us: Option<f64>,
 }
 
-/// Trains on `training`, fits the threshold on `validation` where that has items in and out of scope, else by
+/// Trains on `training`, with an encoder its dense part too, fits the threshold on `validation` where that has items in and out of scope, else by
 /// cross-validation, and reports on `test`. `progress` is told how many of how many training steps are done.
 ///
 /// # Errors
-/// No training example has an intent.
+/// No training example has an intent, or the encoder fails.
 pub fn evaluate(
+    encoder: Option<&Encoder>,
     training: &[Example],
     validation: Option<&[Example]>,
     test: &[Example],
-    progress: &dyn Fn(u64, u64),
+    progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Report, Error> {
-    Ok(report(&train(training, validation, progress)?, test))
+    let mut vectors = encoder.map(Vectors::in_memory);
+    report(&train(training, vectors.as_mut(), validation, progress)?, encoder, test)
 }
 
 /// The figures of a model on labelled items.
-pub(crate) fn report(model: &Model, test: &[Example]) -> Report {
+fn report(model: &Model, encoder: Option<&Encoder>, test: &[Example]) -> Result<Report, Error> {
+    let limit = model.threshold(encoder.is_some());
     let (mut best, mut decided, mut confidences, mut times) = (vec![], vec![], vec![], vec![]);
     let (mut inside, mut outside) = (vec![], vec![]);
     for example in test {
         let start = Instant::now();
-        let scores = model.classify(&example.text);
+        let vector = encoder.map(|encoder| encoder.embed(&example.text)).transpose()?;
+        let scores = model.classify(&example.text, vector.as_deref());
         times.push(start.elapsed().as_secs_f64() * 1e6);
         let truth = example.intent.as_deref();
         let intent = scores.ranked.first().map(|best| model.intents()[best.0].as_str());
-        decided.push((truth, intent.filter(|_| scores.out_of_scope < model.threshold())));
+        decided.push((truth, intent.filter(|_| scores.out_of_scope < limit)));
         if truth.is_some() {
             best.push((truth, intent));
             confidences.push((scores.confidence(), truth == intent));
@@ -70,7 +79,8 @@ pub(crate) fn report(model: &Model, test: &[Example]) -> Report {
         decided.iter().filter(|pair| pair.1.is_none()).map(|pair| pair.0.is_none()).collect();
     let caught = rejected.iter().filter(|&&right| right).count() as f64;
     let share = |whole: usize| (whole > 0 && !outside.is_empty()).then(|| caught / whole as f64);
-    Report {
+    Ok(Report {
+        tier: if encoder.is_some() { "dense" } else { "linear" },
         n: test.len(),
         in_scope_accuracy: stats::accuracy(&best),
         macro_f1: stats::macro_f1(&best),
@@ -78,10 +88,18 @@ pub(crate) fn report(model: &Model, test: &[Example]) -> Report {
         oos_auroc: stats::auroc(&outside, &inside),
         oos_recall: share(outside.len()),
         oos_precision: share(rejected.len()),
-        threshold: model.threshold(),
+        oos_recall_at_95: recall_at(&inside, &outside, 0.95),
+        threshold: limit,
         ece: stats::ece(&confidences),
         p50_us: stats::percentile(&times, 0.5),
-    }
+    })
+}
+
+/// Share of `outside` above the score that `accepted` of `inside` stay at or below.
+fn recall_at(inside: &[f64], outside: &[f64], accepted: f64) -> Option<f64> {
+    let limit = stats::percentile(inside, accepted)?;
+    let above = outside.iter().filter(|&&score| score > limit).count();
+    (!outside.is_empty()).then(|| above as f64 / outside.len() as f64)
 }
 
 #[derive(Deserialize)]
@@ -114,11 +132,11 @@ mod tests {
 
     #[test]
     fn figures_without_meaning_are_null() {
-        let inside = evaluate(&examples(), None, &examples(), &|_, _| {}).unwrap();
+        let inside = evaluate(None, &examples(), None, &examples(), &|_, _| {}).unwrap();
         assert_eq!(inside.in_scope_accuracy, Some(1.0));
         assert_eq!((inside.oos_auroc, inside.oos_recall, inside.oos_precision), (None, None, None));
         let other = Example { text: "sing a song about whales".to_owned(), intent: None };
-        let outside = evaluate(&examples(), None, &[other], &|_, _| {}).unwrap();
+        let outside = evaluate(None, &examples(), None, &[other], &|_, _| {}).unwrap();
         assert_eq!((outside.in_scope_accuracy, outside.ece, outside.oos_auroc), (None, None, None));
         assert_eq!((outside.n, outside.oos_recall), (1, Some(1.0)));
     }

@@ -1,6 +1,8 @@
 //! The model file: magic, format version, content hash, body; little endian.
 
-use crate::classify::Model;
+use crate::calibrate::Fitted;
+use crate::classify::{Meaning, Model};
+use crate::dense::Dense;
 use crate::features::Vocabulary;
 use crate::linear::Linear;
 use crate::train::Error;
@@ -8,7 +10,7 @@ use crate::train::Error;
 /// First bytes of every model file.
 const MAGIC: &[u8; 8] = b"FLINTENT";
 /// Changes whenever the body, the features or the scoring do: an old file must not be read as a new one.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 const HASH_BYTES: usize = 32;
 
 impl Model {
@@ -37,14 +39,10 @@ impl Model {
         }
         let mut intents = Vec::new();
         for _ in 0..input.number()? {
-            let length = input.number()?;
-            let name =
-                str::from_utf8(input.take(length)?).map_err(|_| Error::Damaged("a name is not UTF-8"))?;
-            intents.push(name.to_owned());
+            intents.push(input.text()?);
         }
-        let [temperature, threshold, acceptance] = input.doubles()?;
-        let outlier = input.doubles()?;
-        let (features, words) = (input.number()?, input.number()?);
+        let words = input.fitted()?;
+        let (features, word_features) = (input.number()?, input.number()?);
         let keys = input.many(features, u64::from_le_bytes)?;
         let idf = input.many(features, f32::from_le_bytes)?;
         let scales = input.many(features, f32::from_le_bytes)?;
@@ -55,14 +53,15 @@ impl Model {
             let ids = input.many(length, u32::from_le_bytes)?;
             centroids.push(ids.into_iter().zip(input.many(length, f32::from_le_bytes)?).collect());
         }
-        if !input.0.is_empty() || intents.is_empty() || words > features {
+        let meaning = input.meaning(intents.len())?;
+        if !input.0.is_empty() || intents.is_empty() || word_features > features {
             return Err(Error::Damaged("its parts do not fit together"));
         }
-        let vocabulary = Vocabulary::new(keys, idf, words);
+        let vocabulary = Vocabulary::new(keys, idf, word_features);
         let linear = Linear { classes: intents.len(), vocabulary, scales, weights, centroids };
         let version =
             blake3::Hash::from_slice(hash).map_or_else(|_| String::new(), |hash| hash.to_hex().to_string());
-        Ok(Self { intents, linear, temperature, outlier, threshold, acceptance, version })
+        Ok(Self { intents, linear, words, meaning, version })
     }
 
     /// Sets the version to the hash of the content.
@@ -80,8 +79,7 @@ impl Model {
             number(&mut body, intent.len());
             body.extend(intent.bytes());
         }
-        let fitted = [self.temperature, self.threshold, self.acceptance];
-        body.extend(fitted.iter().chain(&self.outlier).flat_map(|value| value.to_le_bytes()));
+        write_fitted(&mut body, &self.words);
         number(&mut body, vocabulary.len());
         number(&mut body, vocabulary.words);
         body.extend(vocabulary.keys.iter().flat_map(|key| key.to_le_bytes()));
@@ -92,8 +90,22 @@ impl Model {
             body.extend(centroid.iter().flat_map(|(id, _)| id.to_le_bytes()));
             body.extend(centroid.iter().flat_map(|(_, value)| value.to_le_bytes()));
         }
+        number(&mut body, self.meaning.as_ref().map_or(0, |meaning| meaning.dense.mean.len()));
+        if let Some(Meaning { dense, temperature, fitted }) = &self.meaning {
+            number(&mut body, dense.encoder.len());
+            body.extend(dense.encoder.bytes());
+            body.extend(temperature.to_le_bytes());
+            write_fitted(&mut body, fitted);
+            let values = dense.mean.iter().chain(&dense.weights).chain(&dense.centroids);
+            body.extend(values.flat_map(|value| value.to_le_bytes()));
+        }
         body
     }
+}
+
+fn write_fitted(body: &mut Vec<u8>, fitted: &Fitted) {
+    let values = [fitted.temperature, fitted.threshold, fitted.acceptance];
+    body.extend(values.iter().chain(&fitted.outlier).flat_map(|value| value.to_le_bytes()));
 }
 
 /// What is left to read.
@@ -115,6 +127,32 @@ impl<'a> Input<'a> {
         Ok(self.many(1, u32::from_le_bytes)?[0] as usize)
     }
 
+    fn text(&mut self) -> Result<String, Error> {
+        let length = self.number()?;
+        let text = str::from_utf8(self.take(length)?).map_err(|_| Error::Damaged("a name is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+
+    fn fitted(&mut self) -> Result<Fitted, Error> {
+        let [temperature, threshold, acceptance] = self.doubles()?;
+        Ok(Fitted { temperature, threshold, acceptance, outlier: self.doubles()? })
+    }
+
+    /// The dense part, which begins with the size of a vector; 0 stands for none.
+    fn meaning(&mut self, classes: usize) -> Result<Option<Meaning>, Error> {
+        let dimension = self.number()?;
+        if dimension == 0 {
+            return Ok(None);
+        }
+        let encoder = self.text()?;
+        let [temperature] = self.doubles()?;
+        let fitted = self.fitted()?;
+        let mean = self.many(dimension, f32::from_le_bytes)?;
+        let weights = self.many(dimension.saturating_mul(classes), f32::from_le_bytes)?;
+        let centroids = self.many(dimension.saturating_mul(classes), f32::from_le_bytes)?;
+        Ok(Some(Meaning { dense: Dense { encoder, mean, weights, centroids }, temperature, fitted }))
+    }
+
     fn doubles<const N: usize>(&mut self) -> Result<[f64; N], Error> {
         let values = self.many(N, f64::from_le_bytes)?;
         values.try_into().map_err(|_| Error::Damaged("it is cut short"))
@@ -128,16 +166,16 @@ mod tests {
 
     #[test]
     fn a_model_read_back_says_the_same() {
-        let model = train(&examples(), None, &|_, _| {}).unwrap();
+        let model = train(&examples(), None, None, &|_, _| {}).unwrap();
         let again = Model::from_bytes(&model.to_bytes()).unwrap();
         assert_eq!(again.version(), model.version());
         assert_eq!(again.to_bytes(), model.to_bytes());
-        assert_eq!(again.classify("lost card"), model.classify("lost card"));
+        assert_eq!(again.classify("lost card", None), model.classify("lost card", None));
     }
 
     #[test]
     fn a_cut_or_changed_file_is_refused() {
-        let bytes = train(&examples(), None, &|_, _| {}).unwrap().to_bytes();
+        let bytes = train(&examples(), None, None, &|_, _| {}).unwrap().to_bytes();
         for length in (0..bytes.len()).step_by(997).chain([0, 7, 8, 12, 44, bytes.len() - 1]) {
             assert!(matches!(Model::from_bytes(&bytes[..length]), Err(Error::Damaged(_))), "{length}");
         }

@@ -5,6 +5,7 @@ mod calibrate;
 mod classify;
 mod config;
 mod decide;
+mod dense;
 mod evaluate;
 mod features;
 mod file;

@@ -1,6 +1,9 @@
 //! The classifier service over gRPC.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
+use encoder::{Encoder, Opened};
 use proto::classifier_service_server::{ClassifierService, ClassifierServiceServer};
 use tonic::{Request, Response, Status};
 
@@ -23,15 +26,18 @@ const MAX_ALTERNATIVES: usize = 20;
 /// The bundle does not validate, or its model is missing or damaged.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = bundle::Reader::open(&context.server.bundle)?;
-    let model = build::open(&reader)?;
-    let intents = reader.intents()?;
-    let rules = Rules::new(&model, &intents, &reader.assistant()?, &config);
-    tracing::info!(intents = intents.len(), model = model.version(), "model loaded");
+    let settings = context.server.encoder.clone();
+    let opened = tokio::task::spawn_blocking(move || Opened::new(&settings)).await?;
+    let model = build::open(&reader, opened.encoder().map(AsRef::as_ref))?;
+    let (intents, assistant) = (reader.intents()?, reader.assistant()?);
+    let rules = [false, true].map(|dense| Rules::new(&model, dense, &intents, &assistant, &config));
+    let tier = opened.describe();
+    tracing::info!(intents = intents.len(), model = model.version(), tier, "model loaded");
     let infos: Vec<_> = intents.iter().map(info).collect();
     let place = |name: &String| infos.iter().position(|info| info.name == *name);
     let places = model.intents().iter().map(place).collect::<Option<_>>();
     let places = places.context("the model names an intent the bundle does not have")?;
-    let server = Server { model, rules, infos, places };
+    let server = Server { model, encoder: opened.encoder().cloned(), tier, rules, infos, places };
     let service =
         ClassifierServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
     Ok(kit::Stage::new(NAME).with(service))
@@ -39,7 +45,11 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
 
 struct Server {
     model: Model,
-    rules: Rules,
+    encoder: Option<Arc<Encoder>>,
+    /// In words.
+    tier: String,
+    /// Of words alone, and of words and encoder.
+    rules: [Rules; 2],
     /// In the order of the bundle.
     infos: Vec<proto::IntentInfo>,
     /// Place in `infos` by place in the model.
@@ -65,8 +75,9 @@ impl ClassifierService for Server {
                 return Err(kit::fault::invalid(NAME, "TOO_MANY_ALTERNATIVES", "alternatives", what));
             }
         };
+        let vector = self.embed(&text).await;
         // Microseconds: not worth a thread of its own.
-        let scores = self.model.classify(&text);
+        let scores = self.model.classify(&text, vector.as_deref());
         let named =
             scores.ranked.iter().map(|&(place, probability)| (&self.infos[self.places[place]], probability));
         let others = named.clone().skip(1).take(alternatives).map(|(info, probability)| proto::IntentScore {
@@ -81,14 +92,17 @@ impl ClassifierService for Server {
             model_version: self.model.version().to_owned(),
             ..Default::default()
         };
-        intent.set_decision(self.rules.decide(&scores).into());
+        intent.set_decision(self.rules[usize::from(scores.dense)].decide(&scores).into());
         if let Some((info, _)) = named.clone().next() {
             intent.name.clone_from(&info.name);
             intent.title.clone_from(&info.title);
             intent.category.clone_from(&info.category);
             intent.risk = info.risk;
         }
-        Ok(Response::new(proto::ClassifyResponse { intent: Some(intent) }))
+        let encoder = self.encoder.as_ref().map(|encoder| encoder.id().to_owned()).unwrap_or_default();
+        let embedding = vector.map(|values| proto::Embedding { encoder: encoder.clone(), values });
+        intent.encoder = if embedding.is_some() { encoder } else { String::new() };
+        Ok(Response::new(proto::ClassifyResponse { intent: Some(intent), embedding }))
     }
 
     async fn list_intents(
@@ -96,7 +110,21 @@ impl ClassifierService for Server {
         _: Request<proto::ListIntentsRequest>,
     ) -> Result<Response<proto::ListIntentsResponse>, Status> {
         let model_version = self.model.version().to_owned();
-        Ok(Response::new(proto::ListIntentsResponse { intents: self.infos.clone(), model_version }))
+        let (intents, tier) = (self.infos.clone(), self.tier.clone());
+        Ok(Response::new(proto::ListIntentsResponse { intents, model_version, tier }))
+    }
+}
+
+impl Server {
+    /// The vector of a text; without one words alone decide, and the answer says so.
+    async fn embed(&self, text: &str) -> Option<Vec<f32>> {
+        let (encoder, text) = (self.encoder.clone()?, text.to_owned());
+        match tokio::task::spawn_blocking(move || encoder.embed(&text)).await {
+            Ok(Ok(vector)) => return Some(vector),
+            Ok(Err(error)) => tracing::error!(%error, "classified by words alone"),
+            Err(error) => tracing::error!(%error, "classified by words alone"),
+        }
+        None
     }
 }
 

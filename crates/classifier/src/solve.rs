@@ -2,8 +2,6 @@
 
 use crate::features::Vector;
 
-/// Cost of a margin violation. Cross-validation is flat between 1 and 5; below 1 small sets lose.
-const COST: f32 = 2.0;
 /// The training ends when no example violates its optimality by more than this.
 const TOLERANCE: f32 = 0.1;
 /// Passes over the examples at most. Fifteen and thirty gave the same accuracy.
@@ -14,7 +12,15 @@ const MAX_PASSES: usize = 30;
 /// Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector machines", JMLR
 /// 2, 2001, by the sequential dual method of Keerthi et al., KDD 2008, as LIBLINEAR has it: one example at a
 /// time, all its classes at once. Examples come in a fixed random order, so equal data give equal bits.
-pub(crate) fn solve(rows: &[Vector], labels: &[usize], classes: usize, features: usize) -> Vec<f32> {
+///
+/// `cost` is that of a margin violation, above 0.
+pub(crate) fn solve(
+    rows: &[Vector],
+    labels: &[usize],
+    classes: usize,
+    features: usize,
+    cost: f32,
+) -> Vec<f32> {
     let mut weights = vec![0.0; features * classes];
     if classes == 1 {
         // Nothing to tell apart; likeness to the mean example is what is left.
@@ -27,7 +33,7 @@ pub(crate) fn solve(rows: &[Vector], labels: &[usize], classes: usize, features:
     let all: Vec<usize> = (0..rows.len()).collect();
     let mut active = all.clone();
     let mut random = Random(0x5eed);
-    let mut problem = Subproblem { gradient: vec![0.0; classes], sorted: Vec::new() };
+    let mut problem = Subproblem { cost, gradient: vec![0.0; classes], sorted: Vec::new() };
     let mut steps = Vec::new();
     for _ in 0..MAX_PASSES {
         random.shuffle(&mut active);
@@ -68,9 +74,10 @@ pub(crate) fn add(scores: &mut [f32], row: &Vector, weights: &[f32]) {
     }
 }
 
-/// The dual of one example: a dual value for each class, 0..=COST for its own, at most 0 for the others,
+/// The dual of one example: a dual value for each class, 0..=cost for its own, at most 0 for the others,
 /// summing to 0.
 struct Subproblem {
+    cost: f32,
     gradient: Vec<f32>,
     sorted: Vec<f32>,
 }
@@ -79,7 +86,8 @@ impl Subproblem {
     /// Moves the duals to the optimum of the subproblem, lists the moves, returns the violation before.
     fn step(&mut self, square: f32, label: usize, duals: &mut [f32], steps: &mut Vec<(usize, f32)>) -> f32 {
         steps.clear();
-        let upper = |class: usize| if class == label { COST } else { 0.0 };
+        let cost = self.cost;
+        let upper = |class: usize| if class == label { cost } else { 0.0 };
         let (mut highest, mut lowest) = (f32::NEG_INFINITY, f32::INFINITY);
         for (class, (&gradient, &dual)) in self.gradient.iter().zip(&*duals).enumerate() {
             highest = highest.max(gradient);
@@ -96,9 +104,9 @@ impl Subproblem {
         self.gradient.iter_mut().zip(&*duals).for_each(|(gradient, dual)| *gradient -= square * dual);
         self.sorted.clear();
         self.sorted.extend(&self.gradient);
-        self.sorted[label] += square * COST;
+        self.sorted[label] += square * cost;
         self.sorted.sort_unstable_by(|left, right| right.total_cmp(left));
-        let mut sum = self.sorted[0] - square * COST;
+        let mut sum = self.sorted[0] - square * cost;
         let mut count = 1.0;
         for &next in &self.sorted[1..] {
             if sum >= count * next {
@@ -151,7 +159,7 @@ mod tests {
     fn separable_examples_end_with_the_margin_of_the_optimum() {
         // Two orthogonal unit examples: the optimum is w = +-1/2 on each axis, a margin of exactly 1.
         let rows = [row(&[(0, 1.0)]), row(&[(1, 1.0)])];
-        let weights = solve(&rows, &[0, 1], 2, 2);
+        let weights = solve(&rows, &[0, 1], 2, 2, 2.0);
         for (weight, expected) in weights.iter().zip([0.5, -0.5, -0.5, 0.5]) {
             assert!((weight - expected).abs() < 0.06, "{weights:?}");
         }
@@ -161,7 +169,7 @@ mod tests {
     fn the_weights_of_the_classes_sum_to_zero_for_every_feature() {
         let rows: Vec<_> = (0..30).map(|i| row(&[(i % 5, 0.8), (5 + i % 7, 0.6)])).collect();
         let labels: Vec<_> = (0..30).map(|i| i % 3).collect();
-        for weights in solve(&rows, &labels, 3, 12).chunks(3) {
+        for weights in solve(&rows, &labels, 3, 12, 2.0).chunks(3) {
             assert!(weights.iter().sum::<f32>().abs() < 1e-4, "{weights:?}");
         }
     }

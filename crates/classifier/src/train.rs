@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use encoder::Vectors;
+
 use crate::calibrate::{
-    Evidence, acceptance, evidence, fit_outlier, further, outlier, probabilities, temperature, threshold,
+    Evidence, Fitted, PRIOR_BOTH, PRIOR_TEMPERATURE, PRIOR_WORDS, acceptance, fit_outlier, further, outlier,
+    probabilities, temperature, threshold,
 };
-use crate::classify::Model;
+use crate::classify::{Meaning, Model, View};
+use crate::dense::{Dense, Glance};
 use crate::features::Ngrams;
 use crate::linear::{Linear, Sight};
 use crate::solve::Random;
@@ -62,23 +66,45 @@ pub enum Error {
         /// The bundle.
         root: String,
     },
+    /// The model was built with another encoder than the one at hand.
+    #[error(
+        "the model was built with the encoder {built}, this process has {present}; run \"firstline bundle build\" again, or set server.encoder as it was"
+    )]
+    Encoder {
+        /// Encoder of the model, or "none".
+        built: String,
+        /// Encoder of this process.
+        present: String,
+    },
+    /// The encoder failed.
+    #[error("the examples cannot be encoded")]
+    Encode(#[from] encoder::Error),
     /// Bytes that are no model.
     #[error("the model file is damaged: {0}; run \"firstline bundle build\" to make it again")]
     Damaged(&'static str),
 }
 
-/// Trains a model. `validation` with examples in and out of scope gives the out-of-scope threshold; without,
-/// it comes from intents held out in cross-validation, as does everything else fitted on scores. `progress`
-/// is told how many of how many steps are done. Equal examples give equal bytes on any number of threads.
+/// Trains a model; with `vectors` it has a dense part besides the words. `validation` with examples in and out
+/// of scope gives the out-of-scope threshold; without, it comes from intents held out in cross-validation, as
+/// does everything else fitted on scores. `progress` is told how many of how many steps are done. Equal
+/// examples give equal bytes on any number of threads.
 ///
 /// # Errors
-/// No example has an intent.
+/// No example has an intent, or the encoder fails.
 pub fn train(
     examples: &[Example],
+    vectors: Option<&mut Vectors<'_>>,
     validation: Option<&[Example]>,
-    progress: &dyn Fn(u64, u64),
+    progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Model, Error> {
-    let set = Set::of(examples)?;
+    let mut set = Set::of(examples)?;
+    let encoder = match vectors {
+        Some(vectors) => {
+            set.encode(examples, vectors, progress)?;
+            Some(vectors.encoder())
+        }
+        None => None,
+    };
     let plain = set.folds(false);
     let novel = if set.intents.len() < MIN_INTENTS { Vec::new() } else { set.folds(true) };
     let jobs: Vec<&Fold> = plain.iter().chain(&novel).collect();
@@ -90,19 +116,56 @@ pub fn train(
     }
     progress(total - 1, total);
     let (plain, novel) = seen.split_at(plain.len());
-
-    let known: Vec<_> = plain.iter().flatten().filter_map(|held| Some((&held.sight, held.label?))).collect();
-    let temperature =
-        temperature(&known.iter().map(|&(sight, label)| (&*sight.scores, label)).collect::<Vec<_>>());
-    let confidence = |sight: &Sight| probabilities(&sight.scores, temperature)[sight.best];
-    let accepted: Vec<_> =
-        known.iter().map(|&(sight, label)| (confidence(sight), sight.best == label)).collect();
     let judged = if novel.is_empty() { plain } else { novel };
+
+    let items = |folds: &[Vec<Held>], view: &dyn Fn(&Held) -> Option<View>| -> Vec<Item> {
+        let item = |held: &Held| Some(Item { view: view(held)?, label: held.label, outside: held.outside });
+        folds.iter().flatten().filter_map(item).collect()
+    };
+    let words = |held: &Held| Some(View::words(&held.sight));
+    let words = fit(&items(plain, &words), &items(judged, &words), PRIOR_TEMPERATURE, &PRIOR_WORDS);
+    let meaning = set.vectors.as_ref().map(|vectors| {
+        let known: Vec<_> = plain
+            .iter()
+            .flatten()
+            .filter_map(|held| Some((&*held.glance.as_ref()?.scores, held.label?)))
+            .collect();
+        let temperature = temperature(&known, PRIOR_TEMPERATURE);
+        let both = |held: &Held| {
+            Some(View::both(&held.sight, words.temperature, held.glance.as_ref()?, temperature))
+        };
+        let fitted = fit(&items(plain, &both), &items(judged, &both), 1.0, &PRIOR_BOTH);
+        Meaning { dense: set.fit_dense(vectors), temperature, fitted }
+    });
+    let mut model = Model { linear: set.fit(), intents: set.intents, words, meaning, version: String::new() };
+    if let Some(validation) = validation {
+        model.fit_thresholds(validation, encoder)?;
+    }
+    model.seal();
+    progress(total, total);
+    Ok(model)
+}
+
+/// A held-out example as one tier sees it.
+struct Item {
+    view: View,
+    label: Option<usize>,
+    outside: bool,
+}
+
+/// Fits one tier on examples that share their intents with the training, and on those of which some do not.
+fn fit(plain: &[Item], judged: &[Item], prior: f64, prior_outlier: &Evidence) -> Fitted {
+    let known: Vec<_> = plain.iter().filter_map(|item| Some((&item.view, item.label?))).collect();
+    let temperature =
+        temperature(&known.iter().map(|(view, label)| (&*view.scores, *label)).collect::<Vec<_>>(), prior);
+    let confidence = |view: &View| probabilities(&view.scores, temperature)[view.best];
+    let accepted: Vec<_> =
+        known.iter().map(|&(view, label)| (confidence(view), view.best == label)).collect();
     let (mut inside, mut unknown, mut outside) = (Vec::new(), Vec::new(), Vec::new());
-    for held in judged.iter().flatten() {
-        let evidence = evidence(&held.sight, temperature);
-        match (held.label, held.outside) {
-            (Some(label), _) => inside.push((evidence, held.sight.best == label)),
+    for Item { view, label, outside: known_outside } in judged {
+        let evidence = view.evidence(temperature);
+        match (label, known_outside) {
+            (Some(label), _) => inside.push((evidence, view.best == *label)),
             (None, false) => unknown.push(evidence),
             (None, true) => outside.push(evidence),
         }
@@ -110,43 +173,46 @@ pub fn train(
     // Real examples out of scope count as much together as the intents held out.
     outside = outside.repeat((unknown.len() / outside.len().max(1)).max(1));
     outside.append(&mut unknown);
-    let weights = fit_outlier(&inside.iter().map(|item| item.0).collect::<Vec<Evidence>>(), &outside);
+    let evidence: Vec<Evidence> = inside.iter().map(|item| item.0).collect();
+    let weights = fit_outlier(&evidence, &outside, prior_outlier);
     let inside: Vec<_> =
         inside.iter().map(|(evidence, right)| (outlier(&weights, evidence), *right)).collect();
     let outside: Vec<_> = outside.iter().map(|evidence| outlier(&weights, evidence)).collect();
-
-    let mut model = Model {
-        linear: set.fit(),
-        intents: set.intents,
+    Fitted {
         temperature,
         outlier: weights,
         threshold: further(threshold(&inside, &outside)),
         acceptance: acceptance(&accepted),
-        version: String::new(),
-    };
-    if let Some(fitted) = validation.and_then(|validation| model.threshold_on(validation)) {
-        model.threshold = fitted;
     }
-    model.seal();
-    progress(total, total);
-    Ok(model)
 }
 
 impl Model {
-    /// The threshold fitted on examples in and out of scope, `None` unless there are enough of both.
-    fn threshold_on(&self, examples: &[Example]) -> Option<f64> {
-        let (mut inside, mut outside) = (Vec::new(), Vec::new());
-        for example in examples {
-            let scores = self.classify(&example.text);
-            match &example.intent {
-                Some(intent) => {
-                    let right = scores.ranked.first().is_some_and(|best| self.intents[best.0] == *intent);
-                    inside.push((scores.out_of_scope, right));
+    /// Fits the thresholds on examples in and out of scope, where there are enough of both.
+    fn fit_thresholds(
+        &mut self,
+        examples: &[Example],
+        encoder: Option<&encoder::Encoder>,
+    ) -> Result<(), Error> {
+        for encoder in [None].into_iter().chain(encoder.map(Some)) {
+            let (mut inside, mut outside) = (Vec::new(), Vec::new());
+            for example in examples {
+                let vector = encoder.map(|encoder| encoder.embed(&example.text)).transpose()?;
+                let scores = self.classify(&example.text, vector.as_deref());
+                match &example.intent {
+                    Some(intent) => {
+                        let right = scores.ranked.first().is_some_and(|best| self.intents[best.0] == *intent);
+                        inside.push((scores.out_of_scope, right));
+                    }
+                    None => outside.push(scores.out_of_scope),
                 }
-                None => outside.push(scores.out_of_scope),
+            }
+            let Some(fitted) = threshold(&inside, &outside) else { continue };
+            match (encoder, &mut self.meaning) {
+                (Some(_), Some(meaning)) => meaning.fitted.threshold = fitted,
+                _ => self.words.threshold = fitted,
             }
         }
-        threshold(&inside, &outside)
+        Ok(())
     }
 }
 
@@ -159,6 +225,15 @@ struct Set {
     names: Vec<Ngrams>,
     /// Examples out of scope.
     outside: Vec<Ngrams>,
+    vectors: Option<Encoded>,
+}
+
+/// The vectors of a set, in its order.
+struct Encoded {
+    encoder: String,
+    texts: Vec<Vec<f32>>,
+    names: Vec<Vec<f32>>,
+    outside: Vec<Vec<f32>>,
 }
 
 /// Which examples train and which are held out; a held-out example of an intent the model knows has a label.
@@ -174,6 +249,7 @@ struct Fold {
 /// A held-out example as the fold's model sees it.
 struct Held {
     sight: Sight,
+    glance: Option<Glance>,
     label: Option<usize>,
     /// Whether it is an example out of scope, not one of an intent held out.
     outside: bool,
@@ -189,7 +265,14 @@ impl Set {
         }
         let all: Vec<Ngrams> = examples.par_iter().map(|example| Ngrams::of(&example.text)).collect();
         let names = intents.iter().map(|intent| Ngrams::of(&intent.replace('_', " "))).collect();
-        let mut set = Self { intents, ngrams: Vec::new(), labels: Vec::new(), names, outside: Vec::new() };
+        let mut set = Self {
+            intents,
+            ngrams: Vec::new(),
+            labels: Vec::new(),
+            names,
+            outside: Vec::new(),
+            vectors: None,
+        };
         for (ngrams, example) in all.into_iter().zip(examples) {
             match example.intent.as_ref().and_then(|intent| set.intents.binary_search(intent).ok()) {
                 Some(label) => {
@@ -200,6 +283,32 @@ impl Set {
             }
         }
         Ok(set)
+    }
+
+    /// Encodes the examples and the names of the intents.
+    fn encode(
+        &mut self,
+        examples: &[Example],
+        vectors: &mut Vectors<'_>,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(), Error> {
+        let names: Vec<String> = self.intents.iter().map(|intent| intent.replace('_', " ")).collect();
+        let texts = examples.iter().map(|example| &example.text).chain(&names).map(String::as_str);
+        let mut encoded = vectors.of(&texts.collect::<Vec<_>>(), progress)?;
+        let names = encoded.split_off(examples.len());
+        let (texts, outside): (Vec<_>, Vec<_>) =
+            encoded.into_iter().zip(examples).partition(|(_, example)| example.intent.is_some());
+        let [texts, outside] =
+            [texts, outside].map(|side| side.into_iter().map(|(vector, _)| vector).collect::<Vec<_>>());
+        let encoder = vectors.encoder().id().to_owned();
+        self.vectors = Some(Encoded { encoder, texts, names, outside });
+        Ok(())
+    }
+
+    fn fit_dense(&self, vectors: &Encoded) -> Dense {
+        let texts: Vec<&[f32]> = vectors.texts.iter().chain(&vectors.names).map(Vec::as_slice).collect();
+        let labels: Vec<usize> = self.labels.iter().copied().chain(0..self.names.len()).collect();
+        Dense::fit(&texts, &labels, self.names.len(), &vectors.encoder)
     }
 
     fn fit(&self) -> Linear {
@@ -244,10 +353,29 @@ impl Set {
         let labels = fold.train.iter().map(|&index| fold.labels[&self.labels[index]]);
         let labels: Vec<usize> = labels.chain(0..fold.labels.len()).collect();
         let linear = Linear::fit(&texts, &labels, fold.labels.len());
-        let held = fold.held.iter().map(|&(index, label)| (&self.ngrams[index], label, false));
-        let held = held.chain(fold.outside.iter().map(|&index| (&self.outside[index], None, true)));
-        held.filter_map(|(text, label, outside)| Some(Held { sight: linear.see(text)?, label, outside }))
-            .collect()
+        let dense = self.vectors.as_ref().map(|vectors| {
+            let texts = fold.train.iter().map(|&index| &vectors.texts[index]);
+            let texts = texts.chain(fold.labels.keys().map(|&label| &vectors.names[label]));
+            let texts: Vec<&[f32]> = texts.map(Vec::as_slice).collect();
+            (vectors, Dense::fit(&texts, &labels, fold.labels.len(), &vectors.encoder))
+        });
+        let glance = |pick: fn(&Encoded) -> &Vec<Vec<f32>>, index: usize| {
+            dense.as_ref().map(|(vectors, dense)| dense.see(&pick(vectors)[index]))
+        };
+        let held = fold.held.iter().filter_map(|&(index, label)| {
+            let sight = linear.see(&self.ngrams[index])?;
+            Some(Held { sight, glance: glance(|vectors| &vectors.texts, index), label, outside: false })
+        });
+        let outside = fold.outside.iter().filter_map(|&index| {
+            let sight = linear.see(&self.outside[index])?;
+            Some(Held {
+                sight,
+                glance: glance(|vectors| &vectors.outside, index),
+                label: None,
+                outside: true,
+            })
+        });
+        held.chain(outside).collect()
     }
 }
 
@@ -274,34 +402,34 @@ pub(crate) mod tests {
     }
 
     fn best<'a>(model: &'a Model, text: &str) -> &'a str {
-        &model.intents()[model.classify(text).ranked[0].0]
+        &model.intents()[model.classify(text, None).ranked[0].0]
     }
 
     #[test]
     fn a_trained_model_knows_its_intents_in_other_words() {
-        let model = train(&examples(), None, &|_, _| {}).unwrap();
+        let model = train(&examples(), None, None, &|_, _| {}).unwrap();
         assert_eq!(best(&model, "my card is lost!"), "lost_card");
         assert_eq!(best(&model, "Changing the pin code"), "change_pin");
-        let known = model.classify("how do I change my PIN please");
-        assert!(known.out_of_scope < model.threshold(), "{known:?} {}", model.threshold());
+        let known = model.classify("how do I change my PIN please", None);
+        assert!(known.out_of_scope < model.threshold(false), "{known:?} {}", model.threshold(false));
         assert!((known.ranked.iter().map(|item| item.1).sum::<f64>() - 1.0).abs() < 1e-9);
-        assert!(model.classify("écrivez un poème sur la mer").out_of_scope > known.out_of_scope);
+        assert!(model.classify("écrivez un poème sur la mer", None).out_of_scope > known.out_of_scope);
     }
 
     #[test]
     fn equal_examples_give_equal_bytes_on_any_number_of_threads() {
         let bytes = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| train(&examples(), None, &|_, _| {}).unwrap().to_bytes())
+            pool.install(|| train(&examples(), None, None, &|_, _| {}).unwrap().to_bytes())
         };
         assert_eq!(bytes(1), bytes(3));
     }
 
     #[test]
     fn text_without_anything_known_is_out_of_scope_with_confidence_zero() {
-        let model = train(&examples(), None, &|_, _| {}).unwrap();
+        let model = train(&examples(), None, None, &|_, _| {}).unwrap();
         for text in ["", "   ", "🙂🙂🙂", "?!…", "\u{0}\u{7f}"] {
-            let scores = model.classify(text);
+            let scores = model.classify(text, None);
             assert_eq!((scores.confidence(), scores.out_of_scope), (0.0, 1.0), "{text:?}");
         }
     }
@@ -309,19 +437,19 @@ pub(crate) mod tests {
     #[test]
     fn one_intent_or_one_example_is_enough_and_none_is_an_error() {
         let one = &examples()[..1];
-        let model = train(one, None, &|_, _| {}).unwrap();
-        let (known, other) = (model.classify(&one[0].text), model.classify("is it raining"));
+        let model = train(one, None, None, &|_, _| {}).unwrap();
+        let (known, other) = (model.classify(&one[0].text, None), model.classify("is it raining", None));
         assert!(known.out_of_scope < 0.5 && other.out_of_scope > 0.5, "{known:?} {other:?}");
-        assert!(train(&examples()[..2], None, &|_, _| {}).is_ok());
+        assert!(train(&examples()[..2], None, None, &|_, _| {}).is_ok());
         let outside = Example { text: "is it raining".to_owned(), intent: None };
-        assert!(matches!(train(&[outside], None, &|_, _| {}), Err(Error::NoExamples)));
+        assert!(matches!(train(&[outside], None, None, &|_, _| {}), Err(Error::NoExamples)));
     }
 
     #[test]
     fn progress_ends_where_it_said_it_would() {
-        let seen = std::cell::RefCell::new(Vec::new());
-        train(&examples(), None, &|done, total| seen.borrow_mut().push((done, total))).unwrap();
-        let seen = seen.into_inner();
+        let seen = std::sync::Mutex::new(Vec::new());
+        train(&examples(), None, None, &|done, total| seen.lock().unwrap().push((done, total))).unwrap();
+        let seen = seen.into_inner().unwrap();
         assert!(seen.is_sorted_by_key(|step| step.0) && seen.iter().all(|step| step.1 == seen[0].1));
         assert!(seen.last().is_some_and(|(done, total)| done == total));
     }
@@ -331,8 +459,8 @@ pub(crate) mod tests {
         #[test]
         fn any_text_gives_figures_within_their_ranges(text in "\\PC{0,300}", repeat in 1_usize..40) {
             static MODEL: std::sync::OnceLock<Model> = std::sync::OnceLock::new();
-            let model = MODEL.get_or_init(|| train(&examples(), None, &|_, _| {}).unwrap());
-            let scores = model.classify(&text.repeat(repeat));
+            let model = MODEL.get_or_init(|| train(&examples(), None, None, &|_, _| {}).unwrap());
+            let scores = model.classify(&text.repeat(repeat), None);
             proptest::prop_assert!((0.0..=1.0).contains(&scores.out_of_scope));
             proptest::prop_assert!(scores.ranked.iter().all(|item| (0.0..=1.0).contains(&item.1)));
             proptest::prop_assert!(scores.ranked.is_sorted_by(|left, right| left.1 >= right.1));

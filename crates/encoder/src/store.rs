@@ -17,7 +17,7 @@ type Key = [u8; KEY_BYTES];
 #[derive(Debug)]
 pub struct Vectors<'e> {
     encoder: &'e Encoder,
-    path: PathBuf,
+    path: Option<PathBuf>,
     known: HashMap<Key, Vec<f32>>,
 }
 
@@ -27,7 +27,17 @@ impl<'e> Vectors<'e> {
     pub fn open(folder: &Path, name: &str, encoder: &'e Encoder) -> Self {
         let path = folder.join(format!("{name}.vectors"));
         let known = fs::read(&path).ok().and_then(|bytes| parse(&bytes, encoder)).unwrap_or_default();
-        Self { encoder, path, known }
+        Self { encoder, path: Some(path), known }
+    }
+
+    /// No file: the vectors are forgotten with this.
+    pub fn in_memory(encoder: &'e Encoder) -> Self {
+        Self { encoder, path: None, known: HashMap::new() }
+    }
+
+    /// The encoder that makes the vectors.
+    pub fn encoder(&self) -> &'e Encoder {
+        self.encoder
     }
 
     /// The vectors of the texts, in their order; the file then holds these and no others. `progress` is told
@@ -61,6 +71,7 @@ impl<'e> Vectors<'e> {
     }
 
     fn save<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Result<(), Error> {
+        let Some(path) = &self.path else { return Ok(()) };
         let mut bytes = MAGIC.to_vec();
         let id = self.encoder.id().as_bytes();
         bytes.extend((id.len() as u32).to_le_bytes());
@@ -70,10 +81,10 @@ impl<'e> Vectors<'e> {
             bytes.extend(key);
             bytes.extend(self.known[key].iter().flat_map(|value| value.to_le_bytes()));
         }
-        let failed = |source| Error::Io { path: self.path.clone(), source };
-        let temporary = self.path.with_extension(format!("tmp-{}", std::process::id()));
-        fs::create_dir_all(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &self.path)).map_err(failed)
+        let failed = |source| Error::Io { path: path.clone(), source };
+        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(failed)
     }
 }
 

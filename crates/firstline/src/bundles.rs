@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use bundle::{Audience, Reader};
+use kit::config::{self, Settings};
 use serde_json::json;
 
 use crate::show;
@@ -105,17 +106,19 @@ pub(crate) fn validate(reader: &Reader) -> anyhow::Result<Vec<(&'static str, usi
 }
 
 /// `bundle build`.
-pub(crate) fn build_command(dir: &Path, as_json: bool) -> anyhow::Result<bool> {
-    let built = build_now(dir)?;
+pub(crate) fn build_command(dir: &Path, settings: &Settings, as_json: bool) -> anyhow::Result<bool> {
+    let built = build_now(dir, &settings.server()?.encoder)?;
     if as_json {
         let out = json!({
             "bundle": built.bundle, "classifier": built.classifier, "index": built.index,
-            "seconds": built.seconds,
+            "seconds": built.seconds, "tier": built.tier,
         });
         show::line(&out.to_string());
     } else {
-        let Built { bundle, classifier, index, seconds } = built;
-        show::line(&format!("bundle {bundle}: classifier {classifier}, index {index}, {seconds:.1} s"));
+        let Built { bundle, classifier, index, seconds, tier } = built;
+        show::line(&format!(
+            "bundle {bundle}: classifier {classifier}, index {index}, tier {tier}, {seconds:.1} s"
+        ));
     }
     Ok(true)
 }
@@ -126,21 +129,25 @@ struct Built {
     classifier: String,
     index: String,
     seconds: f64,
+    tier: String,
 }
 
 /// Builds what is missing; cheap when nothing changed.
-pub(crate) async fn build(dir: &Path) -> anyhow::Result<()> {
-    let dir = dir.to_owned();
-    tokio::task::spawn_blocking(move || build_now(&dir)).await?.map(|_| ())
+pub(crate) async fn build(dir: &Path, encoder: &config::Encoder) -> anyhow::Result<()> {
+    let (dir, encoder) = (dir.to_owned(), encoder.clone());
+    tokio::task::spawn_blocking(move || build_now(&dir, &encoder)).await?.map(|_| ())
 }
 
-fn build_now(dir: &Path) -> anyhow::Result<Built> {
+fn build_now(dir: &Path, encoder: &config::Encoder) -> anyhow::Result<Built> {
     let start = Instant::now();
     let reader = Reader::open(dir)?;
     // A bundle is used whole or not at all.
     validate(&reader)?;
+    let tier = encoder::Opened::new(encoder);
+    let encoder = tier.encoder().map(AsRef::as_ref);
     let bar = show::Bar::new("training the classifier");
-    let model = classifier::build(&reader, &|done, total| bar.set(done, total)).context("classifier")?;
+    let model =
+        classifier::build(&reader, encoder, &|done, total| bar.set(done, total)).context("classifier")?;
     bar.finish();
     let bar = show::Bar::new("building the index");
     let index = retriever::build(&reader, &|done, total| bar.set(done, total)).context("retriever")?;
@@ -150,5 +157,6 @@ fn build_now(dir: &Path) -> anyhow::Result<Built> {
         classifier: model.version,
         index: index.version,
         seconds: start.elapsed().as_secs_f64(),
+        tier: tier.describe(),
     })
 }

@@ -129,6 +129,9 @@ enum EvalCommand {
         /// Test examples
         #[arg(long, value_name = "FILE")]
         test: PathBuf,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
     },
     /// Passage retrieval
     Retrieval {
@@ -136,6 +139,12 @@ enum EvalCommand {
         #[arg(long, value_name = "DIR")]
         beir: PathBuf,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TierArg {
+    Linear,
+    Dense,
 }
 
 /// Which assistant is meant.
@@ -199,9 +208,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
             crate::bundles::new(&dir, &kb, &intents, name.as_deref(), audience, json)
         }
         Command::Bundle(BundleCommand::Check { dir }) => crate::bundles::check(&dir, json),
-        Command::Bundle(BundleCommand::Build { dir }) => crate::bundles::build_command(&dir, json),
-        Command::Eval(EvalCommand::Intents { train, val, test }) => {
-            crate::eval::intents(&train, val.as_deref(), &test, json)
+        Command::Bundle(BundleCommand::Build { dir }) => {
+            crate::bundles::build_command(&dir, &Settings::discover(config.as_deref())?, json)
+        }
+        Command::Eval(EvalCommand::Intents { train, val, test, tier }) => {
+            let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
+            crate::eval::intents(encoder.as_ref(), &train, val.as_deref(), &test, json)
         }
         Command::Eval(EvalCommand::Retrieval { beir }) => crate::eval::retrieval(&beir, json),
         command => {

@@ -43,7 +43,7 @@ impl Assistant {
             }
             None => {
                 let dir = bundle_dir(&context.server.bundle, target.bundle.as_deref())?;
-                crate::bundles::build(&dir).await?;
+                crate::bundles::build(&dir, &context.server.encoder).await?;
                 settings.set("server", "bundle", &quoted(&dir));
                 // Commands keep their conversations apart from a server that runs on the same machine.
                 let data = context.server.data_dir.join("cli");

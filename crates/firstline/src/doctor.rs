@@ -36,7 +36,14 @@ pub(crate) async fn doctor(settings: Settings, target: Target, as_json: bool) ->
     // A remote assistant has a bundle and a model of its own.
     if target.endpoint.is_none() {
         let dir = crate::client::bundle_dir(&server.bundle, target.bundle.as_deref());
-        find("bundle", dir.and_then(|dir| bundle(&dir)));
+        let config = server.encoder.clone();
+        let opened = tokio::task::spawn_blocking(move || encoder::Opened::new(&config)).await?;
+        find("bundle", dir.and_then(|dir| bundle(&dir, &opened)));
+        let tier = match &opened {
+            encoder::Opened::Fallback(_) => Err(anyhow::anyhow!(opened.describe())),
+            _ => Ok(opened.describe()),
+        };
+        find("tier", tier);
         find("model", model(&settings).await);
     }
     let context = kit::Context { server: server.clone(), ..kit::Context::default() };
@@ -85,10 +92,11 @@ fn tables(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn bundle(dir: &std::path::Path) -> anyhow::Result<String> {
+fn bundle(dir: &std::path::Path, opened: &encoder::Opened) -> anyhow::Result<String> {
     let reader = bundle::Reader::open(dir)?;
     crate::bundles::validate(&reader)?;
-    let built = classifier::open(&reader).is_ok() && retriever::is_built(&reader)?;
+    let encoder = opened.encoder().map(AsRef::as_ref);
+    let built = classifier::open(&reader, encoder).is_ok() && retriever::is_built(&reader)?;
     anyhow::ensure!(built, "{} is valid but not built; run `firstline bundle build {0}`", dir.display());
     Ok(format!("{} is valid and built, {}", dir.display(), reader.hash()))
 }
@@ -113,7 +121,7 @@ async fn health(link: Link) -> anyhow::Result<String> {
 async fn about_classifier(link: Link) -> anyhow::Result<String> {
     let response =
         ClassifierServiceClient::new(link).list_intents(limited(ListIntentsRequest {})).await?.into_inner();
-    Ok(format!("{} intents, model {}", response.intents.len(), response.model_version))
+    Ok(format!("{} intents, {}, model {}", response.intents.len(), response.tier, response.model_version))
 }
 
 async fn about_index(link: Link) -> anyhow::Result<String> {

@@ -2,18 +2,35 @@
 
 use std::path::Path;
 
+use encoder::Encoder;
+use kit::config::{Settings, Tier};
 use serde::Serialize;
 
+use crate::cli::TierArg;
 use crate::show;
 
+/// The encoder of the tier asked for, which must be there: a figure of another tier would mislead.
+pub(crate) fn encoder(settings: &Settings, tier: Option<TierArg>) -> anyhow::Result<Option<Encoder>> {
+    let config = settings.server()?.encoder;
+    let dense = tier.map_or(config.tier == Tier::Dense, |tier| matches!(tier, TierArg::Dense));
+    Ok(if dense { Some(Encoder::open(&config)?) } else { None })
+}
+
 /// `eval intents`.
-pub(crate) fn intents(train: &Path, val: Option<&Path>, test: &Path, as_json: bool) -> anyhow::Result<bool> {
+pub(crate) fn intents(
+    encoder: Option<&Encoder>,
+    train: &Path,
+    val: Option<&Path>,
+    test: &Path,
+    as_json: bool,
+) -> anyhow::Result<bool> {
     let train = classifier::read_examples(train)?;
     let val = val.map(classifier::read_examples).transpose()?;
     let test = classifier::read_examples(test)?;
     anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
     let bar = show::Bar::new("training");
-    let report = classifier::evaluate(&train, val.as_deref(), &test, &|done, total| bar.set(done, total))?;
+    let report =
+        classifier::evaluate(encoder, &train, val.as_deref(), &test, &|done, total| bar.set(done, total))?;
     bar.finish();
     print(&report, as_json)
 }

@@ -1,7 +1,7 @@
 //! What the commands print: lines and JSON on stdout, progress on stderr.
 
-use std::cell::RefCell;
 use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,19 +20,19 @@ pub(crate) fn line(text: &str) {
 pub(crate) struct Bar {
     what: &'static str,
     start: Instant,
-    bar: RefCell<Option<ProgressBar>>,
+    bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Bar {
     pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, start: Instant::now(), bar: RefCell::new(None) }
+        Self { what, start: Instant::now(), bar: Mutex::new(None) }
     }
 
     pub(crate) fn set(&self, done: u64, total: u64) {
         if self.start.elapsed() < SHOW_AFTER {
             return;
         }
-        let mut bar = self.bar.borrow_mut();
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}");
             let bar = ProgressBar::new(total).with_message(self.what);
@@ -43,7 +43,7 @@ impl Bar {
     }
 
     pub(crate) fn finish(&self) {
-        if let Some(bar) = self.bar.borrow_mut().take() {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take() {
             bar.finish_and_clear();
         }
     }

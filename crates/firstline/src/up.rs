@@ -32,7 +32,7 @@ impl Up {
     async fn prepare(&mut self) -> anyhow::Result<(PathBuf, SocketAddr)> {
         let server = self.settings.server()?;
         let dir = bundle_dir(&server.bundle, self.bundle.as_deref())?;
-        crate::bundles::build(&dir).await?;
+        crate::bundles::build(&dir, &server.encoder).await?;
         self.settings.set("server", "bundle", &quoted(&dir));
         Ok((dir, self.listen.unwrap_or(server.listen.orchestrator)))
     }
