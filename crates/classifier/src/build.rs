@@ -8,6 +8,7 @@ use encoder::{Encoder, Vectors};
 
 use crate::classify::Model;
 use crate::file::FORMAT;
+use crate::person::Person;
 use crate::train::{Error, Example, train};
 
 /// What a build made or found.
@@ -43,18 +44,23 @@ pub fn build(
         examples: examples.len(),
         reused,
     };
+    Person::build(reader, encoder, progress)?;
     // A damaged file is made again, not kept; a model with a dense part serves words alone too.
-    let wanted = encoder.map(Encoder::id);
-    if let Some(model) = load(&path).ok().filter(|model| wanted.is_none() || model.encoder() == wanted) {
+    if let Ok(model) = load(&path, reader, encoder) {
         return Ok(built(&model, true));
     }
     let mut vectors = encoder.map(|encoder| Vectors::open(&reader.build_dir(), "intents", encoder));
     let model = train(&examples, vectors.as_mut(), None, progress)?;
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let failed = |source| Error::File { path: path.clone(), source };
-    fs::create_dir_all(reader.build_dir()).map_err(failed)?;
-    fs::write(&temporary, model.to_bytes()).and_then(|()| fs::rename(&temporary, &path)).map_err(failed)?;
+    keep(&path, &model)?;
     Ok(built(&model, false))
+}
+
+/// Writes a model, whole or not at all.
+pub(crate) fn keep(path: &Path, model: &Model) -> Result<(), Error> {
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    fs::write(&temporary, model.to_bytes()).and_then(|()| fs::rename(&temporary, path)).map_err(failed)
 }
 
 /// Loads the model of a bundle's present intents, for the vectors of an encoder when there is one.
@@ -63,20 +69,21 @@ pub fn build(
 /// Intents that do not validate, [`Error::NotBuilt`], a damaged file, or a model of another encoder.
 pub fn open(reader: &Reader, encoder: Option<&Encoder>) -> Result<Model, Error> {
     let (path, _) = locate(reader)?;
+    load(&path, reader, encoder)
+}
+
+/// Loads a model; with an encoder it must have been built for that one.
+pub(crate) fn load(path: &Path, reader: &Reader, encoder: Option<&Encoder>) -> Result<Model, Error> {
     if !path.exists() {
-        return Err(Error::NotBuilt { path, root: reader.root().display().to_string() });
+        return Err(Error::NotBuilt { path: path.to_owned(), root: reader.root().display().to_string() });
     }
-    let model = load(&path)?;
+    let bytes = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let model = Model::from_bytes(&bytes)?;
     let Some(present) = encoder.map(Encoder::id).filter(|id| model.encoder() != Some(id)) else {
         return Ok(model);
     };
     let built = model.encoder().unwrap_or("none").to_owned();
     Err(Error::Encoder { built, present: present.to_owned() })
-}
-
-fn load(path: &Path) -> Result<Model, Error> {
-    let bytes = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    Model::from_bytes(&bytes)
 }
 
 /// The model file of a bundle's present examples, with those examples. A title is one more example of its

@@ -16,6 +16,10 @@ pub(crate) enum Decision {
     LowConfidence,
     /// No intent fits.
     OutOfScope,
+    /// The customer asks for a person.
+    Person,
+    /// The customer writes in a language without examples.
+    Language,
 }
 
 /// The limits that turn scores into decisions.

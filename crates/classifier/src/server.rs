@@ -11,6 +11,8 @@ use crate::build;
 use crate::classify::Model;
 use crate::config::Config;
 use crate::decide::{Decision, Rules};
+use crate::language::Locales;
+use crate::person::Person;
 
 /// Name of the stage.
 pub const NAME: &str = "classifier";
@@ -29,6 +31,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let settings = context.server.encoder.clone();
     let opened = tokio::task::spawn_blocking(move || Opened::new(&settings)).await?;
     let model = build::open(&reader, opened.encoder().map(AsRef::as_ref))?;
+    let person = Person::open(&reader, opened.encoder().map(AsRef::as_ref))?;
     let (intents, assistant) = (reader.intents()?, reader.assistant()?);
     let rules = [false, true].map(|dense| Rules::new(&model, dense, &intents, &assistant, &config));
     let tier = opened.describe();
@@ -37,7 +40,9 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let place = |name: &String| infos.iter().position(|info| info.name == *name);
     let places = model.intents().iter().map(place).collect::<Option<_>>();
     let places = places.context("the model names an intent the bundle does not have")?;
-    let server = Server { model, encoder: opened.encoder().cloned(), tier, rules, infos, places };
+    let locales = Locales::new(&assistant.locales);
+    let encoder = opened.encoder().cloned();
+    let server = Server { model, person, locales, encoder, tier, rules, infos, places };
     let service =
         ClassifierServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
     Ok(kit::Stage::new(NAME).with(service))
@@ -45,6 +50,8 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
 
 struct Server {
     model: Model,
+    person: Person,
+    locales: Locales,
     encoder: Option<Arc<Encoder>>,
     /// In words.
     tier: String,
@@ -90,9 +97,17 @@ impl ClassifierService for Server {
             confidence: scores.confidence(),
             out_of_scope_score: scores.out_of_scope,
             model_version: self.model.version().to_owned(),
+            person_score: self.person.score(&text, vector.as_deref()),
             ..Default::default()
         };
-        intent.set_decision(self.rules[usize::from(scores.dense)].decide(&scores).into());
+        let foreign = self.locales.foreign(&text, scores.known_words);
+        let decision = match foreign {
+            Some(_) => Decision::Language,
+            None if Person::asks(intent.person_score) => Decision::Person,
+            None => self.rules[usize::from(scores.dense)].decide(&scores),
+        };
+        intent.set_decision(decision.into());
+        intent.language = foreign.unwrap_or_default().to_owned();
         if let Some((info, _)) = named.clone().next() {
             intent.name.clone_from(&info.name);
             intent.title.clone_from(&info.title);
@@ -150,6 +165,8 @@ impl From<Decision> for proto::IntentDecision {
             Decision::Ambiguous => Self::Ambiguous,
             Decision::LowConfidence => Self::LowConfidence,
             Decision::OutOfScope => Self::OutOfScope,
+            Decision::Person => Self::Person,
+            Decision::Language => Self::Language,
         }
     }
 }

@@ -58,6 +58,16 @@ pub enum Error {
         /// Why.
         source: serde_json::Error,
     },
+    /// A line of a file of messages that ask for a person, or not, is not one.
+    #[error("{path}:{line}: not a message, which is {{\"text\": \"...\", \"handoff\": true or false}}")]
+    HandoffLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        source: serde_json::Error,
+    },
     /// The bundle has no model for its present intents.
     #[error("no model for the present intents at {path}; run \"firstline bundle build {root}\"")]
     NotBuilt {

@@ -133,6 +133,15 @@ enum EvalCommand {
         #[arg(long, value_enum)]
         tier: Option<TierArg>,
     },
+    /// Asking for a person in other words, an intent of the platform itself
+    Handoff {
+        /// Messages, JSONL of {"text", "handoff": true or false}
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
     /// Passage retrieval
     Retrieval {
         /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/test.tsv
@@ -214,6 +223,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         Command::Eval(EvalCommand::Intents { train, val, test, tier }) => {
             let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
             crate::eval::intents(encoder.as_ref(), &train, val.as_deref(), &test, json)
+        }
+        Command::Eval(EvalCommand::Handoff { test, tier }) => {
+            let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
+            crate::eval::handoff(encoder.as_ref(), &test, json)
         }
         Command::Eval(EvalCommand::Retrieval { beir }) => crate::eval::retrieval(&beir, json),
         command => {

@@ -35,6 +35,14 @@ pub(crate) fn intents(
     print(&report, as_json)
 }
 
+/// `eval handoff`.
+pub(crate) fn handoff(encoder: Option<&Encoder>, test: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let bar = show::Bar::new("training");
+    let report = classifier::evaluate_handoff(encoder, test, &|done, total| bar.set(done, total))?;
+    bar.finish();
+    print(&report, as_json)
+}
+
 /// `eval retrieval`.
 pub(crate) fn retrieval(beir: &Path, as_json: bool) -> anyhow::Result<bool> {
     let bar = show::Bar::new("measuring");

@@ -21,6 +21,14 @@ pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), Error> {
     Err(Error::Invalid { field, message })
 }
 
+/// What telemetry gets instead of a customer's key; empty without one.
+pub(crate) fn customer_hash(key: &str) -> String {
+    if key.is_empty() {
+        return String::new();
+    }
+    blake3::hash(key.as_bytes()).to_hex()[..16].to_owned()
+}
+
 impl Orchestrator {
     pub(crate) fn check(&self, message: &Message, act: &Act) -> Result<(), Error> {
         let (text, most) = (&message.text, self.config.max_text_bytes);

@@ -193,6 +193,11 @@ impl<'o> Draft<'o> {
         self.turn.intent.as_ref().map_or("", |intent| intent.name.as_str())
     }
 
+    /// What the classifier made of the message, unspecified without it.
+    pub(crate) fn decision(&self) -> IntentDecision {
+        self.turn.intent.as_ref().map_or(IntentDecision::Unspecified, Intent::decision)
+    }
+
     /// The intent, when it is accepted.
     pub(crate) fn accepted_intent(&self) -> Option<&Intent> {
         self.turn.intent.as_ref().filter(|intent| intent.decision() == IntentDecision::Accept)
@@ -278,7 +283,9 @@ impl<'o> Draft<'o> {
         let asked = self.conversation.clarifications + 1;
         self.note(format!("question {asked} back to the customer, {} choices", pending.choices.len()));
         self.asked = true;
-        self.reply(gate::question(&self.orchestrator.assistant, &pending.choices), Outcome::Clarify);
+        let foreign = self.decision() == IntentDecision::Language;
+        let question = gate::question(&self.orchestrator.assistant, &pending.choices, foreign);
+        self.reply(question, Outcome::Clarify);
         self.pending = Some(pending);
     }
 
@@ -330,7 +337,7 @@ impl<'o> Draft<'o> {
             turn: None,
             question,
             accepted_at: Some(timestamp(self.accepted_at)),
-            customer_hash: customer_hash(&self.customer_key),
+            customer_hash: crate::admit::customer_hash(&self.customer_key),
             decisions: self.decisions,
         };
         Finish {
@@ -386,11 +393,4 @@ pub(crate) async fn announce(events: &Events, turn: Turn) -> Turn {
 fn timestamp(micros: i64) -> prost_types::Timestamp {
     let nanos = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1000;
     prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
-}
-
-fn customer_hash(key: &str) -> String {
-    if key.is_empty() {
-        return String::new();
-    }
-    blake3::hash(key.as_bytes()).to_hex()[..16].to_owned()
 }

@@ -69,8 +69,11 @@ pub(crate) fn route(intent: &Intent, asked: u32, most: u32) -> Route {
     };
     match intent.decision() {
         IntentDecision::Accept => Route::Go,
-        IntentDecision::OutOfScope if asked >= most => Route::Person(HandoffReason::OutOfScope),
-        IntentDecision::OutOfScope => Route::Ask(Vec::new()),
+        IntentDecision::Person => Route::Person(HandoffReason::UserRequest),
+        IntentDecision::OutOfScope | IntentDecision::Language if asked >= most => {
+            Route::Person(HandoffReason::OutOfScope)
+        }
+        IntentDecision::OutOfScope | IntentDecision::Language => Route::Ask(Vec::new()),
         _ if asked >= most => Route::Person(HandoffReason::LowConfidence),
         _ => Route::Ask(choices()),
     }
@@ -101,9 +104,14 @@ pub(crate) fn takes_offer(reply: &str) -> bool {
     text::words(&normal).next().is_some_and(|word| YES.contains(&word))
 }
 
-/// The question that offers the choices, or a person.
-pub(crate) fn question(assistant: &Assistant, choices: &[Choice]) -> String {
+/// The question that offers the choices, or a person; `foreign` when the customer's language is not served.
+pub(crate) fn question(assistant: &Assistant, choices: &[Choice], foreign: bool) -> String {
     match choices {
+        [] if foreign => {
+            let served: Vec<String> = assistant.locales.iter().map(|tag| language(tag)).collect();
+            let served = served.join(", ");
+            format!("I can help in {served} only. Shall I connect you with a colleague?")
+        }
         [] => {
             let topics: Vec<&str> =
                 assistant.categories.values().map(|category| category.title.as_str()).collect();
@@ -119,6 +127,36 @@ pub(crate) fn question(assistant: &Assistant, choices: &[Choice]) -> String {
             format!("Which of these do you mean?\n{}", lines.collect::<Vec<_>>().join("\n"))
         }
     }
+}
+
+/// The English name of the language of a BCP 47 tag, the tag itself where it is a rare one.
+fn language(tag: &str) -> String {
+    let name = match tag.split(['-', '_']).next().unwrap_or_default() {
+        "ar" => "Arabic",
+        "cs" => "Czech",
+        "da" => "Danish",
+        "de" => "German",
+        "en" => "English",
+        "es" => "Spanish",
+        "fi" => "Finnish",
+        "fr" => "French",
+        "hi" => "Hindi",
+        "it" => "Italian",
+        "ja" => "Japanese",
+        "ko" => "Korean",
+        "nl" => "Dutch",
+        "no" | "nb" | "nn" => "Norwegian",
+        "pl" => "Polish",
+        "pt" => "Portuguese",
+        "ru" => "Russian",
+        "sv" => "Swedish",
+        "tr" => "Turkish",
+        "uk" => "Ukrainian",
+        "vi" => "Vietnamese",
+        "zh" => "Chinese",
+        _ => tag,
+    };
+    name.to_owned()
 }
 
 #[cfg(test)]
@@ -177,7 +215,12 @@ mod tests {
             assert!(matches!(route(&intent, 1, 2), Route::Ask(_)));
             assert_eq!(route(&intent, 2, 2), Route::Person(HandoffReason::LowConfidence));
         }
-        intent.set_decision(IntentDecision::OutOfScope);
-        assert_eq!(route(&intent, 2, 2), Route::Person(HandoffReason::OutOfScope));
+        for decision in [IntentDecision::OutOfScope, IntentDecision::Language] {
+            intent.set_decision(decision);
+            assert_eq!(route(&intent, 1, 2), Route::Ask(Vec::new()));
+            assert_eq!(route(&intent, 2, 2), Route::Person(HandoffReason::OutOfScope));
+        }
+        intent.set_decision(IntentDecision::Person);
+        assert_eq!(route(&intent, 0, 2), Route::Person(HandoffReason::UserRequest));
     }
 }

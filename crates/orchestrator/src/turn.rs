@@ -191,6 +191,11 @@ impl Orchestrator {
         if !draft.screened(fan.verdict).await {
             return;
         }
+        // Whatever is open, a question or a workflow: who asks for a person gets one.
+        if draft.decision() == IntentDecision::Person {
+            draft.note("the customer asks for a person in other words");
+            return draft.hand_over(HandoffReason::UserRequest);
+        }
         draft.retrieved(fan.passages).await;
         draft.better = fan.better;
         let question = draft.masked(&message.text);

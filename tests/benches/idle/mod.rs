@@ -70,7 +70,7 @@ impl classifier_service_server::ClassifierService for Idle {
             decision: IntentDecision::Accept.into(),
             ..Intent::default()
         };
-        answer(ClassifyResponse { intent: Some(intent) })
+        answer(ClassifyResponse { intent: Some(intent), embedding: None })
     }
 
     async fn list_intents(&self, _: Request<ListIntentsRequest>) -> Answer<ListIntentsResponse> {
