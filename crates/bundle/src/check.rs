@@ -10,7 +10,7 @@ use crate::place::{line_of, nearest};
 use crate::problem::plain_json;
 use crate::read::{Lines, Problem, Problems, Reader, finish, is_name, parse};
 use crate::types::*;
-use crate::{layout, workflows};
+use crate::{layout, questions, workflows};
 
 const MAX_EXAMPLE_BYTES: usize = 2000;
 
@@ -40,7 +40,9 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
     let prompts = keep(reader.prompts(), &mut problems);
     keep(reader.policy(), &mut problems);
     let lexicons = keep(reader.lexicons(), &mut problems);
+    let asked = keep(questions::shipped(reader), &mut problems);
     if problems.is_empty() {
+        problems.extend(questions::references(Path::new(layout::QUESTIONS), &asked, &intents, &documents));
         problems.extend(references(reader, &intents, &documents, &curated, &workflows));
     }
     let counts = vec![
@@ -51,6 +53,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
         ("workflows", workflows.len()),
         ("prompts", prompts.len()),
         ("lexicons", lexicons.len()),
+        ("questions", asked.len()),
     ];
     finish(counts, problems)
 }
@@ -118,7 +121,7 @@ fn no_intent(written: &str, names: &BTreeSet<&str>) -> String {
     no_name("intent", written, names.iter().copied(), "the name of one in intents/")
 }
 
-fn no_name<'n>(what: &str, written: &str, known: impl Iterator<Item = &'n str>, allowed: &str) -> String {
+pub(crate) fn no_name<'n>(what: &str, written: &str, known: impl Iterator<Item = &'n str>, allowed: &str) -> String {
     let such_as = nearest(written, known).map(|name| format!(", such as {name:?}")).unwrap_or_default();
     format!("{what} {written:?} does not exist, allowed {allowed}{such_as}")
 }

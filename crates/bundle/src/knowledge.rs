@@ -125,7 +125,7 @@ pub(crate) fn jsonl(reader: &Reader, file: &Path) -> Result<Vec<(usize, Document
     finish(documents, problems)
 }
 
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line))

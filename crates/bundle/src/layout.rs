@@ -4,8 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::problem::Problem;
 
+/// Questions with what should come of them.
+pub(crate) const QUESTIONS: &str = "eval/questions.jsonl";
 /// Files of the format.
-const FILES: [&str; 4] = ["assistant.toml", "curated.toml", "rollout.toml", "safety/policy.toml"];
+const FILES: [&str; 6] = [
+    "assistant.toml",
+    "curated.toml",
+    "rollout.toml",
+    "safety/policy.toml",
+    QUESTIONS,
+    "eval/grounding.jsonl",
+];
 /// Folders of the format, each with the endings or the names its files may have.
 const FOLDERS: [(&str, &[&str]); 5] = [
     ("intents", &[".toml", ".jsonl"]),
@@ -14,12 +23,20 @@ const FOLDERS: [(&str, &[&str]); 5] = [
     ("prompts", &["answer.j2"]),
     ("safety/lexicons", &[".toml"]),
 ];
-const ALLOWED: &str = "assistant.toml, curated.toml, intents/, knowledge/, workflows/, prompts/, safety/ and notes such as README.md";
+const ALLOWED: &str = "assistant.toml, curated.toml, intents/, knowledge/, workflows/, prompts/, safety/, eval/ and notes such as README.md";
 const ALLOWED_IN_SAFETY: &str = "policy.toml and lexicons/";
+const ALLOWED_IN_EVAL: &str = "questions.jsonl and grounding.jsonl";
 
-/// What stands at the top of a bundle or of `safety/` and is no part of the format. Hidden entries are free.
+/// What measures the assistant and is nothing of it: its hash stays the same when a question is added.
+pub(crate) fn is_beside(name: &Path) -> bool {
+    name.starts_with("eval")
+}
+
+/// What stands at the top of a bundle, of `safety/` or of `eval/` and is no part of the format. Hidden
+/// entries are free.
 pub(crate) fn strangers(root: &Path) -> Vec<Problem> {
-    let found = [("", ALLOWED), ("safety", ALLOWED_IN_SAFETY)].map(|(folder, allowed)| {
+    let places = [("", ALLOWED), ("safety", ALLOWED_IN_SAFETY), ("eval", ALLOWED_IN_EVAL)];
+    let found = places.map(|(folder, allowed)| {
         let strange = entries(root, folder).into_iter().filter(|(name, is_dir)| !known(name, *is_dir));
         strange.map(move |(name, is_dir)| {
             let name = if is_dir { name.join("") } else { name };
@@ -42,7 +59,8 @@ fn entries(root: &Path, folder: &str) -> Vec<(PathBuf, bool)> {
 
 fn known(name: &Path, is_dir: bool) -> bool {
     if is_dir {
-        return name == Path::new("safety") || FOLDERS.iter().any(|(folder, _)| name == Path::new(folder));
+        let split = ["safety", "eval"].iter().any(|folder| name == Path::new(folder));
+        return split || FOLDERS.iter().any(|(folder, _)| name == Path::new(folder));
     }
     let note = name.extension().is_some_and(|kind| kind == "md")
         || name.file_stem().is_some_and(|stem| stem == "LICENSE");

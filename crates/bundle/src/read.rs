@@ -21,7 +21,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Lists and hashes the files of a bundle. Hidden files and folders are no part of it.
+    /// Lists and hashes the files of a bundle. Hidden files and folders are no part of it, nor is `eval/`.
     ///
     /// # Errors
     /// No folder, no `assistant.toml` in it, or a file that cannot be read.
@@ -43,7 +43,7 @@ impl Reader {
         Ok(Self { root: root.to_owned(), files, hash })
     }
 
-    /// Hash over names and contents of all files, 16 hexadecimal digits.
+    /// Hash over names and contents of all files that make the assistant, 16 hexadecimal digits.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -313,6 +313,9 @@ fn list(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, blake3::Hash>)
             continue;
         }
         let name = folder.join(entry.file_name());
+        if layout::is_beside(&name) {
+            continue;
+        }
         if entry.path().is_dir() && !entry.path().is_symlink() {
             list(root, &name, files)?;
         } else {
