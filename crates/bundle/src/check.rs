@@ -121,7 +121,12 @@ fn no_intent(written: &str, names: &BTreeSet<&str>) -> String {
     no_name("intent", written, names.iter().copied(), "the name of one in intents/")
 }
 
-pub(crate) fn no_name<'n>(what: &str, written: &str, known: impl Iterator<Item = &'n str>, allowed: &str) -> String {
+pub(crate) fn no_name<'n>(
+    what: &str,
+    written: &str,
+    known: impl Iterator<Item = &'n str>,
+    allowed: &str,
+) -> String {
     let such_as = nearest(written, known).map(|name| format!(", such as {name:?}")).unwrap_or_default();
     format!("{what} {written:?} does not exist, allowed {allowed}{such_as}")
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::problem::Problem;
 
-/// Questions with what should come of them.
-pub(crate) const QUESTIONS: &str = "eval/questions.jsonl";
+/// Questions with what should come of them, in a bundle.
+pub const QUESTIONS: &str = "eval/questions.jsonl";
 /// Files of the format.
 const FILES: [&str; 6] = [
     "assistant.toml",

@@ -13,6 +13,7 @@ mod workflows;
 
 pub use check::check;
 pub use knowledge::{MAX_DOCUMENT_BYTES, import};
+pub use layout::QUESTIONS;
 pub use problem::plain_json;
 pub use questions::{OUTCOMES, Question};
 pub use read::{Problem, Problems, Reader};

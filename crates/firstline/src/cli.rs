@@ -65,7 +65,7 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Measure a stage on a data set
+    /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
     /// A local receiver for workflow requests: verifies signatures, takes every key once, answers with a reference
@@ -142,6 +142,8 @@ enum EvalCommand {
         #[arg(long, value_enum)]
         tier: Option<TierArg>,
     },
+    /// The whole assistant: golden questions through all stages, in this process
+    Assistant(GoldenArgs),
     /// Passage retrieval
     Retrieval {
         /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/test.tsv
@@ -183,6 +185,22 @@ pub(crate) struct AskArgs {
     /// The question
     #[arg(required_unless_present = "batch")]
     pub(crate) text: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct GoldenArgs {
+    /// Folder of the bundle; default: server.bundle, which is the demo
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// JSONL of {"text", "kind", "outcome", "intent"?, "documents"?, ..}; default: the bundle's eval/questions.jsonl
+    #[arg(long, value_name = "FILE")]
+    pub(crate) questions: Option<PathBuf>,
+    /// Also write a page to read in a browser; default: the questions' name with -report.html, here
+    #[arg(long, value_name = "FILE.html", num_args = 0..=1)]
+    pub(crate) report: Option<Option<PathBuf>>,
+    /// Fail when the share of correct questions is below: 0 to 1, or a file of an earlier run's --json
+    #[arg(long, value_name = "SHARE_OR_FILE")]
+    pub(crate) floor: Option<String>,
 }
 
 /// Parses the arguments and runs the command: 0 done, 1 failed, 2 wrong usage.
@@ -265,6 +283,9 @@ async fn serve(
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
                 Command::Receive { listen, secret } => {
                     crate::receive::receive(listen, &secret, json).await.map(|()| true)
+                }
+                Command::Eval(EvalCommand::Assistant(args)) => {
+                    Box::pin(crate::golden::assistant(settings, args, json)).await
                 }
                 Command::Bundle(_) | Command::Eval(_) | Command::Up { .. } => Ok(true),
             };

@@ -33,30 +33,37 @@ pub(crate) struct Assistant {
 
 impl Assistant {
     /// Connects to the endpoint, or starts the bundle in this process, building it first where needed.
-    pub(crate) async fn open(mut settings: Settings, target: &Target) -> anyhow::Result<Self> {
-        let mut context = kit::Context { server: settings.server()?, ..kit::Context::default() };
-        let (link, mesh) = match &target.endpoint {
-            Some(url) => {
-                // As host:port too, as with other tools.
-                let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
-                (Link::remote(&url, Balance::Single, &context).context("--endpoint")?, None)
-            }
-            None => {
-                let dir = bundle_dir(&context.server.bundle, target.bundle.as_deref())?;
-                crate::bundles::build(&dir, &context.server.encoder).await?;
-                settings.set("server", "bundle", &quoted(&dir));
-                // Commands keep their conversations apart from a server that runs on the same machine.
-                let data = context.server.data_dir.join("cli");
-                let alone = alone(&data).await?;
-                settings.set("server", "data_dir", &quoted(&data));
-                settings.set("telemetry", "metrics_listen", "\"\"");
-                let mesh = Box::pin(Mesh::start(&settings)).await?;
-                context = mesh.context.clone();
-                (Link::local(&mesh.assistant), Some((mesh, alone)))
-            }
+    pub(crate) async fn open(settings: Settings, target: &Target) -> anyhow::Result<Self> {
+        let server = settings.server()?;
+        let Some(url) = &target.endpoint else {
+            let dir = bundle_dir(&server.bundle, target.bundle.as_deref())?;
+            return Self::start(settings, &dir, "cli").await;
         };
+        let context = kit::Context { server, ..kit::Context::default() };
+        // As host:port too, as with other tools.
+        let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+        let link = Link::remote(&url, Balance::Single, &context).context("--endpoint")?;
+        Ok(Self::over(link, None, context))
+    }
+
+    /// Starts the bundle in this process, building it first where needed. Its stores are in a folder of that
+    /// name below `server.data_dir`, apart from those of a server on the same machine.
+    pub(crate) async fn start(mut settings: Settings, dir: &Path, stores: &str) -> anyhow::Result<Self> {
+        let server = settings.server()?;
+        crate::bundles::build(dir, &server.encoder).await?;
+        settings.set("server", "bundle", &quoted(dir));
+        let data = server.data_dir.join(stores);
+        let alone = alone(&data).await?;
+        settings.set("server", "data_dir", &quoted(&data));
+        settings.set("telemetry", "metrics_listen", "\"\"");
+        let mesh = Box::pin(Mesh::start(&settings)).await?;
+        let context = mesh.context.clone();
+        Ok(Self::over(Link::local(&mesh.assistant), Some((mesh, alone)), context))
+    }
+
+    fn over(link: Link, mesh: Option<(Mesh, File)>, context: kit::Context) -> Self {
         let client = AssistantServiceClient::new(link).max_decoding_message_size(MAX_RESPONSE);
-        Ok(Self { client, mesh, context, reached: AtomicBool::new(false) })
+        Self { client, mesh, context, reached: AtomicBool::new(false) }
     }
 
     /// One turn. While the assistant cannot be reached the same request is repeated: its id keeps it one turn.

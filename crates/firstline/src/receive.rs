@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use kit::config::Settings;
 use serde_json::json;
 use standardwebhooks::Webhook;
 
@@ -17,15 +18,54 @@ use crate::show;
 
 struct Receiver {
     webhook: Webhook,
-    as_json: bool,
+    prints: Prints,
     /// References by idempotency key: the same key has its effect once.
     references: Mutex<HashMap<String, String>>,
+}
+
+/// What a receiver says on stdout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prints {
+    Lines,
+    Json,
+    Nothing,
+}
+
+/// Stands for the targets of a bundle's workflows where nothing real may happen.
+pub(crate) struct StandIn {
+    listener: tokio::net::TcpListener,
+    secret: String,
+}
+
+impl StandIn {
+    /// Takes a free loopback port and points the targets to it.
+    pub(crate) async fn of(targets: &[&str], settings: &mut Settings) -> anyhow::Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        // 32 hexadecimal digits are base64 too, of 24 bytes.
+        let secret = format!("whsec_{}", uuid::Uuid::new_v4().simple());
+        let url = format!("http://{}", listener.local_addr()?);
+        for target in targets {
+            settings.set("workflow", &format!("targets.{target}.url"), &url);
+            settings.set("workflow", &format!("targets.{target}.secret"), &secret);
+        }
+        Ok(Self { listener, secret })
+    }
+
+    /// Takes requests until the future is dropped.
+    pub(crate) async fn serve(self) -> anyhow::Result<()> {
+        let app = app(Webhook::new(&self.secret)?, Prints::Nothing);
+        Ok(axum::serve(self.listener, app).await?)
+    }
+}
+
+fn app(webhook: Webhook, prints: Prints) -> Router {
+    let receiver = Receiver { webhook, prints, references: Mutex::default() };
+    Router::new().fallback(take).with_state(Arc::new(receiver))
 }
 
 /// Answers every correctly signed request with a reference, the same one for the same key, and prints it.
 pub(crate) async fn receive(listen: SocketAddr, secret: &str, as_json: bool) -> anyhow::Result<()> {
     let webhook = Webhook::new(secret).context("--secret: allowed whsec_ and base64")?;
-    let receiver = Arc::new(Receiver { webhook, as_json, references: Mutex::default() });
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -34,7 +74,7 @@ pub(crate) async fn receive(listen: SocketAddr, secret: &str, as_json: bool) -> 
     } else {
         format!("receiving on {url}")
     });
-    let app = Router::new().fallback(take).with_state(receiver);
+    let app = app(webhook, if as_json { Prints::Json } else { Prints::Lines });
     axum::serve(listener, app).with_graceful_shutdown(kit::run::stop_signal(false)?).await?;
     Ok(())
 }
@@ -57,10 +97,10 @@ async fn take(
     let next = format!("HB-{:06}", references.len() + 1);
     let reference = references.entry(key.to_owned()).or_insert(next).clone();
     let body = String::from_utf8_lossy(&body);
-    show::line(&if receiver.as_json {
-        json!({ "method": method.as_str(), "path": uri.path(), "key": key, "body": body, "reference": reference }).to_string()
-    } else {
-        format!("{method} {} {body} -> {reference}", uri.path())
-    });
+    match receiver.prints {
+        Prints::Json => show::line(&json!({ "method": method.as_str(), "path": uri.path(), "key": key, "body": body, "reference": reference }).to_string()),
+        Prints::Lines => show::line(&format!("{method} {} {body} -> {reference}", uri.path())),
+        Prints::Nothing => {}
+    }
     axum::Json(json!({ "reference": reference })).into_response()
 }
