@@ -9,6 +9,7 @@ mod dense;
 mod evaluate;
 mod features;
 mod file;
+mod folds;
 mod language;
 mod linear;
 mod person;
