@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::{Finished, command, scratch};
+use tests::{Finished, command, demo, scratch};
 
 const ASSISTANT: &str = "schema = 1\nname = \"t\"\ntitle = \"Shop & Co\"\nlocales = [\"en\"]\n[handoff]\nmessage = \"A person is coming.\"\n[categories.general]\ntitle = \"General\"\nrisk = \"low\"\n";
 const INTENTS: &str = "[[intent]]\nname = \"opening_hours\"\ntitle = \"Opening hours\"\ncategory = \"general\"\nexamples = [\"when are you open\", \"opening hours of the shop\", \"what time do you close\"]\n[[intent]]\nname = \"return_goods\"\ntitle = \"Returns\"\ncategory = \"general\"\nexamples = [\"how do I return a parcel\", \"send my order back\", \"return an item I bought\"]\n";
@@ -111,6 +111,41 @@ fn golden_questions_give_exact_figures_a_floor_and_a_page_that_escapes() {
     assert_eq!(below.code, Some(1), "{below:?}");
     assert!(below.stderr.contains("0.6000") && below.stderr.contains("floor of 0.8"), "{below:?}");
     assert!(below.stdout.contains("total                        5         3    60.0 %"), "{}", below.stdout);
+}
+
+#[test]
+fn a_workflow_has_its_effect_on_the_receiver_of_the_run_and_not_on_the_configured_target() {
+    let dir = scratch();
+    let turn = |text: &str, outcome: &str| {
+        format!(
+            "{{\"text\": \"{text}\", \"kind\": \"workflow\", \"outcome\": [\"{outcome}\"], \"conversation\": \"c\"}}\n"
+        )
+    };
+    let questions =
+        turn("my card was stolen, block it, it ends in 9903", "ACTION_PENDING") + &turn("yes", "ACTION_DONE");
+    std::fs::write(dir.path().join("q.jsonl"), questions).unwrap();
+    let target = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    target.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", target.local_addr().unwrap());
+    let mut command = command("firstline");
+    command.current_dir(dir.path()).args([
+        "eval",
+        "assistant",
+        "--json",
+        "--questions",
+        "q.jsonl",
+        "--floor",
+        "1",
+    ]);
+    command.arg("--bundle").arg(demo()).env("FIRSTLINE__WORKFLOW__TARGETS__BANK__URL", url);
+    command.env("FIRSTLINE__WORKFLOW__TARGETS__BANK__SECRET", tests::SECRET);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        target.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "nobody asked the target"
+    );
 }
 
 #[test]

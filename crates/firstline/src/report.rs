@@ -16,6 +16,8 @@ const NAME: &str = "report.html";
 const TEMPLATE: &str = include_str!("report.html");
 /// Length of a bar in the units of the charts.
 const BAR: f64 = 300.0;
+/// Characters of a kind that fit beside its bar.
+const NAME_CHARS: usize = 16;
 /// Height of the highest column of the latencies.
 const COLUMN: f64 = 150.0;
 /// Steps of the latencies within a power of ten.
@@ -87,6 +89,7 @@ fn kinds(figures: &Figures) -> Value {
         let right = count.share().unwrap_or_default() * BAR;
         context! {
             kind, right,
+            short => short(kind),
             wrong => BAR - right,
             y => index * 30,
             label => format!("{} of {}, {}", count.correct, count.n, percent(count.share())),
@@ -94,6 +97,12 @@ fn kinds(figures: &Figures) -> Value {
     });
     let bars: Vec<_> = bars.collect();
     context! { height => bars.len() * 30 + 6, bars }
+}
+
+/// A name as far as there is room for it.
+fn short(name: &str) -> String {
+    let fits = name.chars().count() <= NAME_CHARS;
+    if fits { name.to_owned() } else { name.chars().take(NAME_CHARS - 1).chain(['…']).collect() }
 }
 
 /// Columns of how many turns took how long; a step is 1, 2 or 5 times a power of ten of milliseconds.
