@@ -212,20 +212,19 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
         firstline(&["bundle", "new", &at("bad"), "--kb", &at("kb.jsonl"), "--intents", &at("bad.jsonl")]);
     assert!(bad.code == Some(1) && bad.stderr.contains("bad.jsonl:2"), "{bad:?}");
     assert!(!dir.path().join("bad").exists());
-    let line = r#"{"id":"a","title":"A","content":"text","audience":"public"}"#;
-    std::fs::write(at("twice.jsonl"), format!("{line}\n\n{line}\n")).unwrap();
     std::fs::create_dir(at("kb")).unwrap();
-    std::fs::write(at("kb/a.jsonl"), line).unwrap();
-    std::fs::write(at("kb/b.html"), "<p>text").unwrap();
-    for (kb, expected) in [
-        ("twice.jsonl", "twice.jsonl:3: duplicate id \"a\", first at "),
-        ("kb", "kb/b.html: is not read, allowed .md and .jsonl"),
-        ("kb/b.html", "kb/b.html: is not read, allowed .md and .jsonl"),
+    std::fs::write(at("kb/a.xlsx"), "rows").unwrap();
+    std::fs::write(at("kb/b.html"), "<nav>menu</nav>").unwrap();
+    for (kb, expected, lines) in [
+        ("kb/b.html", "kb/b.html: holds no text", 1),
+        ("kb/a.xlsx", "kb/a.xlsx: is not read, allowed .md", 1),
+        ("kb", "kb/a.xlsx: is not read, allowed .md", 2),
+        ("none", "none: cannot be read", 1),
     ] {
         let bad =
             firstline(&["bundle", "new", &at("bad"), "--kb", &at(kb), "--intents", &at("intents.jsonl")]);
         assert!(bad.code == Some(1) && bad.stderr.contains(expected), "{bad:?}");
-        assert!(bad.stderr.lines().count() == 1 && !dir.path().join("bad").exists(), "{bad:?}");
+        assert!(bad.stderr.lines().count() == lines && !dir.path().join("bad").exists(), "{bad:?}");
     }
     let again = firstline(&[
         "bundle",

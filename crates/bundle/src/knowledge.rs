@@ -1,7 +1,6 @@
-//! Documents: Markdown with front matter, JSONL, and the import of what a company already has.
+//! Documents: Markdown with front matter, JSONL.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +10,7 @@ use crate::read::{Problem, Problems, Reader, finish};
 use crate::types::{Audience, Document};
 
 /// What some editors put before the first character.
-pub(crate) const BOM: char = '\u{feff}';
+pub const BOM: char = '\u{feff}';
 /// Largest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
@@ -87,22 +86,40 @@ fn plain_yaml(error: &serde_saphyr::Error) -> (usize, String) {
 }
 
 /// That a document's id is taken.
-pub(crate) fn twice(file: &Path, line: usize, id: &str, first: &str) -> Problem {
+pub fn twice(file: &Path, line: usize, id: &str, first: &str) -> Problem {
     Problem::new(file, line, format!("duplicate id {id:?}, first at {first}"))
 }
 
 pub(crate) fn markdown(reader: &Reader, file: &Path) -> Result<Document, Problems> {
     let text = reader.text(file)?;
-    let (front, body) = front_matter::<Front>(file, &text, KEYS)?;
-    let document = Document {
-        id: front.id,
-        title: front.title,
-        content: body.to_owned(),
-        audience: front.audience,
-        tags: front.tags,
-    };
-    check(file, 1, &document)?;
+    let document = markdown_document(file, &text)?;
+    check_document(file, 1, &document)?;
     Ok(document)
+}
+
+/// A Markdown text with front matter as a document whose sizes are not checked yet.
+///
+/// # Errors
+/// The front matter is missing or wrong.
+pub fn markdown_document(file: &Path, text: &str) -> Result<Document, Problem> {
+    let (front, body) = front_matter::<Front>(file, text, KEYS)?;
+    let Front { id, title, audience, tags } = front;
+    Ok(Document { id, title, content: body.to_owned(), audience, tags })
+}
+
+/// A line of JSONL as a document, and whether it says its audience; one that does not gets `default`.
+///
+/// # Errors
+/// The line is no document, or a part of it is out of range.
+pub fn json_document(
+    file: &Path,
+    number: usize,
+    line: &str,
+    default: Audience,
+) -> Result<(Document, bool), Problem> {
+    let line = parse_line(file, number, line)?;
+    let says = line.audience.is_some();
+    Ok((document(line, default), says))
 }
 
 pub(crate) fn jsonl(reader: &Reader, file: &Path) -> Result<Vec<(usize, Document)>, Problems> {
@@ -144,7 +161,11 @@ fn document(line: Line, default: Audience) -> Document {
     Document { id, title, content, audience: audience.unwrap_or(default), tags }
 }
 
-fn check(file: &Path, line: usize, document: &Document) -> Result<(), Problem> {
+/// Whether id, title and content of a document are in range.
+///
+/// # Errors
+/// The first that is not, and what is allowed.
+pub fn check_document(file: &Path, line: usize, document: &Document) -> Result<(), Problem> {
     let problem = limits(&document.id, &document.title, &document.content);
     problem.map_or(Ok(()), |message| Err(Problem::new(file, line, message)))
 }
@@ -166,134 +187,8 @@ fn limits(id: &str, title: &str, content: &str) -> Option<String> {
         .then(|| format!("content of {} bytes, allowed up to {MAX_DOCUMENT_BYTES}", content.len()))
 }
 
-/// Reads documents from what a company has: a JSONL file, a Markdown file, or a folder of both.
-/// A Markdown file without front matter takes its id from its path and its title from its first heading.
-/// Also returns how many documents did not say their audience and got `default`.
-///
-/// # Errors
-/// Everything that is wrong, by file and line; nothing is imported then.
-pub fn import(source: &Path, default: Audience) -> Result<(Vec<Document>, usize), Problems> {
-    let mut found = Import {
-        default,
-        documents: Vec::new(),
-        places: Vec::new(),
-        unread: Vec::new(),
-        problems: Vec::new(),
-        without_audience: 0,
-    };
-    if source.is_dir() {
-        found.folder(source, source)?;
-    } else if source.exists() && !is_read(source) {
-        found.unread.push(source.to_owned());
-    } else {
-        found.file(source, source);
-    }
-    if let Some((first, others)) = found.unread.split_first() {
-        let more = if others.is_empty() { String::new() } else { format!("; {} more such", others.len()) };
-        let message = format!("is not read, allowed .md and .jsonl files{more}");
-        found.problems.push(Problem::new(first, 0, message));
-    }
-    let mut seen = BTreeMap::<&str, String>::new();
-    for (document, (file, line)) in found.documents.iter().zip(&found.places) {
-        match seen.get(document.id.as_str()) {
-            Some(first) => found.problems.push(twice(file, *line, &document.id, first)),
-            None => _ = seen.insert(&document.id, format!("{}:{line}", file.display())),
-        }
-    }
-    if found.documents.is_empty() && found.problems.is_empty() {
-        found.problems.push(Problem::new(source, 0, "has no document, allowed .jsonl and .md files"));
-    }
-    finish((found.documents, found.without_audience), found.problems)
-}
-
-fn is_read(file: &Path) -> bool {
-    file.extension().is_some_and(|kind| kind == "md" || kind == "jsonl")
-}
-
-struct Import {
-    default: Audience,
-    documents: Vec<Document>,
-    /// Where each of the documents stands.
-    places: Vec<(PathBuf, usize)>,
-    /// Files of other kinds.
-    unread: Vec<PathBuf>,
-    problems: Vec<Problem>,
-    without_audience: usize,
-}
-
-impl Import {
-    fn folder(&mut self, root: &Path, folder: &Path) -> Result<(), Problem> {
-        let fail = |error: std::io::Error| Problem::new(folder, 0, format!("cannot be read: {error}"));
-        let entries: std::io::Result<Vec<_>> = std::fs::read_dir(folder).map_err(fail)?.collect();
-        let mut paths: Vec<_> = entries.map_err(fail)?.into_iter().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            match path.is_dir() {
-                _ if hidden => {}
-                // A link to a folder may lead back here.
-                true if !path.is_symlink() => self.folder(root, &path)?,
-                false if is_read(&path) => self.file(root, &path),
-                _ => self.unread.push(path),
-            }
-        }
-        Ok(())
-    }
-
-    fn file(&mut self, root: &Path, file: &Path) {
-        let text = match std::fs::read(file).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(error)) => return self.problems.push(Problem::not_utf8(file, &error)),
-            Err(error) => {
-                return self.problems.push(Problem::new(file, 0, format!("cannot be read: {error}")));
-            }
-        };
-        let text = text.strip_prefix(BOM).unwrap_or(&text).to_owned();
-        if file.extension().is_some_and(|extension| extension == "jsonl") {
-            for (number, line) in lines(&text) {
-                match parse_line(file, number, line) {
-                    Ok(line) => {
-                        self.without_audience += usize::from(line.audience.is_none());
-                        self.add(file, number, document(line, self.default));
-                    }
-                    Err(problem) => self.problems.push(problem),
-                }
-            }
-        } else {
-            match self.loose_markdown(root, file, &text) {
-                Ok(document) => self.add(file, 1, document),
-                Err(problem) => self.problems.push(problem),
-            }
-        }
-    }
-
-    fn add(&mut self, file: &Path, line: usize, document: Document) {
-        self.documents.push(document);
-        self.places.push((file.to_owned(), line));
-    }
-
-    fn loose_markdown(&mut self, root: &Path, file: &Path, text: &str) -> Result<Document, Problem> {
-        if text.starts_with("---") {
-            let (front, body) = front_matter::<Front>(file, text, KEYS)?;
-            let Front { id, title, audience, tags } = front;
-            let document = Document { id, title, content: body.to_owned(), audience, tags };
-            return check(file, 1, &document).map(|()| document);
-        }
-        self.without_audience += 1;
-        let relative =
-            file.strip_prefix(root).ok().filter(|path| !path.as_os_str().is_empty()).unwrap_or(file);
-        let stem = relative.with_extension("");
-        let id = slug(&stem.to_string_lossy());
-        let heading = text.lines().find_map(|line| line.strip_prefix("# ")).map(str::trim);
-        let title = heading.map_or_else(|| id.replace('-', " "), str::to_owned);
-        let document =
-            Document { id, title, content: text.to_owned(), audience: self.default, tags: Vec::new() };
-        check(file, 1, &document).map(|()| document)
-    }
-}
-
 /// Lower-case letters and digits, everything else one hyphen.
-pub(crate) fn slug(text: &str) -> String {
+pub fn slug(text: &str) -> String {
     let mut slug = String::new();
     for c in text.chars().flat_map(char::to_lowercase) {
         if c.is_alphanumeric() {

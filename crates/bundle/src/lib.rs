@@ -12,7 +12,7 @@ mod types;
 mod workflows;
 
 pub use check::check;
-pub use knowledge::{MAX_DOCUMENT_BYTES, import};
+pub use knowledge::{BOM, MAX_DOCUMENT_BYTES, check_document, json_document, markdown_document, slug, twice};
 pub use layout::QUESTIONS;
 pub use problem::plain_json;
 pub use questions::{OUTCOMES, Question};

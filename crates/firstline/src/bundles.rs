@@ -19,7 +19,10 @@ pub(crate) fn new(
     audience: Audience,
     as_json: bool,
 ) -> anyhow::Result<bool> {
-    let (documents, defaulted) = bundle::import(kb, audience)?;
+    let program = std::env::current_exe().context("the program's own path is not known")?;
+    let worker = ingest::Worker { program, arguments: vec!["ingest-one".to_owned()] };
+    let imported = ingest::read(kb, audience, &worker)?;
+    let ingest::Imported { documents, defaulted, problems, notes, skipped } = imported;
     let examples = classifier::read_examples(intents)?;
     let examples: Vec<_> = examples.into_iter().map(|example| (example.text, example.intent)).collect();
     for (index, (text, intent)) in examples.iter().enumerate() {
@@ -38,6 +41,19 @@ pub(crate) fn new(
     let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let contradictions = bundle::scaffold(dir, name.unwrap_or(&folder), &documents, &examples)?;
     let internal = documents.iter().filter(|document| document.audience == Audience::Internal).count();
+    for line in problems.iter().chain(&notes) {
+        eprintln!("{line}");
+    }
+    if !problems.is_empty() {
+        eprintln!("{} problems: what they name is not imported, the rest is", problems.len());
+    }
+    if !skipped.is_empty() {
+        let skipped: Vec<_> = skipped.iter().map(|(what, n)| format!("{n} {what}")).collect();
+        eprintln!("skipped: {}", skipped.join(", "));
+    }
+    if !ingest::limits_memory() {
+        eprintln!("this system does not limit the memory of a document's reader: import only what you trust");
+    }
     if defaulted > 0 {
         eprintln!("{defaulted} articles do not say who may read them: taken as {audience:?}, see --audience");
     }
@@ -48,7 +64,9 @@ pub(crate) fn new(
     if as_json {
         let out = json!({
             "dir": dir, "documents": documents.len(), "internal": internal,
-            "examples": n, "left_out": contradictions,
+            "examples": n, "left_out": contradictions, "skipped": skipped,
+            "problems": problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "notes": notes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         show::line(&out.to_string());
     } else {
@@ -59,6 +77,12 @@ pub(crate) fn new(
             dir.display()
         ));
     }
+    Ok(true)
+}
+
+/// `ingest-one`: reads one untrusted document from standard input, for `bundle new`.
+pub(crate) fn ingest_one(format: &str) -> anyhow::Result<bool> {
+    ingest::serve(format)?;
     Ok(true)
 }
 

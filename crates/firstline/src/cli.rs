@@ -68,6 +68,12 @@ enum Command {
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Read one document from standard input under limits; a part of `bundle new`
+    #[command(hide = true)]
+    IngestOne {
+        /// html, pdf, docx or sitemap
+        format: String,
+    },
     /// A local receiver for workflow requests: verifies signatures, takes every key once, answers with a reference
     Receive {
         /// Address to listen on
@@ -85,7 +91,8 @@ enum BundleCommand {
     New {
         /// Folder to create
         dir: PathBuf,
-        /// Articles: a .jsonl or .md file, or a folder of them
+        /// Articles: a .md, .txt, .html, .pdf, .docx or .jsonl file, a folder of them, or a saved website
+        /// with its sitemap.xml
         #[arg(long, value_name = "FILE_OR_DIR")]
         kb: PathBuf,
         /// Examples: JSONL of {"text", "intent"}
@@ -238,6 +245,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         Command::Bundle(BundleCommand::Build { dir }) => {
             crate::bundles::build_command(&dir, &Settings::discover(config.as_deref())?, json)
         }
+        Command::IngestOne { format } => crate::bundles::ingest_one(&format),
         Command::Eval(EvalCommand::Intents { train, val, test, tier }) => {
             let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
             crate::eval::intents(encoder.as_ref(), &train, val.as_deref(), &test, json)
@@ -287,7 +295,9 @@ async fn serve(
                 Command::Eval(EvalCommand::Assistant(args)) => {
                     Box::pin(crate::golden::assistant(settings, args, json)).await
                 }
-                Command::Bundle(_) | Command::Eval(_) | Command::Up { .. } => Ok(true),
+                Command::Bundle(_) | Command::Eval(_) | Command::IngestOne { .. } | Command::Up { .. } => {
+                    Ok(true)
+                }
             };
             tokio::task::spawn_blocking(|| guard.shutdown()).await?;
             result
