@@ -20,7 +20,7 @@ pub(crate) fn new(
     as_json: bool,
 ) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("the program's own path is not known")?;
-    let worker = ingest::Worker { program, arguments: vec!["ingest-one".to_owned()] };
+    let worker = ingest::Worker::new(program, vec!["ingest-one".to_owned()]);
     let imported = ingest::read(kb, audience, &worker)?;
     let ingest::Imported { documents, defaulted, problems, notes, skipped } = imported;
     let examples = classifier::read_examples(intents)?;
@@ -45,7 +45,7 @@ pub(crate) fn new(
         eprintln!("{line}");
     }
     if !problems.is_empty() {
-        eprintln!("{} problems: what they name is not imported, the rest is", problems.len());
+        eprintln!("not imported, as said above: {}; the rest is", problems.len());
     }
     if !skipped.is_empty() {
         let skipped: Vec<_> = skipped.iter().map(|(what, n)| format!("{n} {what}")).collect();

@@ -1,5 +1,7 @@
 //! `bundle new` over foreign documents, by the program itself: its readers are processes of it.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -265,7 +267,7 @@ fn hostile_documents_are_refused_in_bounded_time_and_memory() {
     world.write("kb/bomb.docx", docx(&[(DOCUMENT, &zeros)]));
     drop(zeros);
     world.write("kb/deep.docx", docx(&[(DOCUMENT, &"<w:tbl>".repeat(2_000_000))]));
-    world.write("kb/bomb.pdf", pdf(&deflated(2_000_000_000), "/Filter /FlateDecode"));
+    world.write("kb/bomb.pdf", pdf(&deflated(800_000_000), "/Filter /FlateDecode"));
     let circle = [
         b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
         b"<< /Type /Pages /Kids [3 0 R 2 0 R] /Count 99999999 >>".to_vec(),
@@ -292,7 +294,7 @@ fn hostile_documents_are_refused_in_bounded_time_and_memory() {
         use nix::sys::resource::{UsageWho, getrusage};
         let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
         eprintln!("peak {peak} MiB");
-        assert!(peak < 700, "{peak} MiB in the largest process, limited to 512 and the program itself");
+        assert!(peak < 600, "{peak} MiB in the largest process, limited to 512 and the program itself");
     }
 }
 

@@ -40,7 +40,10 @@ pub(crate) struct Opened {
 pub(crate) fn open(found: &Found, default: Audience, worker: &Worker) -> Opened {
     let mut opened = Opened::default();
     let read = file(&found.path, found.kind).and_then(|file| match found.kind {
-        Kind::Jsonl => Ok(jsonl(file, &found.path, default, &mut opened)),
+        Kind::Jsonl => {
+            jsonl(file, &found.path, default, &mut opened);
+            Ok(())
+        }
         Kind::Markdown | Kind::Text => text(file, found, default, &mut opened),
         Kind::Html => foreign(file, Format::Html, found, default, worker, &mut opened),
         Kind::Pdf => foreign(file, Format::Pdf, found, default, worker, &mut opened),

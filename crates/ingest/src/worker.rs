@@ -24,23 +24,34 @@ pub struct Worker {
     pub program: PathBuf,
     /// What makes it call [`crate::serve`]; the name of the format is appended.
     pub arguments: Vec<String>,
+    /// How long one document may take.
+    pub limit: Duration,
 }
 
 impl Worker {
+    /// A worker with the usual limit of 20 seconds a document.
+    #[must_use]
+    pub fn new(program: PathBuf, arguments: Vec<String>) -> Self {
+        Self { program, arguments, limit: Duration::from_secs(SECONDS) }
+    }
+
     /// Reads a document; ends within the time limit.
     pub(crate) fn read(&self, file: File, format: Format) -> Result<Answer, Refusal> {
         let fail = |error: std::io::Error| Refusal::NoWorker(error.to_string());
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .arg(format.name())
+            // In KiB. The reserve of mimalloc, by default 1 GiB, is mapped before the limit of memory is set
+            // and would count as the program's own.
+            .env("MIMALLOC_ARENA_RESERVE", "32768")
             .stdin(file)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .map_err(fail)?;
-        let output = listen(&mut child);
+        let output = listen(&mut child, self.limit);
         let status = child.kill().and_then(|()| child.wait());
-        let output = output.map_err(|_| Refusal::Slow(SECONDS))?;
+        let output = output.map_err(|_| Refusal::Slow(self.limit.as_secs()))?;
         match status.map_err(fail)?.code() {
             Some(0) => {}
             Some(PANICKED) => return Err(Refusal::Broken),
@@ -58,7 +69,7 @@ impl Worker {
 }
 
 /// Everything the process prints until it ends, or nothing when it takes too long.
-fn listen(child: &mut Child) -> Result<Vec<u8>, mpsc::RecvTimeoutError> {
+fn listen(child: &mut Child, limit: Duration) -> Result<Vec<u8>, mpsc::RecvTimeoutError> {
     let (sender, receiver) = mpsc::channel();
     if let Some(output) = child.stdout.take() {
         // Ends with the process, whose end of the pipe closes then.
@@ -68,7 +79,7 @@ fn listen(child: &mut Child) -> Result<Vec<u8>, mpsc::RecvTimeoutError> {
             let _ = sender.send(read.map_or_else(|_| Vec::new(), |_| bytes));
         });
     }
-    let output = receiver.recv_timeout(Duration::from_secs(SECONDS))?;
+    let output = receiver.recv_timeout(limit)?;
     // Its output is closed; its end follows at once, or is brought about by the caller.
     for _ in 0..100 {
         if !matches!(child.try_wait(), Ok(None)) {
