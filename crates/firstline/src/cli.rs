@@ -157,6 +157,15 @@ enum EvalCommand {
         #[arg(long, value_name = "DIR")]
         beir: PathBuf,
     },
+    /// Whether answers are supported by what they were written from
+    Grounding {
+        /// Test answers, JSONL of {"knowledge", "question", "response", "grounded"}
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+        /// Answers to choose the threshold on; default: generator.sentence_threshold's default
+        #[arg(long, value_name = "FILE")]
+        dev: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -255,6 +264,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
             crate::eval::handoff(encoder.as_ref(), &test, json)
         }
         Command::Eval(EvalCommand::Retrieval { beir }) => crate::eval::retrieval(&beir, json),
+        Command::Eval(EvalCommand::Grounding { test, dev }) => {
+            crate::eval::grounding(&test, dev.as_deref(), json)
+        }
         command => {
             let settings = Settings::discover(config.as_deref())?;
             kit::run::runtime(settings.server()?.worker_threads)?

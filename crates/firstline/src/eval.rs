@@ -51,6 +51,14 @@ pub(crate) fn retrieval(beir: &Path, as_json: bool) -> anyhow::Result<bool> {
     print(&report, as_json)
 }
 
+/// `eval grounding`.
+pub(crate) fn grounding(test: &Path, dev: Option<&Path>, as_json: bool) -> anyhow::Result<bool> {
+    let test = generator::read_examples(test)?;
+    let dev = dev.map(generator::read_examples).transpose()?;
+    anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
+    print(&generator::evaluate(&test, dev.as_deref()), as_json)
+}
+
 fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {
     let report = serde_json::to_value(report)?;
     if as_json {
@@ -62,7 +70,7 @@ fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {
             Some(number) if value.is_f64() => format!("{number:.4}"),
             _ => value.to_string(),
         };
-        show::line(&format!("{name:<20}{value:>12}"));
+        show::line(&format!("{name:<32}{value:>12}"));
     }
     Ok(true)
 }

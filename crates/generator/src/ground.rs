@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use text::{Block, BlockKind};
 
-use crate::answer::{Citation, Passage, Statement};
-use crate::evidence::{Evidence, Unit};
+use crate::answer::{Citation, Passage, Request, Statement};
+use crate::evidence::Evidence;
 use crate::markup;
-use crate::terms::{NOT, Terms, is_number};
+use crate::support::{Judge, Source};
+use crate::terms::Terms;
+use crate::tokens::Reading;
 
 /// What the prompt asks a model to write when the passages do not answer.
 pub(crate) const NO_ANSWER: &str = "NO_ANSWER";
-/// What a quote is worth for a sentence that denies what the quote says, or the other way round.
-const OTHER_POLARITY: f64 = 0.4;
 
 /// A sentence that may leave, with the white space before it and its source.
 #[derive(Debug)]
@@ -25,8 +25,11 @@ pub(crate) struct Checked {
 /// Collects a model's words and gives out the sentences the passages support.
 #[derive(Debug)]
 pub(crate) struct Grounder<'a> {
-    terms: &'a Terms,
+    judge: &'a Judge,
     evidence: Evidence<'a>,
+    /// By passage: its sentences, and the index of each among the units.
+    sources: Vec<(Source, Vec<usize>)>,
+    question: Reading,
     threshold: f64,
     text: String,
     /// Bytes of `text` that are decided.
@@ -42,9 +45,12 @@ type Sentence = (Block, Range<usize>);
 
 impl<'a> Grounder<'a> {
     /// Sentences need at least `threshold` support, 0..=1.
-    pub(crate) fn new(terms: &'a Terms, passages: &'a [Passage], threshold: f64) -> Self {
-        let evidence = Evidence::read(terms, passages);
-        Self { terms, evidence, threshold, text: String::new(), decided: 0, block: None, number: 0 }
+    pub(crate) fn new(judge: &'a Judge, terms: &Terms, request: &'a Request, threshold: f64) -> Self {
+        let evidence = Evidence::read(terms, &request.passages);
+        let sources = (0..request.passages.len()).map(|passage| source(judge, &evidence, passage)).collect();
+        let question = judge.read(&request.question);
+        let text = String::new();
+        Self { judge, evidence, sources, question, threshold, text, decided: 0, block: None, number: 0 }
     }
 
     /// Everything the model wrote so far.
@@ -149,41 +155,35 @@ impl<'a> Grounder<'a> {
     }
 
     /// The support of a sentence by the cited passages, or by any passage when those do not support
-    /// it, with the sentence to quote. `None` without a content word, or with a number that no passage has.
+    /// it, with the sentence to quote. `None` without a content word.
     fn support(&self, sentence: &str, cited: &[usize]) -> Option<(f64, usize)> {
-        let mut stems = self.terms.of(sentence);
-        stems.sort_unstable();
-        stems.dedup();
-        let all: Vec<usize> = (0..self.evidence.passages.len()).collect();
-        let best = |passages: &[usize]| {
-            let found = passages.iter().filter_map(|passage| self.support_by(&stems, *passage));
-            found.reduce(|best, next| if next.0 > best.0 { next } else { best })
-        };
-        best(cited).filter(|(support, _)| *support >= self.threshold).or_else(|| best(&all))
-    }
-
-    /// The mean of two shares of the sentence's words: found in the best sentence of the passage, found
-    /// anywhere in it.
-    fn support_by(&self, stems: &[String], passage: usize) -> Option<(f64, usize)> {
-        let words = stems.iter().filter(|stem| *stem != NOT).count();
-        let own = || self.evidence.units.iter().enumerate().filter(|(_, unit)| unit.passage == passage);
-        let known = |stem: &String| self.evidence.known[passage].contains(stem);
-        if words == 0 || stems.iter().any(|stem| is_number(stem) && !known(stem)) {
+        let claim = self.judge.read(sentence);
+        if claim.subjects().is_empty() {
             return None;
         }
-        let denies = stems.iter().any(|stem| stem == NOT);
-        let share = |unit: &Unit| {
-            let common = stems.iter().filter(|stem| unit.stems.contains(*stem)).count();
-            let polarity = if unit.stems.contains(NOT) == denies { 1.0 } else { OTHER_POLARITY };
-            polarity * common as f64 / stems.len() as f64
+        let support = |passage: usize| {
+            let (source, units) = &self.sources[passage];
+            let (support, sentence) = self.judge.support(&claim, source, &self.question)?;
+            Some((support, units[sentence]))
         };
-        let quotable = own().filter(|(_, unit)| unit.kind != BlockKind::Heading);
-        let (best, unit) = quotable
-            .map(|(index, unit)| (share(unit), index))
-            .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
-        let anywhere = stems.iter().filter(|stem| known(stem)).count() as f64 / stems.len() as f64;
-        Some(((best + anywhere) / 2.0, unit))
+        let best = |passages: &mut dyn Iterator<Item = usize>| {
+            passages.filter_map(support).reduce(|best, next| if next.0 > best.0 { next } else { best })
+        };
+        best(&mut cited.iter().copied())
+            .filter(|(support, _)| *support >= self.threshold)
+            .or_else(|| best(&mut (0..self.sources.len())))
     }
+}
+
+/// The sentences of a passage that can be quoted, and the index of each among the units.
+fn source(judge: &Judge, evidence: &Evidence<'_>, passage: usize) -> (Source, Vec<usize>) {
+    let own = evidence.units.iter().enumerate().filter(|(_, unit)| unit.passage == passage);
+    let (headings, units): (Vec<_>, Vec<_>) = own.partition(|(_, unit)| unit.kind == BlockKind::Heading);
+    let Passage { title, heading, .. } = &evidence.passages[passage];
+    let mut known = vec![title.as_str(), heading.as_str()];
+    known.extend(headings.iter().map(|(_, unit)| evidence.quote(unit)));
+    let sentences = units.iter().map(|(_, unit)| evidence.quote(unit));
+    (judge.source(sentences, &known), units.iter().map(|(index, _)| *index).collect())
 }
 
 /// What follows the markers a text begins with, "[1] [2, 3] Then" -> " Then".
@@ -236,6 +236,10 @@ mod tests {
     const TEXT: &str = "A replacement card costs 5 pounds. It arrives within 3 to 5 working days. A blocked card \
                         cannot be unblocked.\n\n1. Open the app.\n2. Tap Freeze card.\n";
 
+    fn request() -> Request {
+        Request { passages: passages(), ..Request::default() }
+    }
+
     fn passages() -> Vec<Passage> {
         let fees = Passage { text: "Cash machines abroad charge 2 pounds.".to_owned(), ..Passage::default() };
         vec![Passage { text: TEXT.to_owned(), title: "Cards".to_owned(), ..Passage::default() }, fees]
@@ -243,8 +247,8 @@ mod tests {
 
     /// The text released, with what each sentence cites, when words arrive in pieces of `size` characters.
     fn ground(words: &str, size: usize) -> (String, Vec<Citation>) {
-        let (terms, passages) = (Terms::new(), passages());
-        let mut grounder = Grounder::new(&terms, &passages, 0.75);
+        let (judge, request) = (Judge::new(), request());
+        let mut grounder = Grounder::new(&judge, &Terms::new(), &request, 0.5);
         let characters: Vec<char> = words.chars().collect();
         let mut checked = Vec::new();
         for piece in characters.chunks(size) {
@@ -292,8 +296,8 @@ mod tests {
 
     #[test]
     fn a_sentence_cut_off_at_the_end_does_not_leave() {
-        let (terms, passages) = (Terms::new(), passages());
-        let mut grounder = Grounder::new(&terms, &passages, 0.75);
+        let (judge, request) = (Judge::new(), request());
+        let mut grounder = Grounder::new(&judge, &Terms::new(), &request, 0.5);
         let mut left = grounder.push("A replacement card costs 5 pounds [1]. It arrives within 3 to");
         left.extend(grounder.finish(false));
         assert_eq!(left.len(), 1);

@@ -1,17 +1,24 @@
 //! Answers from screened passages, extractive or by a language model, with citations and cost.
 
+mod alignment;
 pub mod answer;
 pub mod chat;
 pub mod config;
 mod evidence;
 mod extract;
+mod figures;
 mod ground;
+mod lexicon;
 mod markup;
+mod measure;
 pub mod prompt;
 mod score;
 mod server;
+mod support;
 mod terms;
+mod tokens;
 pub mod write;
 
 pub use config::Config;
+pub use measure::{Error, Example, Report, evaluate, read_examples};
 pub use server::{NAME, check_bundle as check, probe, service};

@@ -1,6 +1,7 @@
 //! Content words of a text, reduced to light stems: what question, passage and answer are compared by.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// The stem that stands for every negation.
 pub(crate) const NOT: &str = "not";
@@ -52,15 +53,22 @@ impl Terms {
             }
             let word = word.strip_suffix("'s").unwrap_or(word).trim_matches('\'');
             let word = word.split('\'').next().unwrap_or_default();
-            if word.is_empty() || self.stop.contains(word) {
+            if word.is_empty() || self.is_stop(word) {
                 continue;
             }
-            found.push(match self.same.get(word) {
-                Some(same) => stem(same),
-                None => stem(word),
-            });
+            found.push(self.stem_of(word));
         }
         found
+    }
+
+    /// Whether a word, in lower case, says nothing about a subject.
+    pub(crate) fn is_stop(&self, word: &str) -> bool {
+        self.stop.contains(word)
+    }
+
+    /// The stem of a word in lower case.
+    pub(crate) fn stem_of(&self, word: &str) -> String {
+        stem(self.same.get(word).unwrap_or(&word))
     }
 }
 
@@ -69,17 +77,21 @@ pub(crate) fn is_number(stem: &str) -> bool {
     stem.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Letters, digits, inner apostrophes, and the stops and commas inside numbers; a currency or percent
-/// sign is a word of its own.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
+    spans(text).map(|range| &text[range])
+}
+
+/// The bytes of the words: letters, digits, inner apostrophes, and the stops and commas inside numbers; a
+/// currency or percent sign is a word of its own.
+pub(crate) fn spans(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
     std::iter::from_fn(move || {
-        rest = rest.trim_start_matches(|c: char| !is_word(c) && !is_sign(c));
+        let rest = text[at..].trim_start_matches(|c: char| !is_word(c) && !is_sign(c));
         let first = rest.chars().next()?;
         let length = if is_sign(first) { first.len_utf8() } else { word_length(rest) };
-        let (word, tail) = rest.split_at(length);
-        rest = tail;
-        Some(word)
+        let start = text.len() - rest.len();
+        at = start + length;
+        Some(start..at)
     })
 }
 

@@ -12,6 +12,7 @@ use crate::config::{Config, Provider};
 use crate::extract;
 use crate::ground::{Checked, Grounder};
 use crate::prompt::{self, Prompt};
+use crate::support::Judge;
 use crate::terms::Terms;
 
 /// Name of the model when the passages' own sentences are the answer.
@@ -60,6 +61,7 @@ impl Error {
 pub struct Writer {
     config: Config,
     terms: Terms,
+    judge: Judge,
     model: Option<(ChatModel, Prompt)>,
 }
 
@@ -77,7 +79,7 @@ impl Writer {
                 tracing::warn!(model = config.model, "no price under generator.prices, its cost counts as 0");
             }
         }
-        Ok(Self { config, terms: Terms::new(), model })
+        Ok(Self { config, terms: Terms::new(), judge: Judge::new(), model })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
@@ -192,7 +194,8 @@ impl Attempt<'_> {
         let config = &self.writer.config;
         let text = prompt.render(request)?;
         let mut reply = model.open(&text, end).await?;
-        let mut grounder = Grounder::new(&self.writer.terms, &request.passages, config.sentence_threshold);
+        let Writer { judge, terms, .. } = self.writer;
+        let mut grounder = Grounder::new(judge, terms, request, config.sentence_threshold);
         let read = self.read(&mut reply, &mut grounder).await;
         // Tokens are spent whether the answer is used or not.
         let usage = usage(reply.usage, &text, grounder.text(), model.max_tokens());
