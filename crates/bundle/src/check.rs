@@ -35,6 +35,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
         }
     };
     let documents = keep(reader.knowledge(), &mut problems);
+    let synonyms = keep(reader.synonyms(), &mut problems);
     let curated = keep(reader.curated(), &mut problems);
     let workflows = keep(workflows::workflows(reader), &mut problems);
     let prompts = keep(reader.prompts(), &mut problems);
@@ -49,6 +50,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
         ("intents", intents.len()),
         ("examples", intents.iter().map(|intent| intent.examples.len()).sum()),
         ("documents", documents.len()),
+        ("synonyms", synonyms.len()),
         ("curated answers", curated.len()),
         ("workflows", workflows.len()),
         ("prompts", prompts.len()),

@@ -18,7 +18,7 @@ const FILES: [&str; 6] = [
 /// Folders of the format, each with the endings or the names its files may have.
 const FOLDERS: [(&str, &[&str]); 5] = [
     ("intents", &[".toml", ".jsonl"]),
-    ("knowledge", &[".md", ".jsonl"]),
+    ("knowledge", &[".md", ".jsonl", "synonyms.toml"]),
     ("workflows", &[".toml"]),
     ("prompts", &["answer.j2"]),
     ("safety/lexicons", &[".toml"]),

@@ -8,6 +8,7 @@ mod problem;
 mod questions;
 mod read;
 mod scaffold;
+mod synonyms;
 mod types;
 mod workflows;
 

@@ -10,7 +10,7 @@ use toml::Spanned;
 pub(crate) use crate::problem::Lines;
 pub use crate::problem::{Problem, Problems};
 use crate::types::*;
-use crate::{knowledge, layout, workflows};
+use crate::{knowledge, layout, synonyms, workflows};
 
 /// An opened bundle: its list of files and its hash; the parts are read when asked for.
 #[derive(Debug, Clone)]
@@ -120,7 +120,7 @@ impl Reader {
         let mut documents = Vec::new();
         let mut problems = Vec::new();
         let mut seen: BTreeMap<String, String> = BTreeMap::new();
-        for file in self.under("knowledge") {
+        for file in self.under("knowledge").filter(|file| *file != Path::new(synonyms::FILE)) {
             let found = match file.extension().and_then(|extension| extension.to_str()) {
                 Some("md") => knowledge::markdown(self, file).map(|document| vec![(1, document)]),
                 _ => knowledge::jsonl(self, file),
@@ -141,6 +141,19 @@ impl Reader {
             }
         }
         finish(documents, problems)
+    }
+
+    /// The groups of `knowledge/synonyms.toml`; none without the file.
+    ///
+    /// # Errors
+    /// The file does not parse, a group is too small or too large, a word stands twice or has no letters.
+    pub fn synonyms(&self) -> Result<Vec<Synonym>, Problems> {
+        let file = Path::new(synonyms::FILE);
+        if self.files.contains_key(file) {
+            synonyms::parse_file(file, &self.text(file)?)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// The answers of `curated.toml`; none without the file.

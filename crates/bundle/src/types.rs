@@ -363,6 +363,15 @@ pub enum SlotKind {
     Email,
 }
 
+/// Words of `knowledge/synonyms.toml` that a search takes for one another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synonym {
+    /// Words or phrases of a question.
+    pub from: Vec<String>,
+    /// What each of them also finds; the same as `from` when all mean one thing.
+    pub to: Vec<String>,
+}
+
 /// One value of a choice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

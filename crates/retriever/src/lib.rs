@@ -5,9 +5,11 @@ mod chunk;
 mod config;
 mod evaluate;
 mod index;
+mod query;
 mod search;
 mod server;
 mod store;
+mod synonyms;
 
 pub use build::{Built, build, is_built};
 pub use chunk::{Chunk, chunks};

@@ -17,6 +17,7 @@ use crate::build::locate;
 use crate::config::Config;
 use crate::index::{self, Error, Fields, Frozen, audience_name};
 use crate::search::{Found, Query, search};
+use crate::synonyms::Synonyms;
 
 /// Held by the process that changes a live index, from its first change to its end.
 const LOCK_FILE: &str = ".firstline-writer.lock";
@@ -61,6 +62,7 @@ pub struct Retriever {
     reader: IndexReader,
     fields: Fields,
     config: Config,
+    synonyms: Synonyms,
     /// Version of the index as it was built.
     base: String,
     access: Access,
@@ -76,7 +78,7 @@ impl Retriever {
         let (folder, base) = built(reader)?;
         let frozen = Frozen(MmapDirectory::open(&folder).map_err(TantivyError::from)?);
         let reason = "it is the bundle's own, opened without a data folder".to_owned();
-        Self::new(index::open(frozen)?, base, config, Access::Refused(reason))
+        Self::new(index::open(frozen)?, base, config, Access::Refused(reason))?.with(reader)
     }
 
     /// Opens the live index of the bundle under `data_dir`, first copied from the bundle's own when there is
@@ -99,7 +101,7 @@ impl Retriever {
         }
         let directory = MmapDirectory::open(&live).map_err(TantivyError::from)?;
         let access = Access::Granted { lock: Mutex::new(None), path };
-        Self::new(index::open(directory)?, base, config, access)
+        Self::new(index::open(directory)?, base, config, access)?.with(reader)
     }
 
     /// An index that takes no changes.
@@ -111,9 +113,16 @@ impl Retriever {
         let (_, fields) = Fields::schema();
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let snapshot = RwLock::new(Arc::new(snapshot(&index, &reader, &fields, &base)?));
-        let retriever = Self { index, reader, fields, config: config.clone(), base, access, snapshot };
+        let (config, synonyms) = (config.clone(), Synonyms::default());
+        let retriever = Self { index, reader, fields, config, synonyms, base, access, snapshot };
         retriever.warm()?;
         Ok(retriever)
+    }
+
+    /// Searches with the synonyms of the bundle.
+    fn with(self, reader: &Reader) -> Result<Self, Error> {
+        let synonyms = Synonyms::new(&reader.synonyms()?, &mut index::analyser());
+        Ok(Self { synonyms, ..self })
     }
 
     /// The best passages for a question, 0.1 ms for some thousand passages.
@@ -122,7 +131,7 @@ impl Retriever {
     /// The index cannot be read.
     pub fn search(&self, query: &Query<'_>) -> Result<Found, Error> {
         let snapshot = self.snapshot();
-        let passages = search(&snapshot.searcher, &self.fields, &self.config, query)?;
+        let passages = search(&snapshot.searcher, &self.fields, &self.config, &self.synonyms, query)?;
         Ok(Found { passages, index_version: snapshot.state.index_version.clone() })
     }
 

@@ -97,6 +97,35 @@ fn nothing_in_a_question_is_an_operator_or_a_fault() {
 }
 
 #[test]
+fn a_synonym_finds_what_the_question_calls_by_another_name_and_counts_once() {
+    let (root, data) = (tempdir().unwrap(), tempdir().unwrap());
+    let documents = [
+        document("kept", "Kept", "The cash machine kept it.", Public),
+        document("atm", "Abroad", "An ATM kept it.", Public),
+        document("shop", "Shop", "The till kept cash.", Public),
+        document("wallet", "Wallet", "Pay with the phone wallet.", Public),
+    ];
+    let before = bundle(root.path(), &documents).hash_of(&["knowledge"]);
+    let file = "[[synonym]]\nwords = [\"cash machine\", \"ATM\", \"cashpoint\"]\n\
+                [[synonym]]\nfrom = [\"gpay\"]\nto = [\"phone wallet\"]\n";
+    std::fs::write(root.path().join("knowledge/synonyms.toml"), file).unwrap();
+    let reader = bundle(root.path(), &documents);
+    assert_ne!(reader.hash_of(&["knowledge"]), before);
+    let retriever = live(&reader, data.path());
+    // All words of a phrase, or it is none: the till has only cash.
+    let mut both = found(&retriever, "a cashpoint", Public);
+    both.sort();
+    assert_eq!(both, ["atm", "kept"]);
+    assert_eq!(found(&retriever, "cash machines", Public), ["kept", "atm", "shop"]);
+    assert_eq!(found(&retriever, "gpay", Public), ["wallet"]);
+    // A passage with the word and its synonym scores as one with the word.
+    let score = |text: &str| search(&retriever, text, Public).passages[0].0;
+    let once = score("ATM");
+    retriever.put(&[document("atm", "Abroad", "An ATM cashpoint.", Public)]).unwrap();
+    assert!((score("ATM") - once).abs() < 0.2 * once, "{} {once}", score("ATM"));
+}
+
+#[test]
 fn a_search_sees_a_change_whole_or_not_at_all() {
     let (root, data) = (tempdir().unwrap(), tempdir().unwrap());
     let retriever = live(&bundle(root.path(), &knowledge()), data.path());
