@@ -7,13 +7,14 @@ use crate::problem::Problem;
 /// Questions with what should come of them, in a bundle.
 pub const QUESTIONS: &str = "eval/questions.jsonl";
 /// Files of the format.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "assistant.toml",
     "curated.toml",
     "rollout.toml",
     "safety/policy.toml",
     QUESTIONS,
     "eval/grounding.jsonl",
+    "eval/grounding_dev.jsonl",
 ];
 /// Folders of the format, each with the endings or the names its files may have.
 const FOLDERS: [(&str, &[&str]); 5] = [
@@ -25,7 +26,7 @@ const FOLDERS: [(&str, &[&str]); 5] = [
 ];
 const ALLOWED: &str = "assistant.toml, curated.toml, intents/, knowledge/, workflows/, prompts/, safety/, eval/ and notes such as README.md";
 const ALLOWED_IN_SAFETY: &str = "policy.toml and lexicons/";
-const ALLOWED_IN_EVAL: &str = "questions.jsonl and grounding.jsonl";
+const ALLOWED_IN_EVAL: &str = "questions.jsonl, grounding.jsonl and grounding_dev.jsonl";
 
 /// What measures the assistant and is nothing of it: its hash stays the same when a question is added.
 pub(crate) fn is_beside(name: &Path) -> bool {
