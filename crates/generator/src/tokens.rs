@@ -1,6 +1,7 @@
 //! A sentence word by word: what support is judged by.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use crate::figures::{self, Figure};
 use crate::lexicon::{Lexicon, Pool};
@@ -18,6 +19,19 @@ hour=30 minutes|a quarter of an hour=15 minutes|quarter of an hour=15 minutes|ha
 fortnight=2 weeks|noon=12:00|midday=12:00|weekdays=monday to friday|at weekends=saturday and sunday|at the weekend=saturday \
 and sunday|weekends=saturday and sunday|weekend=saturday and sunday|per cent=percent|united states of america=usa|united \
 states=usa|u s a=usa|u s=usa|united kingdom=uk|u k=uk";
+
+/// The phrases by their first word, with the words that replace them.
+static PLAIN: LazyLock<HashMap<&str, Vec<Phrase>>> = LazyLock::new(|| {
+    let mut plain: HashMap<&str, Vec<Phrase>> = HashMap::new();
+    for (from, to) in PHRASES.split('|').filter_map(|line| line.split_once('=')) {
+        let from: Vec<&str> = from.split_whitespace().collect();
+        plain.entry(from[0]).or_default().push((from, to.split_whitespace().collect()));
+    }
+    plain
+});
+
+/// Words, and those that replace them.
+type Phrase = (Vec<&'static str>, Vec<&'static str>);
 
 /// Words that begin a new part of a sentence.
 const JOINTS: [&str; 9] = ["and", "but", "while", "whereas", "unless", "because", "if", "although", "though"];
@@ -179,22 +193,24 @@ fn plain(words: Vec<Raw>) -> Vec<Raw> {
     let mut found = Vec::with_capacity(words.len());
     let mut at = 0;
     while at < words.len() {
-        let matches = |phrase: &str| {
-            let mut length = 0;
-            phrase.split(' ').all(|word| {
-                length += 1;
-                words.get(at + length - 1).is_some_and(|raw| raw.word == word)
-            }) && length > 0
+        let known = PLAIN.get(words[at].word.as_str()).into_iter().flatten();
+        let matches = |from: &[&str]| {
+            from.iter()
+                .enumerate()
+                .all(|(next, word)| words.get(at + next).is_some_and(|raw| raw.word == *word))
         };
-        let phrase =
-            PHRASES.split('|').filter_map(|line| line.split_once('=')).find(|(from, _)| matches(from));
+        let phrase = known.into_iter().find(|(from, _)| matches(from));
         match phrase {
             Some((from, to)) => {
                 let mut joint = words[at].joint;
-                for word in to.split_whitespace() {
-                    found.push(Raw { word: word.to_owned(), name: false, joint: std::mem::take(&mut joint) });
+                for word in to {
+                    found.push(Raw {
+                        word: (*word).to_owned(),
+                        name: false,
+                        joint: std::mem::take(&mut joint),
+                    });
                 }
-                at += from.split(' ').count();
+                at += from.len();
             }
             None => {
                 let Raw { word, name, joint } = &words[at];
