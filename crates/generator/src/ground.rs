@@ -247,7 +247,7 @@ mod tests {
 
     /// The text released, with what each sentence cites, when words arrive in pieces of `size` characters.
     fn ground(words: &str, size: usize) -> (String, Vec<Citation>) {
-        let (judge, request) = (Judge::new(), request());
+        let (judge, request) = (Judge::new(None), request());
         let mut grounder =
             Grounder::new(&judge, &Terms::new(), &request, crate::Config::default().sentence_threshold);
         let characters: Vec<char> = words.chars().collect();
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_sentence_cut_off_at_the_end_does_not_leave() {
-        let (judge, request) = (Judge::new(), request());
+        let (judge, request) = (Judge::new(None), request());
         let mut grounder =
             Grounder::new(&judge, &Terms::new(), &request, crate::Config::default().sentence_threshold);
         let mut left = grounder.push("A replacement card costs 5 pounds [1]. It arrives within 3 to");
