@@ -36,7 +36,7 @@ pub struct Found {
 type Clause = (Occur, Box<dyn tantivy::query::Query>);
 
 /// Ranks by BM25 (k1 1.2, b 0.75; Robertson and Zaragoza, 2009) of the words over body, title and heading;
-/// a word the index does not have counts as those one letter away, and a synonym nearly as the word itself.
+/// a word the index does not have counts as those nearest to it, and a synonym nearly as the word itself.
 /// The audience is a clause of the query, so no later step can forget it.
 pub(crate) fn search(
     searcher: &Searcher,

@@ -126,6 +126,27 @@ fn a_synonym_finds_what_the_question_calls_by_another_name_and_counts_once() {
 }
 
 #[test]
+fn a_misspelt_word_finds_the_nearest_and_only_where_it_is_near() {
+    let (root, data) = (tempdir().unwrap(), tempdir().unwrap());
+    let documents = [
+        document("verify", "Verification", "The verification code of the day.", Public),
+        document("mortgage", "Mortgages", "Ask about mortgages.", Public),
+        document("code", "Codes", "A code, and a code of honour.", Public),
+    ];
+    let retriever = live(&bundle(root.path(), &documents), data.path());
+    // Letters swapped, missing, the first one wrong, two of a long word wrong.
+    for text in ["mortgaeg", "morgage", "nortgage", "martgagge"] {
+        assert_eq!(found(&retriever, text, Public), ["mortgage"], "{text}");
+    }
+    assert_eq!(found(&retriever, "verifcation code", Public)[0], "verify");
+    assert_eq!(found(&retriever, "honuor", Public), ["code"]);
+    for text in ["mxrtxgxge", "cxd", "cade"] {
+        assert!(!found(&retriever, text, Public).contains(&"mortgage".to_owned()), "{text}");
+    }
+    assert!(found(&retriever, "mxrtxgxge cxd", Public).is_empty());
+}
+
+#[test]
 fn a_search_sees_a_change_whole_or_not_at_all() {
     let (root, data) = (tempdir().unwrap(), tempdir().unwrap());
     let retriever = live(&bundle(root.path(), &knowledge()), data.path());
