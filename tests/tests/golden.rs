@@ -200,3 +200,17 @@ fn a_wrong_line_is_refused_with_its_place_and_a_question_more_leaves_the_bundle_
     let missing = eval(dir.path(), &[]);
     assert!(missing.stderr.contains("no such file; pass --questions FILE"), "{missing:?}");
 }
+
+/// The floor of the demo: its golden questions are indirect on purpose, and a change that loses some shows here.
+#[test]
+fn the_demo_holds_its_floor_and_answers_nothing_it_should_not() {
+    let data = scratch();
+    let (demo, floor) = (demo(), "0.34");
+    let arguments = ["eval", "assistant", "--bundle", demo.to_str().unwrap(), "--floor", floor, "--json"];
+    let finished = run(data.path(), &arguments);
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(finished.code, Some(0), "{} of {} right: {}", report["correct"], report["n"], finished.stderr);
+    assert!(report["n"].as_u64().unwrap() >= 150);
+    assert_eq!(report["grounded_rate"], json!(1.0));
+    assert!(report["false_answer_rate"].as_f64().unwrap() <= 0.02, "{}", report["false_answer_rate"]);
+}

@@ -104,7 +104,9 @@ both! {
         for _ in 0..4 {
             let TurnRecord { turn, question, decisions, .. } = watch.next().await.unwrap().unwrap().record.unwrap();
             let turn = turn.unwrap();
-            assert!(!format!("{:?}", (question, decisions, &turn.answer, &turn.workflow)).contains("7310"), "{turn:?}");
+            let kept = format!("{:?}", (question, decisions, &turn.answer, &turn.workflow));
+            // As a word: the digits may well stand inside the hash of a model.
+            assert!(!kept.split(|c: char| !c.is_alphanumeric()).any(|word| word == "7310"), "{turn:?}");
         }
     }
 
