@@ -40,7 +40,7 @@ pub struct Report {
     pub p50_us: Option<f64>,
     /// Area under the ROC curve of the share of an answer's words that the knowledge has.
     pub word_overlap_auroc: Option<f64>,
-    /// Balanced accuracy of that share, its threshold chosen in the same way; 0.5 without a dev file.
+    /// Balanced accuracy of that share, its threshold chosen in the same way; kept from 0.5 on without dev.
     pub word_overlap_balanced_accuracy: Option<f64>,
 }
 
