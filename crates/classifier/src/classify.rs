@@ -120,8 +120,7 @@ pub(crate) struct View {
 impl View {
     /// By the words alone.
     pub(crate) fn words(sight: &Sight) -> Self {
-        let words = [sight.scores[sight.best], sight.likeness, sight.known_words, sight.known_parts];
-        Self { scores: sight.scores.clone(), best: sight.best, words, likeness: [0.0; 2] }
+        Self { scores: sight.scores.clone(), best: sight.best, words: said(sight), likeness: [0.0; 2] }
     }
 
     /// By words and vector: the weighted product of the probabilities each gives alone.
@@ -131,13 +130,18 @@ impl View {
         let scores: Vec<f32> = pairs.map(|(word, meaning)| words * word + dense * meaning).collect();
         let best = best(&scores);
         let nearest = glance.likeness.iter().fold(-1.0_f32, |most, &likeness| most.max(likeness));
-        Self { best, likeness: [glance.likeness[best], nearest], scores, ..Self::words(sight) }
+        Self { best, likeness: [glance.likeness[best], nearest], scores, words: said(sight) }
     }
 
     /// What speaks for and against the text being out of scope.
     pub(crate) fn evidence(&self, temperature: f64) -> Evidence {
         evidence(probabilities(&self.scores, temperature)[self.best], self.words, self.likeness)
     }
+}
+
+/// What the words say besides their scores of all classes.
+fn said(sight: &Sight) -> [f32; 4] {
+    [sight.scores[sight.best], sight.likeness, sight.known_words, sight.known_parts]
 }
 
 /// The place of the highest score, the first of equals.

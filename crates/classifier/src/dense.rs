@@ -44,7 +44,7 @@ impl Dense {
             let centroid = &mut centroids[label * dimension..][..dimension];
             centroid.iter_mut().zip(&row.items).for_each(|(sum, (_, value))| *sum += value);
         }
-        centroids.chunks_mut(dimension.max(1)).for_each(scale);
+        centroids.chunks_mut(dimension.max(1)).for_each(encoder::normalise);
         Self { encoder: encoder.to_owned(), mean, weights, centroids }
     }
 
@@ -62,15 +62,8 @@ impl Dense {
 
 fn centred(vector: &[f32], mean: &[f32]) -> Vec<f32> {
     let mut centred: Vec<f32> = vector.iter().zip(mean).map(|(value, mean)| value - mean).collect();
-    scale(&mut centred);
+    encoder::normalise(&mut centred);
     centred
-}
-
-fn scale(vector: &mut [f32]) {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if length > 1e-6 {
-        vector.iter_mut().for_each(|value| *value /= length);
-    }
 }
 
 fn row(vector: &[f32]) -> Vector {

@@ -194,10 +194,10 @@ fn shared(config: &Config) -> Result<Arc<Encoder>, Error> {
     Ok(encoder)
 }
 
-/// Scales to length 1; a zero vector stays.
-pub(crate) fn normalise(vector: &mut [f32]) {
+/// Scales to length 1; a vector of nothing but rounding stays.
+pub fn normalise(vector: &mut [f32]) {
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if length > 0.0 {
+    if length > 1e-6 {
         vector.iter_mut().for_each(|value| *value /= length);
     }
 }

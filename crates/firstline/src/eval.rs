@@ -56,7 +56,7 @@ pub(crate) fn grounding(test: &Path, dev: Option<&Path>, as_json: bool) -> anyho
     let test = generator::read_examples(test)?;
     let dev = dev.map(generator::read_examples).transpose()?;
     anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
-    print(&generator::evaluate(&test, dev.as_deref(), None), as_json)
+    print(&generator::evaluate(&test, dev.as_deref()), as_json)
 }
 
 fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {

@@ -155,10 +155,12 @@ impl<'a> Grounder<'a> {
     }
 
     /// The support of a sentence by the cited passages, or by any passage when those do not support
-    /// it, with the sentence to quote. `None` without a content word.
+    /// it, with the sentence to quote. `None` without a content word, or with a figure that no passage has.
     fn support(&self, sentence: &str, cited: &[usize]) -> Option<(f64, usize)> {
         let claim = self.judge.read(sentence);
-        if claim.subjects().is_empty() {
+        let stated = |figure| self.sources.iter().any(|(source, _)| source.states(figure));
+        // A figure out of nowhere is the invention that costs most: no score makes up for it.
+        if claim.subjects().is_empty() || !claim.counted().all(stated) {
             return None;
         }
         let support = |passage: usize| {
@@ -247,7 +249,7 @@ mod tests {
 
     /// The text released, with what each sentence cites, when words arrive in pieces of `size` characters.
     fn ground(words: &str, size: usize) -> (String, Vec<Citation>) {
-        let (judge, request) = (Judge::new(None), request());
+        let (judge, request) = (Judge::new(), request());
         let mut grounder =
             Grounder::new(&judge, &Terms::new(), &request, crate::Config::default().sentence_threshold);
         let characters: Vec<char> = words.chars().collect();
@@ -296,8 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_that_no_passage_has_never_leaves_whatever_the_threshold() {
+        let (judge, request) = (Judge::new(), request());
+        let mut grounder = Grounder::new(&judge, &Terms::new(), &request, 0.0);
+        grounder.push("A replacement card costs 50 pounds and arrives within 3 to 5 working days. ");
+        assert!(grounder.finish(true).is_empty());
+        grounder.push("Cash machines abroad charge two pounds. ");
+        assert_eq!(grounder.finish(true).len(), 1);
+    }
+
+    #[test]
     fn a_sentence_cut_off_at_the_end_does_not_leave() {
-        let (judge, request) = (Judge::new(None), request());
+        let (judge, request) = (Judge::new(), request());
         let mut grounder =
             Grounder::new(&judge, &Terms::new(), &request, crate::Config::default().sentence_threshold);
         let mut left = grounder.push("A replacement card costs 5 pounds [1]. It arrives within 3 to");

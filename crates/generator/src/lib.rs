@@ -10,7 +10,6 @@ mod figures;
 mod ground;
 mod lexicon;
 mod markup;
-mod meaning;
 mod measure;
 pub mod prompt;
 mod score;
@@ -21,6 +20,5 @@ mod tokens;
 pub mod write;
 
 pub use config::Config;
-pub use meaning::Meaning;
 pub use measure::{Error, Example, Report, evaluate, read_examples};
 pub use server::{NAME, check_bundle as check, probe, service};

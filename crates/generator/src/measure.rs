@@ -2,13 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::meaning::Meaning;
 use crate::support::Judge;
 
 /// An answer beside what it was written from.
@@ -84,11 +82,10 @@ pub fn read_examples(path: &Path) -> Result<Vec<Example>, Error> {
     parsed.collect()
 }
 
-/// The figures on `test`, with the threshold of best balanced accuracy on `dev`, else the default; by words
-/// alone without `meaning`.
+/// The figures on `test`, with the threshold of best balanced accuracy on `dev`, else the default.
 #[must_use]
-pub fn evaluate(test: &[Example], dev: Option<&[Example]>, meaning: Option<Arc<dyn Meaning>>) -> Report {
-    let judge = Judge::new(meaning);
+pub fn evaluate(test: &[Example], dev: Option<&[Example]>) -> Report {
+    let judge = Judge::new();
     let checked = |example: &Example| check(&judge, example);
     let threshold = |score: &dyn Fn(&Example) -> f64, default: f64| {
         dev.and_then(|dev| best_threshold(&label(dev, score))).unwrap_or(default)
@@ -205,13 +202,13 @@ mod tests {
             example("A replacement card costs 50 pounds.", false),
             example("A replacement card costs 5 pounds. A blocked card can be unblocked.", false),
         ];
-        let report = evaluate(&test, None, None);
+        let report = evaluate(&test, None);
         assert_eq!((report.n, report.auroc, report.balanced_accuracy), (4, Some(1.0), Some(1.0)));
         assert!(report.word_overlap_auroc < Some(0.6), "{report:?}");
-        assert_eq!(evaluate(&test[..2], None, None).auroc, None);
+        assert_eq!(evaluate(&test[..2], None).auroc, None);
         // The threshold comes from the other file, between its two answers.
-        let chosen = evaluate(&test, Some(&test[..3]), None).threshold;
-        let score = |index: usize| check(&Judge::new(None), &test[index]);
+        let chosen = evaluate(&test, Some(&test[..3])).threshold;
+        let score = |index: usize| check(&Judge::new(), &test[index]);
         assert!(score(2) < chosen && chosen < score(1).min(score(0)), "{chosen}");
     }
 

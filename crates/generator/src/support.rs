@@ -1,11 +1,10 @@
 //! How well a passage supports a sentence, 0..=1: words, order, numbers, names, denial and scope.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::alignment;
+use crate::figures::Figure;
 use crate::lexicon::{Lexicon, Pool};
-use crate::meaning::{self, Meaning, Vector};
 use crate::terms::{Terms, is_number};
 use crate::tokens::{Reading, Token};
 
@@ -46,16 +45,6 @@ const WEIGHTS: [(&str, f64); 20] = [
 /// Added to the weighted features.
 const BIAS: f64 = -1.52;
 
-/// The weights where an encoder knows how foreign the sentence is, fitted in the same way: words count less.
-const WEIGHTS_WITH_MEANING: [f64; WEIGHTS.len()] = [
-    0.4, 0.8, 1.11, 1.74, -3.0, -2.46, -1.78, -0.61, -3.75, -3.0, -0.73, -3.75, -3.75, -3.0, -3.75, -2.25,
-    -1.5, -4.5, 1.95, -4.22,
-];
-/// The weight of that foreignness.
-const FOREIGN: f64 = -3.88;
-/// Added to the weighted features with meaning.
-const BIAS_WITH_MEANING: f64 = -0.3;
-
 /// The features in the order of the weights.
 pub(crate) type Features = [f64; WEIGHTS.len()];
 
@@ -68,7 +57,15 @@ pub(crate) struct Source {
     known: Pool,
     stems: HashSet<String>,
     words: HashSet<String>,
-    vector: Vector,
+    /// Figures of all sentences, and of the headings above them.
+    figures: Vec<Figure>,
+}
+
+impl Source {
+    /// Whether a figure stands in it, in whatever notation.
+    pub(crate) fn states(&self, figure: &Figure) -> bool {
+        self.figures.iter().any(|known| figure.is(known))
+    }
 }
 
 /// Judges sentences.
@@ -76,14 +73,12 @@ pub(crate) struct Source {
 pub(crate) struct Judge {
     terms: Terms,
     lexicon: Lexicon,
-    meaning: Option<Arc<dyn Meaning>>,
 }
 
 impl Judge {
-    /// By words alone without `meaning`.
-    pub(crate) fn new(meaning: Option<Arc<dyn Meaning>>) -> Self {
+    pub(crate) fn new() -> Self {
         let terms = Terms::new();
-        Self { lexicon: Lexicon::new(&terms), terms, meaning }
+        Self { lexicon: Lexicon::new(&terms), terms }
     }
 
     pub(crate) fn read(&self, text: &str) -> Reading {
@@ -102,9 +97,13 @@ impl Judge {
             clauses: sentences.iter().flat_map(|sentence| sentence.clauses(&self.lexicon)).collect(),
             stems: sentences.iter().flat_map(|sentence| sentence.stems.iter().cloned()).collect(),
             words: sentences.iter().flat_map(|sentence| sentence.words.iter().cloned()).collect(),
+            figures: sentences
+                .iter()
+                .chain(&headings)
+                .flat_map(|part| part.figures.iter().copied())
+                .collect(),
             sentences,
             known,
-            vector: Vector::default(),
         }
     }
 
@@ -117,27 +116,8 @@ impl Judge {
         question: &Reading,
     ) -> Option<(f64, usize)> {
         let (features, best) = self.features(claim, source, question)?;
-        let sum = |weights: &mut dyn Iterator<Item = f64>| {
-            features.iter().zip(weights).map(|(value, weight)| value * weight).sum::<f64>()
-        };
-        let logit = match self.foreign(claim, source, best) {
-            Some(foreign) => {
-                BIAS_WITH_MEANING + FOREIGN * foreign + sum(&mut WEIGHTS_WITH_MEANING.into_iter())
-            }
-            None => BIAS + sum(&mut WEIGHTS.iter().map(|(_, weight)| *weight)),
-        };
-        Some((1.0 / (1.0 + (-logit).exp()), best))
-    }
-
-    /// How foreign a sentence is to the passage and to its best sentence; `None` without an encoder.
-    fn foreign(&self, claim: &Reading, source: &Source, best: usize) -> Option<f64> {
-        let meaning = self.meaning.as_deref()?;
-        let vector =
-            |reading: &'_ Reading| reading.vector.of(meaning, || reading.text.clone()).map(<[f32]>::to_vec);
-        let whole =
-            || source.sentences.iter().map(|sentence| sentence.text.as_str()).collect::<Vec<_>>().join(" ");
-        let (own, sentence) = (vector(claim)?, vector(&source.sentences[best])?);
-        Some(meaning::foreign(&own, &sentence, source.vector.of(meaning, whole)?))
+        let sum: f64 = features.iter().zip(&WEIGHTS).map(|(value, (_, weight))| value * weight).sum();
+        Some((1.0 / (1.0 + (-sum - BIAS).exp()), best))
     }
 
     pub(crate) fn features(
@@ -159,11 +139,7 @@ impl Judge {
         let near = (common as f64 / claim.tokens.len().max(1) as f64).powi(2);
         let when = |holds: bool| f64::from(u8::from(holds));
 
-        let figures = || claim.figures.iter().filter(|figure| figure.counts());
-        let stated = |figure: &&crate::figures::Figure| {
-            source.sentences.iter().flat_map(|sentence| &sentence.figures).any(|known| figure.is(known))
-        };
-        let missing = when(!figures().all(|figure| stated(&figure)));
+        let missing = when(!claim.counted().all(|figure| source.states(figure)));
         let names = asked
             .iter()
             .filter(|token| token.name && source.known.find(&self.lexicon, &token.stem) == 0.0)
@@ -230,7 +206,7 @@ impl Judge {
     fn misplaced(&self, claim: &Reading, source: &Source) -> f64 {
         let mut worst: f64 = 0.0;
         for clause in claim.clauses(&self.lexicon) {
-            for figure in clause.figures.iter().filter(|figure| figure.counts()) {
+            for figure in clause.counted() {
                 let own = figure.tokens.0..figure.tokens.1;
                 let rest = clause.tokens.iter().enumerate().filter(|(at, _)| !own.contains(at));
                 let has = |part: &Reading| part.figures.iter().any(|known| figure.is(known));
@@ -302,33 +278,8 @@ fn is_turned(claim: &Reading, best: &Reading) -> bool {
 mod tests {
     use super::*;
 
-    /// Knows two subjects.
-    #[derive(Debug)]
-    struct Subjects;
-
-    impl Meaning for Subjects {
-        fn embed(&self, text: &str) -> Option<Vec<f32>> {
-            let money = text.contains("refund") || text.contains("money");
-            (!text.contains("unknown")).then(|| vec![f32::from(u8::from(money)), f32::from(u8::from(!money))])
-        }
-    }
-
-    #[test]
-    fn meaning_lifts_a_free_rewording_over_a_foreign_sentence_and_its_lack_changes_nothing() {
-        let dense = |claim: &str, passage: &str| support_by(Some(Arc::new(Subjects)), claim, passage);
-        let passage = "A refund reaches your account within 5 days.";
-        let (near, far) = ("Expect your money back in 5 days.", "Expect your table free in 5 days.");
-        assert!(dense(near, passage) > dense(far, passage) + 0.3);
-        assert_eq!(dense("unknown refund", passage), support("unknown refund", passage));
-        assert!(dense("A refund reaches your account within 9 days.", passage) < 0.2);
-    }
-
     fn support(claim: &str, passage: &str) -> f64 {
-        support_by(None, claim, passage)
-    }
-
-    fn support_by(meaning: Option<Arc<dyn Meaning>>, claim: &str, passage: &str) -> f64 {
-        let judge = Judge::new(meaning);
+        let judge = Judge::new();
         let sentences = text::sentences(passage);
         let source = judge.source(sentences.iter().map(|range| &passage[range.clone()]), &[]);
         judge.support(&judge.read(claim), &source, &judge.read("")).unwrap().0

@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 
 use crate::figures::{self, Figure};
 use crate::lexicon::{Lexicon, Pool};
-use crate::meaning::Vector;
 use crate::terms::{NOT, Terms, is_number};
 
 /// Ways of speaking, longest first where they begin alike, each with the plain words it is compared by.
@@ -79,19 +78,16 @@ pub(crate) struct Reading {
     pub(crate) figures: Vec<Figure>,
     /// Whether it is a question.
     pub(crate) asks: bool,
-    /// As given; empty for a part of a sentence.
-    pub(crate) text: String,
-    /// Its vector, once an encoder was asked.
-    pub(crate) vector: Vector,
 }
 
 impl Reading {
     pub(crate) fn new(terms: &Terms, lexicon: &Lexicon, text: &str) -> Self {
-        Self {
-            asks: text.trim_end().ends_with('?'),
-            text: text.to_owned(),
-            ..Self::of(lexicon, tokens(terms, text))
-        }
+        Self { asks: text.trim_end().ends_with('?'), ..Self::of(lexicon, tokens(terms, text)) }
+    }
+
+    /// The figures a source has to have.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = &Figure> {
+        self.figures.iter().filter(|figure| figure.counts())
     }
 
     fn of(lexicon: &Lexicon, tokens: Vec<Token>) -> Self {
@@ -104,8 +100,6 @@ impl Reading {
             figures: figures::read(&tokens),
             tokens,
             asks: false,
-            text: String::new(),
-            vector: Vector::default(),
         }
     }
 

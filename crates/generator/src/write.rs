@@ -79,7 +79,7 @@ impl Writer {
                 tracing::warn!(model = config.model, "no price under generator.prices, its cost counts as 0");
             }
         }
-        Ok(Self { config, terms: Terms::new(), judge: Judge::new(None), model })
+        Ok(Self { config, terms: Terms::new(), judge: Judge::new(), model })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
