@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test check bench
+.PHONY: help build demo models test check bench bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -10,7 +10,7 @@ FIRSTLINE := target/release/firstline
 DEMO_SECRET := whsec_ZGVtbyBzZWNyZXQgb2YgdGhlIGxvY2FsIHJlY2VpdmVy
 
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## build firstline and the stage binaries into target/release
 	@tools/need cc build-essential
@@ -37,3 +37,6 @@ check: ## format, lints, the rules of the house, the contracts
 
 bench: build ## cost of the pipeline against bare calls, interleaved in one run
 	$(CARGO) bench --package tests
+
+bench-index: ## an index of a million passages: time to build, size, time of a search, memory
+	$(CARGO) bench --package retriever --bench million

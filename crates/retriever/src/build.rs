@@ -9,6 +9,10 @@ use tantivy::indexer::NoMergePolicy;
 
 use crate::index::{self, Error, FORMAT, Fields};
 
+/// Most memory to write with. Small knowledge needs no more than its own size; a million passages of 60 words
+/// in arenas of 15 MB are some hundred segments to merge.
+const MAX_ARENA_BYTES: usize = 200_000_000;
+
 /// What a build made or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
@@ -67,7 +71,8 @@ fn write(folder: &Path, documents: &[Document], progress: &dyn Fn(u64, u64)) -> 
     let directory = MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?;
     let index = index::open(directory)?;
     let (_, fields) = Fields::schema();
-    let mut writer = index::writer(&index)?;
+    let text: usize = documents.iter().map(|document| document.content.len()).sum();
+    let mut writer = index::writer(&index, text.min(MAX_ARENA_BYTES))?;
     writer.set_merge_policy(Box::new(NoMergePolicy));
     let total = documents.len() as u64;
     for (done, document) in documents.iter().enumerate() {

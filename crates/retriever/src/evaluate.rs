@@ -97,7 +97,7 @@ pub fn evaluate(dir: &Path, progress: &dyn Fn(u64, u64)) -> Result<Report, Error
 fn load(file: &Path) -> Result<(Retriever, usize), Error> {
     let index = index::open(RamDirectory::create())?;
     let (_, fields) = Fields::schema();
-    let mut writer = index::writer(&index)?;
+    let mut writer = index::writer(&index, index::MIN_ARENA_BYTES)?;
     let mut docs = 0;
     each_line(file, |text| {
         let Entry { id, title, text: content } = parse(text)?;

@@ -10,38 +10,37 @@ use tantivy::{Searcher, TantivyError, Term};
 const MIN_CHARS: usize = 4;
 /// Of words this long also those two letters away, when none is nearer.
 const MIN_CHARS_FOR_TWO: usize = 7;
-/// Most meanings of a word: those in most passages.
-const MAX_MEANINGS: usize = 3;
-
 /// Whether a word is long enough to be told from its neighbours.
 pub(crate) fn can_be(word: &str) -> bool {
     word.chars().count() >= MIN_CHARS
 }
 
-/// The nearest words of a field (stems: a misspelt ending hides its own) by letters inserted, deleted, replaced or swapped with their neighbour.
-pub(crate) fn near(searcher: &Searcher, field: Field, word: &str) -> Result<Vec<String>, TantivyError> {
-    let chars = word.chars().count();
-    for (distance, least) in [(1, MIN_CHARS), (2, MIN_CHARS_FOR_TWO)] {
-        let found = if chars < least { Vec::new() } else { within(searcher, field, word, distance)? };
-        if !found.is_empty() {
-            return Ok(found);
-        }
+/// The word of a field with the fewest letters inserted, deleted, replaced or swapped with their neighbour; of
+/// several the one in most passages. These are stems: a misspelt ending hides its own.
+pub(crate) fn nearest(searcher: &Searcher, field: Field, word: &str) -> Result<Option<String>, TantivyError> {
+    let near = within(searcher, field, word, 1)?;
+    if near.is_some() || word.chars().count() < MIN_CHARS_FOR_TWO {
+        return Ok(near);
     }
-    Ok(Vec::new())
+    within(searcher, field, word, 2)
 }
 
-fn within(searcher: &Searcher, field: Field, word: &str, distance: u8) -> Result<Vec<String>, TantivyError> {
+fn within(
+    searcher: &Searcher,
+    field: Field,
+    word: &str,
+    distance: u8,
+) -> Result<Option<String>, TantivyError> {
     let automaton = FuzzyTermQuery::new(Term::from_field_text(field, word), distance, true).automaton()?;
-    let mut found: BTreeMap<String, u32> = BTreeMap::new();
+    let mut found: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
     for segment in searcher.segment_readers() {
         let index = segment.inverted_index(field)?;
         let mut terms = index.terms().search(&automaton).into_stream()?;
         while let Some((term, info)) = terms.next() {
-            *found.entry(String::from_utf8_lossy(term).into_owned()).or_default() += info.doc_freq;
+            *found.entry(term.to_vec()).or_default() += info.doc_freq;
         }
     }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by(|(a, most), (b, other)| (other, a).cmp(&(most, b)));
-    found.truncate(MAX_MEANINGS);
-    Ok(found.into_iter().map(|(word, _)| word).collect())
+    // The first of equals in the alphabet: the same in every run.
+    let best = found.into_iter().rev().max_by_key(|(_, passages)| *passages);
+    Ok(best.map(|(term, _)| String::from_utf8_lossy(&term).into_owned()))
 }

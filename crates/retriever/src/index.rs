@@ -26,8 +26,8 @@ use crate::chunk::{Chunk, chunks};
 /// Changes with everything that changes what a build writes: fields, words, passages.
 pub(crate) const FORMAT: &[u8] = b"firstline retriever index 2";
 const ANALYSER: &str = "english";
-/// The least that tantivy takes; held only while writing.
-const ARENA_BYTES: usize = 15_000_000;
+/// The least memory for writing that tantivy takes.
+pub(crate) const MIN_ARENA_BYTES: usize = 15_000_000;
 /// Longer words are serial numbers and noise.
 const MAX_TOKEN_BYTES: usize = 64;
 /// Lucene's English list but for "no" and "not", which turn a rule around; then the words that questions are
@@ -225,10 +225,11 @@ pub(crate) fn analyser() -> TextAnalyzer {
         .build()
 }
 
-/// A writer that uses as little memory as tantivy allows, and one thread of each kind.
-pub(crate) fn writer(index: &Index) -> tantivy::Result<IndexWriter> {
+/// A writer with one thread of each kind. It holds `arena_bytes` as long as it lives, at least
+/// [`MIN_ARENA_BYTES`], and writes a segment each time they are full.
+pub(crate) fn writer(index: &Index, arena_bytes: usize) -> tantivy::Result<IndexWriter> {
     let options = IndexWriterOptions::builder()
-        .memory_budget_per_thread(ARENA_BYTES)
+        .memory_budget_per_thread(arena_bytes.max(MIN_ARENA_BYTES))
         .num_worker_threads(1)
         .num_merge_threads(1)
         .build();

@@ -4,6 +4,7 @@ mod build;
 mod chunk;
 mod config;
 mod evaluate;
+mod gate;
 mod guess;
 mod index;
 mod query;

@@ -43,11 +43,8 @@ pub(crate) fn words(
         clauses.extend(scoring.group(from, to, count)?);
     }
     for word in words.unknown {
-        let meant = guess::near(searcher, fields.body, &word)?;
-        let choices: Vec<_> =
-            meant.iter().map(|word| any(scoring.word(word, GUESS_WEIGHT).collect())).collect();
-        if !choices.is_empty() {
-            clauses.push(Box::new(DisjunctionMaxQuery::new(choices)));
+        if let Some(meant) = guess::nearest(searcher, fields.body, &word)? {
+            clauses.extend(scoring.word(&meant, GUESS_WEIGHT));
         }
     }
     Ok((!clauses.is_empty()).then(|| any(clauses)))

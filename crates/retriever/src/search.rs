@@ -2,11 +2,11 @@
 
 use bundle::Audience;
 use tantivy::collector::TopDocs;
-use tantivy::query::{BooleanQuery, ConstScoreQuery, Occur, TermQuery};
-use tantivy::schema::{IndexRecordOption, Value as _};
-use tantivy::{Score, Searcher, TantivyDocument, TantivyError, Term};
+use tantivy::schema::Value as _;
+use tantivy::{Searcher, TantivyDocument, TantivyError, Term};
 
 use crate::config::Config;
+use crate::gate::{Gate, Gated};
 use crate::index::{Fields, Passage};
 use crate::query;
 use crate::synonyms::Synonyms;
@@ -33,11 +33,9 @@ pub struct Found {
     pub index_version: String,
 }
 
-type Clause = (Occur, Box<dyn tantivy::query::Query>);
-
 /// Ranks by BM25 (k1 1.2, b 0.75; Robertson and Zaragoza, 2009) of the words over body, title and heading;
 /// a word the index does not have counts as those nearest to it, and a synonym nearly as the word itself.
-/// The audience is a clause of the query, so no later step can forget it.
+/// The audience is part of the query, so no later step can forget it.
 pub(crate) fn search(
     searcher: &Searcher,
     fields: &Fields,
@@ -48,16 +46,12 @@ pub(crate) fn search(
     let Some(words) = query::words(searcher, fields, config, synonyms, question.text)? else {
         return Ok(Vec::new());
     };
-    let mut clauses: Vec<Clause> = vec![(Occur::Must, words)];
-    if question.audience == Audience::Public {
-        clauses.push((Occur::Must, constant(fields.audience_term(Audience::Public), 0.0)));
-    }
-    if !question.category.is_empty() && config.category_boost > 0.0 {
-        let tag = Term::from_field_text(fields.tags, question.category);
-        clauses.push((Occur::Should, constant(tag, config.category_boost)));
-    }
-    let hits = searcher
-        .search(&BooleanQuery::new(clauses), &TopDocs::with_limit(question.k.max(1)).order_by_score())?;
+    let must = (question.audience == Audience::Public).then(|| fields.audience_term(Audience::Public));
+    let is_favoured = !question.category.is_empty() && config.category_boost > 0.0;
+    let bonus =
+        is_favoured.then(|| (Term::from_field_text(fields.tags, question.category), config.category_boost));
+    let gated = Gated { words: words.into(), gate: Gate { must, bonus } };
+    let hits = searcher.search(&gated, &TopDocs::with_limit(question.k.max(1)).order_by_score())?;
     let load = |(score, address)| {
         let entry: TantivyDocument = searcher.doc(address)?;
         let json = entry.get_first(fields.passage).and_then(|value| value.as_str()).unwrap_or_default();
@@ -65,9 +59,4 @@ pub(crate) fn search(
         Ok((score, passage))
     };
     hits.into_iter().map(load).collect()
-}
-
-/// A clause that matches one term and scores the same everywhere.
-fn constant(term: Term, score: Score) -> Box<dyn tantivy::query::Query> {
-    Box::new(ConstScoreQuery::new(Box::new(TermQuery::new(term, IndexRecordOption::Basic)), score))
 }
