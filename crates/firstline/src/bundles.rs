@@ -174,7 +174,8 @@ fn build_now(dir: &Path, encoder: &config::Encoder) -> anyhow::Result<Built> {
         classifier::build(&reader, encoder, &|done, total| bar.set(done, total)).context("classifier")?;
     bar.finish();
     let bar = show::Bar::new("building the index");
-    let index = retriever::build(&reader, &|done, total| bar.set(done, total)).context("retriever")?;
+    let index =
+        retriever::build(&reader, encoder, &|done, total| bar.set(done, total)).context("retriever")?;
     bar.finish();
     Ok(Built {
         bundle: reader.hash().to_owned(),

@@ -156,6 +156,9 @@ enum EvalCommand {
         /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/test.tsv
         #[arg(long, value_name = "DIR")]
         beir: PathBuf,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
     },
     /// Whether answers are supported by what they were written from
     Grounding {
@@ -263,7 +266,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
             let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
             crate::eval::handoff(encoder.as_ref(), &test, json)
         }
-        Command::Eval(EvalCommand::Retrieval { beir }) => crate::eval::retrieval(&beir, json),
+        Command::Eval(EvalCommand::Retrieval { beir, tier }) => {
+            let settings = Settings::discover(config.as_deref())?;
+            let encoder = crate::eval::encoder(&settings, tier)?;
+            crate::eval::retrieval(&settings, encoder, &beir, json)
+        }
         Command::Eval(EvalCommand::Grounding { test, dev }) => {
             crate::eval::grounding(&test, dev.as_deref(), json)
         }

@@ -96,7 +96,7 @@ fn bundle(dir: &std::path::Path, opened: &encoder::Opened) -> anyhow::Result<Str
     let reader = bundle::Reader::open(dir)?;
     crate::bundles::validate(&reader)?;
     let encoder = opened.encoder().map(AsRef::as_ref);
-    let built = classifier::open(&reader, encoder).is_ok() && retriever::is_built(&reader)?;
+    let built = classifier::open(&reader, encoder).is_ok() && retriever::is_built(&reader, encoder)?;
     anyhow::ensure!(built, "{} is valid but not built; run `firstline bundle build {0}`", dir.display());
     Ok(format!("{} is valid and built, {}", dir.display(), reader.hash()))
 }

@@ -1,6 +1,7 @@
 //! `firstline eval`: figures of a stage on a data set.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use encoder::Encoder;
 use kit::config::{Settings, Tier};
@@ -44,9 +45,16 @@ pub(crate) fn handoff(encoder: Option<&Encoder>, test: &Path, as_json: bool) -> 
 }
 
 /// `eval retrieval`.
-pub(crate) fn retrieval(beir: &Path, as_json: bool) -> anyhow::Result<bool> {
+pub(crate) fn retrieval(
+    settings: &Settings,
+    encoder: Option<Encoder>,
+    beir: &Path,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let config = settings.table::<retriever::Config>(retriever::NAME)?;
     let bar = show::Bar::new("measuring");
-    let report = retriever::evaluate(beir, &|done, total| bar.set(done, total))?;
+    let encoder = encoder.map(Arc::new);
+    let report = retriever::evaluate(beir, encoder, &config, &|done, total| bar.set(done, total))?;
     bar.finish();
     print(&report, as_json)
 }

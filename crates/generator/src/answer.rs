@@ -37,6 +37,8 @@ pub struct Request {
     pub history: Vec<Utterance>,
     /// Opaque id for the logs of a model provider, may be empty.
     pub turn_id: String,
+    /// Least support by the passages, 0..=1, beside the configured one.
+    pub min_support: f64,
 }
 
 /// Where a statement comes from.

@@ -107,7 +107,7 @@ impl Prompt {
         for history in [Vec::new(), vec![said]] {
             let passages = vec![passage.clone(), passage.clone()];
             let question = "sample question".to_owned();
-            let text = self.render(&Request { question, passages, history, turn_id: String::new() })?;
+            let text = self.render(&Request { question, passages, history, ..Request::default() })?;
             if !text.contains("sample question") {
                 return Err(Error::Missing("question"));
             }
@@ -176,7 +176,7 @@ mod tests {
                 ..Passage::default()
             }],
             history: vec![Utterance { role: "customer", text }],
-            turn_id: String::new(),
+            ..Request::default()
         }
     }
 

@@ -118,6 +118,10 @@ fn check(request: &proto::GenerateRequest) -> Result<(), Status> {
         let what = format!("is {} bytes, allowed 1..={MAX_QUESTION}", request.question.len());
         return invalid("QUESTION_TOO_LONG", "question", what);
     }
+    if !(0.0..=1.0).contains(&request.min_support) {
+        let what = format!("is {}, allowed 0..=1", request.min_support);
+        return invalid("MIN_SUPPORT_OUT_OF_RANGE", "min_support", what);
+    }
     if request.passages.len() > MAX_PASSAGES {
         let what = format!("holds {}, allowed 0..={MAX_PASSAGES}", request.passages.len());
         return invalid("TOO_MANY_PASSAGES", "passages", what);
@@ -147,6 +151,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
         passages: passages.collect(),
         history: history.collect(),
         turn_id: request.turn_id,
+        min_support: request.min_support,
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::field::Empty;
 use crate::answer::{Answer, Request, Usage};
 use crate::chat::{self, ChatModel, Reply};
 use crate::config::{Config, Provider};
-use crate::extract;
+use crate::extract::{self, Extract};
 use crate::ground::{Checked, Grounder};
 use crate::prompt::{self, Prompt};
 use crate::support::Judge;
@@ -85,8 +85,9 @@ impl Writer {
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
     /// model; dropping the future ends the model's call.
     pub async fn write(&self, request: &Request, deadline: Option<Instant>, events: &Sender<Event>) {
-        // Without passages nothing a model writes could be supported.
-        let answer = match self.model.as_ref().filter(|_| !request.passages.is_empty()) {
+        // Without passages, or where they say too little, nothing a model writes could be supported.
+        let worth = !request.passages.is_empty() && (request.min_support <= 0.0 || self.supports(request));
+        let answer = match self.model.as_ref().filter(|_| worth) {
             None => self.extract(request, events).await,
             Some((model, prompt)) => {
                 let end = Instant::now() + self.config.timeout();
@@ -124,11 +125,19 @@ impl Writer {
         let _ = events.send(Event::Delta { text, restart }).await;
     }
 
+    /// What the passages themselves answer, when they do so well enough.
+    fn found(&self, request: &Request, least: f64) -> Option<Extract> {
+        extract::compose(&self.terms, &request.question, &request.passages, self.config.max_sentences)
+            .filter(|found| found.support >= least)
+    }
+
+    fn supports(&self, request: &Request) -> bool {
+        self.found(request, request.min_support).is_some()
+    }
+
     /// The extractive answer; without statements when the support is too weak.
     async fn extract(&self, request: &Request, events: &Sender<Event>) -> Answer {
-        let found =
-            extract::compose(&self.terms, &request.question, &request.passages, self.config.max_sentences)
-                .filter(|found| found.support >= self.config.answer_threshold);
+        let found = self.found(request, self.config.answer_threshold.max(request.min_support));
         let mut answer = Answer { model: EXTRACTIVE.to_owned(), ..Answer::default() };
         let Some(found) = found else { return answer };
         for (gap, statement) in found.pieces {

@@ -160,6 +160,7 @@ async fn ask(config: Config, question: &str, deadline: Option<Instant>) -> Outco
         question: question.to_owned(),
         passages: passages(),
         turn_id: "t1".to_owned(),
+        min_support: 0.0,
         ..Request::default()
     };
     let (sender, mut receiver) = tokio::sync::mpsc::channel(64);

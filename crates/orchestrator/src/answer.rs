@@ -86,9 +86,15 @@ impl Orchestrator {
         }
     }
 
-    pub(crate) async fn generate(&self, draft: &mut Draft<'_>, question: &str) {
+    /// Answers from the passages, or says why not: with `least` support where the intent is unsure.
+    pub(crate) async fn generate(
+        &self,
+        draft: &mut Draft<'_>,
+        question: &str,
+        least: f64,
+    ) -> Result<(), HandoffReason> {
         let better = match (draft.better.take(), draft.accepted_intent()) {
-            (None, Some(intent)) => Some(self.retrieve_for(question, intent).await),
+            (None, Some(intent)) => Some(self.retrieve_for(question, intent, None).await),
             (better, _) => better,
         };
         if let Some(better) = better {
@@ -97,34 +103,25 @@ impl Orchestrator {
         if draft.passages.is_empty() {
             let down = draft.retriever_failed;
             draft.note(if down { "no passages: the retriever did not answer" } else { "no passage fits" });
-            return draft.hand_over(if down {
-                HandoffReason::GuardError
-            } else {
-                HandoffReason::NoKnowledge
-            });
+            return Err(if down { HandoffReason::GuardError } else { HandoffReason::NoKnowledge });
         }
-        if self.screen(draft).await.is_err() {
-            return draft.hand_over(HandoffReason::GuardError);
-        }
+        self.screen(draft).await.map_err(|_| HandoffReason::GuardError)?;
         if draft.passages.is_empty() {
             draft.note("the passage rail let none through");
-            return draft.hand_over(HandoffReason::NoKnowledge);
+            return Err(HandoffReason::NoKnowledge);
         }
-        let history = draft.conversation.history.clone();
         let request = GenerateRequest {
             question: question.to_owned(),
             passages: draft.passages.clone(),
-            history,
+            history: draft.conversation.history.clone(),
             category: draft.category(),
             turn_id: draft.turn.turn_id.clone(),
+            min_support: least,
         };
         let start = Instant::now();
         let written = self.write(draft, request).await;
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
-        match written {
-            Ok(generation) => self.release(draft, generation, question).await,
-            Err(reason) => draft.hand_over(reason),
-        }
+        self.release(draft, written?, question).await
     }
 
     /// Reads the answer; with a listener, each piece leaves after the output rail passed it.
@@ -159,26 +156,30 @@ impl Orchestrator {
     }
 
     /// The whole answer passes the output rail and keeps only citations that stand in its passages.
-    async fn release(&self, draft: &mut Draft<'_>, generation: Generation, question: &str) {
+    async fn release(
+        &self,
+        draft: &mut Draft<'_>,
+        generation: Generation,
+        question: &str,
+    ) -> Result<(), HandoffReason> {
         draft.spent(&generation);
         if generation.abstained || generation.text.is_empty() {
             draft.note("the passages do not support an answer");
-            return draft.hand_over(HandoffReason::NoKnowledge);
+            return Err(HandoffReason::NoKnowledge);
         }
         let screened = self.stages.screen_output(&generation.text, question, &draft.passages).await;
-        let Ok(verdict) = draft.took("safety", screened) else {
-            return draft.hand_over(HandoffReason::GuardError);
-        };
+        let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
         if let Some(reason) = gate::held(&verdict) {
             draft.note("the output rail held the answer back");
             draft.turn.safety = Some(verdict);
-            return draft.hand_over(reason);
+            return Err(reason);
         }
         let citations = draft.verified(generation.citations);
         if citations.is_empty() {
             draft.note("no citation stands in the passages");
-            return draft.hand_over(HandoffReason::Ungrounded);
+            return Err(HandoffReason::Ungrounded);
         }
         draft.answer(verdict.text, citations, &generation.model).await;
+        Ok(())
     }
 }

@@ -31,6 +31,9 @@ pub struct Config {
     pub history: u32,
     /// Questions back to the customer before a person takes over, 0..=10.
     pub max_clarifications: u32,
+    /// Least support by the passages, 0..=1, for an answer to a question whose intent is not accepted; a
+    /// question back is the other way. 1 turns such answers off.
+    pub unsure_support: f64,
     /// Time between two searches for orphaned turns, in milliseconds, 100..=3600000.
     pub reap_every_ms: u64,
 }
@@ -49,6 +52,7 @@ impl Default for Config {
             passages: 6,
             history: 10,
             max_clarifications: 2,
+            unsure_support: 0.45,
             reap_every_ms: 5_000,
         }
     }
@@ -68,6 +72,7 @@ impl kit::Config for Config {
         within("passages", self.passages, 1..=100, &mut violations);
         within("history", self.history, 0..=100, &mut violations);
         within("max_clarifications", self.max_clarifications, 0..=10, &mut violations);
+        within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
         violations
     }

@@ -106,17 +106,22 @@ impl<'o> Draft<'o> {
 
     pub(crate) async fn classified(&mut self, intent: Timed<Intent>) {
         if let Ok(intent) = self.took("classifier", intent) {
-            let decision = words(intent.decision().as_str_name(), "INTENT_DECISION_");
-            self.note(format!(
-                "intent {} at {:.2}, out-of-scope score {:.2}: {decision} (model {})",
-                intent.name, intent.confidence, intent.out_of_scope_score, intent.model_version
-            ));
-            for other in &intent.alternatives {
-                self.note(format!("next intent {} at {:.2}", other.name, other.probability));
-            }
             self.tell(Event::Classified(intent.clone())).await;
-            self.turn.intent = Some(intent);
+            self.reads(intent);
         }
+    }
+
+    /// Takes what the classifier makes of the message.
+    pub(crate) fn reads(&mut self, intent: Intent) {
+        let decision = words(intent.decision().as_str_name(), "INTENT_DECISION_");
+        self.note(format!(
+            "intent {} at {:.2}, out-of-scope score {:.2}: {decision} (model {})",
+            intent.name, intent.confidence, intent.out_of_scope_score, intent.model_version
+        ));
+        for other in &intent.alternatives {
+            self.note(format!("next intent {} at {:.2}", other.name, other.probability));
+        }
+        self.turn.intent = Some(intent);
     }
 
     /// `false` when the input rail ends the turn.

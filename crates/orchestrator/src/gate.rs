@@ -38,6 +38,11 @@ pub(crate) fn held(verdict: &Verdict) -> Option<HandoffReason> {
     }
 }
 
+/// Whether a reason for no answer ends the turn, where a question back to the customer would be possible.
+pub(crate) fn ends(reason: HandoffReason) -> bool {
+    matches!(reason, HandoffReason::GuardError | HandoffReason::SafetyPolicy)
+}
+
 /// What the classification leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {

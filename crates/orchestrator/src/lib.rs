@@ -3,6 +3,7 @@
 mod admit;
 mod answer;
 mod config;
+mod context;
 mod curated;
 mod deliver;
 mod desk;

@@ -78,13 +78,18 @@ impl Stages {
         })
     }
 
-    pub(crate) async fn classify(&self, text: &str) -> Timed<Intent> {
+    /// The intent, and in the dense tier the text as a vector.
+    pub(crate) async fn classify(&self, text: &str) -> Timed<(Intent, Option<Embedding>)> {
         let request = ClassifyRequest { text: text.to_owned(), alternatives: 3 };
         let response = again("classifier", self.classify_budget, request, |request| {
             let mut client = self.classifier.clone();
             async move { client.classify(request).await }
         });
-        timed(async { response.await?.intent.ok_or_else(|| garbage("classifier")).and_then(plausible) }).await
+        timed(async {
+            let ClassifyResponse { intent, embedding } = response.await?;
+            Ok((intent.ok_or_else(|| garbage("classifier")).and_then(plausible)?, embedding))
+        })
+        .await
     }
 
     pub(crate) async fn screen_input(&self, text: &str) -> Timed<Verdict> {
@@ -136,12 +141,18 @@ impl Stages {
         timed(async { response.await?.verdict.ok_or_else(|| garbage("safety")) }).await
     }
 
-    pub(crate) async fn retrieve(&self, query: &str, category: &str) -> Timed<Vec<Passage>> {
+    pub(crate) async fn retrieve(
+        &self,
+        query: &str,
+        category: &str,
+        embedding: Option<Embedding>,
+    ) -> Timed<Vec<Passage>> {
         let request = RetrieveRequest {
             query: query.to_owned(),
             audience: Audience::Public.into(),
             category: category.to_owned(),
             k: self.passages,
+            embedding,
         };
         let response = again("retriever", self.retrieve_budget, request, |request| {
             let mut client = self.retriever.clone();

@@ -115,7 +115,7 @@ fn mib(name: &str) -> String {
 
 /// The searches, in a process that has built nothing.
 fn search(root: &Path, passages: usize) -> anyhow::Result<()> {
-    let retriever = Retriever::open(&Reader::open(root)?, &Config::default())?;
+    let retriever = Retriever::open(&Reader::open(root)?, None, &Config::default())?;
     anyhow::ensure!(retriever.state().passages == passages as u64, "passages are missing");
     println!(
         "| {QUERIES} searches of {WORDS_A_QUERY} words | p50 ms | p95 ms | p99 ms | found |\n|---|---|---|---|---|"
@@ -136,7 +136,10 @@ fn search(root: &Path, passages: usize) -> anyhow::Result<()> {
                 text = format!("{text} {}", spell(SYNONYMS[0]));
             }
             let begin = Instant::now();
-            found += retriever.search(&Query { text: &text, audience, category, k: 10 })?.passages.len();
+            found += retriever
+                .search(&Query { text: &text, vector: None, audience, category, k: 10 })?
+                .passages
+                .len();
             times.push(begin.elapsed().as_secs_f64() * 1e3);
         }
         let at = |share| stats::percentile(&times, share).unwrap_or(f64::NAN);
@@ -162,7 +165,7 @@ fn main() -> anyhow::Result<()> {
     write(root.path(), passages)?;
     let reader = Reader::open(root.path())?;
     let begin = Instant::now();
-    let built = retriever::build(&reader, &|_, _| {})?;
+    let built = retriever::build(&reader, None, &|_, _| {})?;
     let (seconds, mib) = (begin.elapsed().as_secs_f64(), bytes(&built.path)? >> 20);
     println!("| passages | build s | index MiB |\n|---|---|---|\n| {passages} | {seconds:.0} | {mib} |\n");
     let mut child = Command::new(std::env::current_exe()?);

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use bundle::{Document, Reader};
+use encoder::{Encoder, Vectors};
 use tantivy::directory::{INDEX_WRITER_LOCK, META_LOCK, MmapDirectory};
 use tantivy::indexer::NoMergePolicy;
 
-use crate::index::{self, Error, FORMAT, Fields};
+use crate::index::{self, Error, FORMAT, Fields, bodies, cut};
 
 /// Most memory to write with. Small knowledge needs no more than its own size; a million passages of 60 words
 /// in arenas of 15 MB are some hundred segments to merge.
@@ -18,19 +19,24 @@ const MAX_ARENA_BYTES: usize = 200_000_000;
 pub struct Built {
     /// The folder of the index.
     pub path: PathBuf,
-    /// Hash of the knowledge and the format, 16 hexadecimal digits: the index version before any change.
+    /// Hash of the knowledge and the format, 16 hexadecimal digits, in the dense tier with 8 more of the
+    /// encoder: the index version before any change.
     pub version: String,
     /// Whether it was there already and nothing was done.
     pub reused: bool,
 }
 
-/// Indexes the knowledge of a bundle into its build folder, unless that is done already. `progress` is told
-/// how many documents are done and how many there are.
+/// Indexes the knowledge of a bundle into its build folder, with a vector a passage when there is an encoder,
+/// unless that is done already. `progress` is told how many steps are done and how many there are.
 ///
 /// # Errors
-/// Knowledge that does not validate, a folder that cannot be written, a failure of the index.
-pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Error> {
-    let (path, version) = locate(reader);
+/// Knowledge that does not validate, a folder that cannot be written, a failure of the index or the encoder.
+pub fn build(
+    reader: &Reader,
+    encoder: Option<&Encoder>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Built, Error> {
+    let (path, version) = locate(reader, encoder);
     let built = Built { path, version, reused: true };
     if built.path.exists() {
         return Ok(built);
@@ -40,7 +46,8 @@ pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Erro
     let temporary = built.path.with_extension(format!("tmp-{}", std::process::id()));
     remove(&temporary).map_err(Error::at(&temporary))?;
     fs::create_dir_all(&temporary).map_err(Error::at(&temporary))?;
-    let outcome = write(&temporary, &documents, progress)
+    let vectors = encoder.map(|encoder| Vectors::open(&reader.build_dir(), "passages", encoder));
+    let outcome = write(&temporary, &documents, vectors, progress)
         .and_then(|()| fs::rename(&temporary, &built.path).map_err(Error::at(&built.path)));
     if let Err(error) = outcome {
         let _ = remove(&temporary);
@@ -50,34 +57,71 @@ pub fn build(reader: &Reader, progress: &dyn Fn(u64, u64)) -> Result<Built, Erro
     Ok(Built { reused: false, ..built })
 }
 
-/// Whether the index of a bundle's present knowledge is there.
+/// Whether the index of a bundle's present knowledge is there, by the encoder when there is one.
 ///
 /// # Errors
 /// The build folder cannot be looked into.
-pub fn is_built(reader: &Reader) -> Result<bool, Error> {
-    let (path, _) = locate(reader);
-    path.try_exists().map_err(Error::at(&path))
+pub fn is_built(reader: &Reader, encoder: Option<&Encoder>) -> Result<bool, Error> {
+    Ok(find(reader, encoder)?.is_some())
 }
 
-/// The folder and the version of the index of a bundle's present knowledge.
-pub(crate) fn locate(reader: &Reader) -> (PathBuf, String) {
+/// The folder and the version of the index of a bundle's present knowledge by this encoder.
+fn locate(reader: &Reader, encoder: Option<&Encoder>) -> (PathBuf, String) {
     let mut hasher = blake3::Hasher::new();
     hasher.update(FORMAT).update(reader.hash_of(&["knowledge"]).as_bytes());
-    let version = hasher.finalize().to_hex()[..16].to_owned();
+    let mut version = hasher.finalize().to_hex()[..16].to_owned();
+    if let Some(encoder) = encoder {
+        let id = format!("{} {}", encoder.id(), encoder.dimension());
+        version = format!("{version}-{}", &blake3::hash(id.as_bytes()).to_hex()[..8]);
+    }
     (reader.build_dir().join(format!("index-{version}")), version)
 }
 
-fn write(folder: &Path, documents: &[Document], progress: &dyn Fn(u64, u64)) -> Result<(), Error> {
+/// The folder and version of the index to open. Words are the same in every tier: without an encoder any
+/// index of the present knowledge does, with one only its own.
+pub(crate) fn find(reader: &Reader, encoder: Option<&Encoder>) -> Result<Option<(PathBuf, String)>, Error> {
+    let (path, version) = locate(reader, encoder);
+    if path.is_dir() {
+        return Ok(Some((path, version)));
+    }
+    let folder = reader.build_dir();
+    if encoder.is_some() || !folder.is_dir() {
+        return Ok(None);
+    }
+    let mut others = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(Error::at(&folder))? {
+        let name = entry.map_err(Error::at(&folder))?.file_name().to_string_lossy().into_owned();
+        let tier = name.strip_prefix(&format!("index-{version}-")).map(str::len);
+        if tier == Some(8) {
+            others.push((folder.join(&name), name["index-".len()..].to_owned()));
+        }
+    }
+    Ok(others.into_iter().min())
+}
+
+fn write(
+    folder: &Path,
+    documents: &[Document],
+    vectors: Option<Vectors<'_>>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(), Error> {
     let directory = MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?;
     let index = index::open(directory)?;
     let (_, fields) = Fields::schema();
     let text: usize = documents.iter().map(|document| document.content.len()).sum();
     let mut writer = index::writer(&index, text.min(MAX_ARENA_BYTES))?;
     writer.set_merge_policy(Box::new(NoMergePolicy));
-    let total = documents.len() as u64;
-    for (done, document) in documents.iter().enumerate() {
+    let cut = cut(documents);
+    let mut meaning = Vec::new();
+    if let Some(mut vectors) = vectors {
+        let bodies = bodies(&cut);
+        meaning = vectors.of(&bodies.iter().map(String::as_str).collect::<Vec<_>>(), progress)?;
+    }
+    let mut meaning = meaning.into_iter();
+    let total = cut.len() as u64;
+    for (done, cut) in cut.iter().enumerate() {
         progress(done as u64, total);
-        fields.add(&writer, document)?;
+        fields.add(&writer, cut, &mut meaning)?;
     }
     writer.commit()?;
     let segments = index.searchable_segment_ids()?;

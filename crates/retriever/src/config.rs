@@ -4,7 +4,8 @@ use kit::Violation;
 use kit::config::within;
 use serde::{Deserialize, Serialize};
 
-/// How passages are ranked. Scores are BM25 over title, heading and text together; each boost adds to that.
+/// How passages are ranked. Scores are BM25 over title, heading and text together; each boost adds to that. With
+/// the vector of a question, meaning counts as well.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -14,12 +15,15 @@ pub struct Config {
     pub heading_boost: f32,
     /// Points for a document tagged with the category of the request, 0..=10; a good hit has 5 to 20.
     pub category_boost: f32,
+    /// Weight of nearness of meaning against the words in the dense tier, 0..=1.
+    pub meaning_weight: f32,
 }
 
 impl Default for Config {
-    // The title's weight is the best of 0, 0.1, 0.2, 0.3, 0.5 and 1 on the 809 training claims of SciFact.
+    // The title's weight is the best of 0, 0.1, 0.2, 0.3, 0.5 and 1 on the 809 training claims of SciFact, that
+    // of meaning the best of 0 to 0.8: nDCG@10 0.737 instead of 0.705.
     fn default() -> Self {
-        Self { title_boost: 0.3, heading_boost: 0.1, category_boost: 0.5 }
+        Self { title_boost: 0.3, heading_boost: 0.1, category_boost: 0.5, meaning_weight: 0.5 }
     }
 }
 
@@ -29,6 +33,7 @@ impl kit::Config for Config {
         within("title_boost", self.title_boost, 0.0..=10.0, &mut violations);
         within("heading_boost", self.heading_boost, 0.0..=10.0, &mut violations);
         within("category_boost", self.category_boost, 0.0..=10.0, &mut violations);
+        within("meaning_weight", self.meaning_weight, 0.0..=1.0, &mut violations);
         violations
     }
 }

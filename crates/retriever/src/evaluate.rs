@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bundle::{Audience, Document};
+use encoder::Encoder;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tantivy::directory::RamDirectory;
 
 use crate::chunk::Chunk;
 use crate::config::Config;
-use crate::index::{self, Error, Fields};
+use crate::index::{self, Error, Fields, bodies};
 use crate::search::Query;
 use crate::store::Retriever;
 
@@ -55,12 +57,19 @@ struct Entry {
 }
 
 /// Evaluates on a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv. Every document is one passage of
-/// its title and whole text. `progress` is told the queries done and their number.
+/// its title and whole text. With an encoder documents and queries are ranked by meaning as well; the time of
+/// a query's vector is none of the search. `progress` is told what is done and of how much.
 ///
 /// # Errors
-/// A file that is missing, or a line of it that does not parse or names an unknown query, by file and line.
-pub fn evaluate(dir: &Path, progress: &dyn Fn(u64, u64)) -> Result<Report, Error> {
-    let (retriever, docs) = load(&dir.join("corpus.jsonl"))?;
+/// A file that is missing, a line of it that does not parse or names an unknown query, by file and line, or a
+/// failure of the encoder.
+pub fn evaluate(
+    dir: &Path,
+    encoder: Option<Arc<Encoder>>,
+    config: &Config,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Report, Error> {
+    let (retriever, docs) = load(&dir.join("corpus.jsonl"), encoder.clone(), config, progress)?;
     let mut questions = HashMap::new();
     each_line(&dir.join("queries.jsonl"), |text| {
         let entry: Entry = parse(text)?;
@@ -73,8 +82,11 @@ pub fn evaluate(dir: &Path, progress: &dyn Fn(u64, u64)) -> Result<Report, Error
     for (done, (id, relevance)) in judgments.iter().enumerate() {
         progress(done as u64, judgments.len() as u64);
         let text = questions.get(id).map_or("", String::as_str);
+        let vector = encoder.as_ref().map(|encoder| encoder.embed(text)).transpose()?;
+        let vector = encoder.as_ref().zip(vector.as_deref()).map(|(encoder, vector)| (encoder.id(), vector));
+        let query = Query { text, vector, audience: Audience::Public, category: "", k: DEPTH };
         let start = Instant::now();
-        let found = retriever.search(&Query { text, audience: Audience::Public, category: "", k: DEPTH })?;
+        let found = retriever.search(&query)?;
         times.push(start.elapsed().as_secs_f64() * 1e6);
         let ranked: Vec<String> = found.passages.into_iter().map(|(_, passage)| passage.document).collect();
         let gains: Vec<f64> = ranked.iter().map(|id| relevance.get(id).copied().unwrap_or(0.0)).collect();
@@ -94,26 +106,38 @@ pub fn evaluate(dir: &Path, progress: &dyn Fn(u64, u64)) -> Result<Report, Error
     Ok(Report { docs, queries, ndcg_10, recall_10, recall_20, mrr_10, p50_us, p99_us })
 }
 
-fn load(file: &Path) -> Result<(Retriever, usize), Error> {
+fn load(
+    file: &Path,
+    encoder: Option<Arc<Encoder>>,
+    config: &Config,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(Retriever, usize), Error> {
+    let mut documents = Vec::new();
+    each_line(file, |text| {
+        let Entry { id, title, text: content } = parse(text)?;
+        documents.push(Document { id, title, content, audience: Audience::Public, tags: Vec::new() });
+        Ok(())
+    })?;
+    let whole = |document: &Document| Chunk { heading: String::new(), range: 0..document.content.len() };
+    let cut: Vec<_> = documents.iter().map(|document| (document, vec![whole(document)])).collect();
+    let mut vectors = Vec::new();
+    if let Some(encoder) = &encoder {
+        let bodies = bodies(&cut);
+        let texts: Vec<&str> = bodies.iter().map(String::as_str).collect();
+        vectors = encoder.embed_all(&texts, &|done| progress(done as u64, texts.len() as u64))?;
+    }
+    let mut vectors = vectors.into_iter();
     let index = index::open(RamDirectory::create())?;
     let (_, fields) = Fields::schema();
     let mut writer = index::writer(&index, index::MIN_ARENA_BYTES)?;
-    let mut docs = 0;
-    each_line(file, |text| {
-        let Entry { id, title, text: content } = parse(text)?;
-        let chunk = Chunk { heading: String::new(), range: 0..content.len() };
-        let document = Document { id, title, content, audience: Audience::Public, tags: Vec::new() };
-        docs += 1;
-        fields.add_chunks(&writer, &document, vec![chunk]).map_err(|error| error.to_string())
-    })?;
+    cut.iter().try_for_each(|cut| fields.add(&writer, cut, &mut vectors))?;
     writer.commit()?;
     let segments = index.searchable_segment_ids()?;
     if segments.len() > 1 {
         writer.merge(&segments).wait()?;
     }
     writer.wait_merging_threads()?;
-    let reason = "it is an evaluation's";
-    Ok((Retriever::fixed(index, "evaluation".to_owned(), &Config::default(), reason)?, docs))
+    Ok((Retriever::fixed(index, encoder, config, "it is an evaluation's")?, documents.len()))
 }
 
 /// Gains above zero by query and document.

@@ -199,7 +199,8 @@ mod tests {
                 audience: if n.is_multiple_of(3) { Audience::Internal } else { Audience::Public },
                 tags: vec![format!("c{}", n % 5)],
             };
-            fields.add(&writer, &document).unwrap();
+            let cut = index::cut([&document]);
+            fields.add(&writer, &cut[0], &mut std::iter::empty()).unwrap();
             if n == 2_000 {
                 writer.commit().unwrap();
             }

@@ -22,9 +22,10 @@ use tantivy::tokenizer::{
 use tantivy::{Index, IndexWriter, TantivyDocument, TantivyError, Term};
 
 use crate::chunk::{Chunk, chunks};
+use crate::meaning;
 
 /// Changes with everything that changes what a build writes: fields, words, passages.
-pub(crate) const FORMAT: &[u8] = b"firstline retriever index 2";
+pub(crate) const FORMAT: &[u8] = b"firstline retriever index 3";
 const ANALYSER: &str = "english";
 /// The least memory for writing that tantivy takes.
 pub(crate) const MIN_ARENA_BYTES: usize = 15_000_000;
@@ -68,6 +69,20 @@ pub enum Error {
         field: &'static str,
         /// What is wrong and what is allowed.
         message: String,
+    },
+    /// The encoder of the dense tier does.
+    #[error("no vectors of the passages")]
+    Encoder(#[from] encoder::Error),
+    /// The vector of a request is none of the encoder that the passages went through.
+    #[error(
+        "embedding: is by {request}, the passages are by {index}; let all stages use one server.encoder and \
+         build the bundle with it"
+    )]
+    Mismatch {
+        /// Encoder and dimension of the request's vector.
+        request: String,
+        /// Those of the index.
+        index: String,
     },
     /// The index cannot be changed by this process.
     #[error("the index is read only: {0}")]
@@ -132,6 +147,8 @@ pub(crate) struct Fields {
     pub(crate) body: Field,
     /// The [`Passage`] as JSON, stored.
     pub(crate) passage: Field,
+    /// Its meaning, packed; stored in the dense tier.
+    pub(crate) vector: Field,
 }
 
 impl Fields {
@@ -150,6 +167,7 @@ impl Fields {
             heading: schema.add_text_field("heading", words.clone()),
             body: schema.add_text_field("body", words),
             passage: schema.add_text_field("passage", STORED),
+            vector: schema.add_bytes_field("vector", STORED),
         };
         (schema.build(), fields)
     }
@@ -162,21 +180,16 @@ impl Fields {
         Term::from_field_text(self.audience, audience_name(audience))
     }
 
-    /// Adds a document by its passages; not visible before the commit.
-    pub(crate) fn add(&self, writer: &IndexWriter, document: &Document) -> Result<(), Error> {
-        self.add_chunks(writer, document, chunks(&document.content))
-    }
-
-    /// Adds a document by the passages given, slices of its content.
-    pub(crate) fn add_chunks(
+    /// Adds documents by the passages given, slices of their content, with the vectors of these in their order;
+    /// no vectors in the linear tier. Not visible before the commit.
+    pub(crate) fn add(
         &self,
         writer: &IndexWriter,
-        document: &Document,
-        chunks: Vec<Chunk>,
+        (document, chunks): &Cut<'_>,
+        vectors: &mut impl Iterator<Item = Vec<f32>>,
     ) -> Result<(), Error> {
         let version = document.version();
-        for (ordinal, chunk) in chunks.into_iter().enumerate() {
-            let text = &document.content[chunk.range.clone()];
+        for (ordinal, chunk) in chunks.iter().enumerate() {
             let mut entry = TantivyDocument::new();
             entry.add_text(self.id, &document.id);
             entry.add_bool(self.first, ordinal == 0);
@@ -186,13 +199,13 @@ impl Fields {
             }
             entry.add_text(self.title, &document.title);
             entry.add_text(self.heading, &chunk.heading);
-            entry.add_text(self.body, format!("{}\n{}\n{text}", document.title, chunk.heading));
+            entry.add_text(self.body, body(document, chunk));
             let passage = Passage {
                 document: document.id.clone(),
                 version: version.clone(),
                 title: document.title.clone(),
-                heading: chunk.heading,
-                text: text.to_owned(),
+                heading: chunk.heading.clone(),
+                text: document.content[chunk.range.clone()].to_owned(),
                 start: chunk.range.start as u32,
                 end: chunk.range.end as u32,
                 audience: document.audience,
@@ -200,10 +213,32 @@ impl Fields {
             let json = serde_json::to_string(&passage)
                 .map_err(|error| TantivyError::from(io::Error::from(error)))?;
             entry.add_text(self.passage, json);
+            if let Some(vector) = vectors.next() {
+                entry.add_bytes(self.vector, &meaning::pack(&vector));
+            }
             writer.add_document(entry)?;
         }
         Ok(())
     }
+}
+
+/// A document and its passages.
+pub(crate) type Cut<'d> = (&'d Document, Vec<Chunk>);
+
+/// Documents cut into their passages.
+pub(crate) fn cut<'d>(documents: impl IntoIterator<Item = &'d Document>) -> Vec<Cut<'d>> {
+    documents.into_iter().map(|document| (document, chunks(&document.content))).collect()
+}
+
+/// Everything a passage is about: what is searched, and what its vector is of.
+fn body(document: &Document, chunk: &Chunk) -> String {
+    format!("{}\n{}\n{}", document.title, chunk.heading, &document.content[chunk.range.clone()])
+}
+
+/// The texts of passages, for an encoder.
+pub(crate) fn bodies(cut: &[Cut<'_>]) -> Vec<String> {
+    let passages = cut.iter().flat_map(|(document, chunks)| chunks.iter().map(|chunk| (*document, chunk)));
+    passages.map(|(document, chunk)| body(document, chunk)).collect()
 }
 
 pub(crate) fn audience_name(audience: Audience) -> &'static str {

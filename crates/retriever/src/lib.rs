@@ -7,6 +7,7 @@ mod evaluate;
 mod gate;
 mod guess;
 mod index;
+mod meaning;
 mod query;
 mod search;
 mod server;

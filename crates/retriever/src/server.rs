@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bundle::{Audience, Document, Reader};
+use encoder::Opened;
 use kit::{Fault, Kind};
 use proto::retriever_service_server::{RetrieverService, RetrieverServiceServer};
 use tonic::{Request, Response, Status, Streaming};
@@ -31,12 +32,16 @@ const MAX_STREAM_BYTES: usize = 32 << 20;
 /// The bundle does not validate, its index was not built, or it cannot be opened.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = Reader::open(&context.server.bundle)?;
-    let retriever = Retriever::open_live(&reader, &context.server.data_dir, &config)?;
+    let settings = context.server.encoder.clone();
+    let opened = tokio::task::spawn_blocking(move || Opened::new(&settings)).await?;
+    let encoder = opened.encoder().cloned();
+    let retriever = Retriever::open_live(&reader, encoder, &context.server.data_dir, &config)?;
     let state = retriever.state();
     tracing::info!(
         documents = state.documents,
         passages = state.passages,
         version = state.index_version,
+        tier = opened.describe(),
         "index open"
     );
     let server = Server { retriever: Arc::new(retriever), context };
@@ -77,7 +82,8 @@ impl RetrieverService for Server {
             tracing::info_span!("retrieval", gen_ai.operation.name = "retrieval", gen_ai.request.top_k = k);
         let search = move |retriever: &Retriever| {
             let (text, category) = (request.query.as_str(), request.category.as_str());
-            span.in_scope(|| retriever.search(&Query { text, audience, category, k }))
+            let vector = request.embedding.as_ref().map(|it| (it.encoder.as_str(), it.values.as_slice()));
+            span.in_scope(|| retriever.search(&Query { text, vector, audience, category, k }))
         };
         let found =
             if is_short { search(&self.retriever).map_err(refuse)? } else { self.block(search).await? };
@@ -159,7 +165,8 @@ impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Document { .. } => Kind::Invalid,
-            Self::ReadOnly(_) => Kind::Precondition,
+            Self::ReadOnly(_) | Self::Mismatch { .. } => Kind::Precondition,
+            Self::Encoder(_) => Kind::Unavailable,
             Self::Bundle(_) | Self::Absent(_) | Self::Io { .. } | Self::Index(_) | Self::Dataset { .. } => {
                 Kind::Internal
             }
@@ -170,6 +177,8 @@ impl Fault for Error {
         match self {
             Self::Document { .. } => "DOCUMENT_OUT_OF_LIMITS",
             Self::ReadOnly(_) => "INDEX_READ_ONLY",
+            Self::Mismatch { .. } => "ENCODER_MISMATCH",
+            Self::Encoder(_) => "ENCODER_FAILED",
             Self::Bundle(_) | Self::Absent(_) | Self::Io { .. } | Self::Index(_) | Self::Dataset { .. } => {
                 "INDEX_FAILED"
             }
@@ -179,6 +188,7 @@ impl Fault for Error {
     fn field(&self) -> Option<&'static str> {
         match self {
             Self::Document { field, .. } => Some(field),
+            Self::Mismatch { .. } => Some("embedding"),
             _ => None,
         }
     }

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bundle::{Audience, Document, Reader};
+use encoder::Encoder;
 use tantivy::collector::Count;
 use tantivy::directory::MmapDirectory;
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyError, Term};
 
-use crate::build::locate;
+use crate::build::find;
 use crate::config::Config;
-use crate::index::{self, Error, Fields, Frozen, audience_name};
-use crate::search::{Found, Query, search};
+use crate::index::{self, Error, Fields, Frozen, audience_name, bodies, cut};
+use crate::meaning::Meanings;
+use crate::search::{Found, Query, Source, search};
 use crate::synonyms::Synonyms;
 
 /// Held by the process that changes a live index, from its first change to its end.
@@ -45,6 +47,7 @@ pub struct Changed {
 /// One commit, with everything said about it: a search sees one or another, never a mixture.
 struct Snapshot {
     searcher: Searcher,
+    meanings: Meanings,
     state: State,
 }
 
@@ -63,6 +66,8 @@ pub struct Retriever {
     fields: Fields,
     config: Config,
     synonyms: Synonyms,
+    /// What the vectors of the passages are by; `None` in the linear tier.
+    encoder: Option<Arc<Encoder>>,
     /// Version of the index as it was built.
     base: String,
     access: Access,
@@ -74,11 +79,11 @@ impl Retriever {
     ///
     /// # Errors
     /// The index was not built, or cannot be read.
-    pub fn open(reader: &Reader, config: &Config) -> Result<Self, Error> {
-        let (folder, base) = built(reader)?;
+    pub fn open(reader: &Reader, encoder: Option<Arc<Encoder>>, config: &Config) -> Result<Self, Error> {
+        let (folder, base) = built(reader, encoder.as_deref())?;
         let frozen = Frozen(MmapDirectory::open(&folder).map_err(TantivyError::from)?);
         let reason = "it is the bundle's own, opened without a data folder".to_owned();
-        Self::new(index::open(frozen)?, base, config, Access::Refused(reason))?.with(reader)
+        Self::new(index::open(frozen)?, base, encoder, config, Access::Refused(reason))?.with(reader)
     }
 
     /// Opens the live index of the bundle under `data_dir`, first copied from the bundle's own when there is
@@ -86,8 +91,13 @@ impl Retriever {
     ///
     /// # Errors
     /// The index was not built, or cannot be read or copied.
-    pub fn open_live(reader: &Reader, data_dir: &Path, config: &Config) -> Result<Self, Error> {
-        let (folder, base) = built(reader)?;
+    pub fn open_live(
+        reader: &Reader,
+        encoder: Option<Arc<Encoder>>,
+        data_dir: &Path,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let (folder, base) = built(reader, encoder.as_deref())?;
         let live = data_dir.join("retriever").join(&base);
         let path = live.join(LOCK_FILE);
         match copy(&folder, &live).and_then(|()| open_lock(&path)) {
@@ -95,26 +105,38 @@ impl Retriever {
             Err(source) if is_read_only(&source) => {
                 let reason = format!("{} cannot be written to", live.display());
                 tracing::warn!(reason, "documents cannot be changed");
-                return Ok(Self { access: Access::Refused(reason), ..Self::open(reader, config)? });
+                return Ok(Self { access: Access::Refused(reason), ..Self::open(reader, encoder, config)? });
             }
             Err(source) => return Err(Error::Io { path: live, source }),
         }
         let directory = MmapDirectory::open(&live).map_err(TantivyError::from)?;
         let access = Access::Granted { lock: Mutex::new(None), path };
-        Self::new(index::open(directory)?, base, config, access)?.with(reader)
+        Self::new(index::open(directory)?, base, encoder, config, access)?.with(reader)
     }
 
     /// An index that takes no changes.
-    pub(crate) fn fixed(index: Index, base: String, config: &Config, reason: &str) -> Result<Self, Error> {
-        Self::new(index, base, config, Access::Refused(reason.to_owned()))
+    pub(crate) fn fixed(
+        index: Index,
+        encoder: Option<Arc<Encoder>>,
+        config: &Config,
+        reason: &str,
+    ) -> Result<Self, Error> {
+        Self::new(index, String::new(), encoder, config, Access::Refused(reason.to_owned()))
     }
 
-    fn new(index: Index, base: String, config: &Config, access: Access) -> Result<Self, Error> {
+    fn new(
+        index: Index,
+        base: String,
+        encoder: Option<Arc<Encoder>>,
+        config: &Config,
+        access: Access,
+    ) -> Result<Self, Error> {
         let (_, fields) = Fields::schema();
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let snapshot = RwLock::new(Arc::new(snapshot(&index, &reader, &fields, &base)?));
+        let known = encoder.as_ref().map(|_| Meanings::default());
+        let snapshot = RwLock::new(Arc::new(snapshot(&index, &reader, &fields, &base, known.as_ref())?));
         let (config, synonyms) = (config.clone(), Synonyms::default());
-        let retriever = Self { index, reader, fields, config, synonyms, base, access, snapshot };
+        let retriever = Self { index, reader, fields, config, synonyms, encoder, base, access, snapshot };
         retriever.warm()?;
         Ok(retriever)
     }
@@ -128,10 +150,20 @@ impl Retriever {
     /// The best passages for a question, 0.1 ms for some thousand passages, 2 ms for a million.
     ///
     /// # Errors
-    /// The index cannot be read.
+    /// The index cannot be read, or the vector is not of the encoder the passages went through. Without an
+    /// encoder the vector does not count.
     pub fn search(&self, query: &Query<'_>) -> Result<Found, Error> {
+        if let (Some(present), Some((id, vector))) = (&self.encoder, query.vector)
+            && (present.id() != id || present.dimension() != vector.len())
+        {
+            let name = |id: &str, dimension: usize| format!("{id:?}, {dimension} dimensions");
+            let (index, request) = (name(present.id(), present.dimension()), name(id, vector.len()));
+            return Err(Error::Mismatch { request, index });
+        }
         let snapshot = self.snapshot();
-        let passages = search(&snapshot.searcher, &self.fields, &self.config, &self.synonyms, query)?;
+        let Self { fields, config, synonyms, .. } = self;
+        let Snapshot { searcher, meanings, .. } = &*snapshot;
+        let passages = search(&Source { searcher, meanings, fields, config, synonyms }, query)?;
         Ok(Found { passages, index_version: snapshot.state.index_version.clone() })
     }
 
@@ -155,10 +187,17 @@ impl Retriever {
         }
         let mut change = blake3::Hasher::new_derive_key("firstline retriever put 1");
         latest.values().for_each(|document| digest(&mut change, document));
+        let cut = cut(latest.values().copied());
+        let mut vectors = Vec::new();
+        if let Some(encoder) = &self.encoder {
+            let bodies = bodies(&cut);
+            vectors = encoder.embed_all(&bodies.iter().map(String::as_str).collect::<Vec<_>>(), &|_| {})?;
+        }
+        let mut vectors = vectors.into_iter();
         let index_version = self.commit(change, |writer| {
-            latest.values().try_for_each(|document| {
-                writer.delete_term(self.fields.id_term(&document.id));
-                self.fields.add(writer, document)
+            cut.iter().try_for_each(|cut| {
+                writer.delete_term(self.fields.id_term(&cut.0.id));
+                self.fields.add(writer, cut, &mut vectors)
             })
         })?;
         Ok(Changed { documents: latest.len(), index_version })
@@ -243,7 +282,9 @@ impl Retriever {
     }
 
     fn refresh(&self) -> Result<(), Error> {
-        let next = Arc::new(snapshot(&self.index, &self.reader, &self.fields, &self.base)?);
+        let known = self.snapshot();
+        let known = self.encoder.as_ref().map(|_| &known.meanings);
+        let next = Arc::new(snapshot(&self.index, &self.reader, &self.fields, &self.base, known)?);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(())
     }
@@ -251,13 +292,20 @@ impl Retriever {
     /// Searches once, so that the first customer does not wait for the pages of the index.
     fn warm(&self) -> Result<(), Error> {
         let text = "account card help how much pay question";
-        self.search(&Query { text, audience: Audience::Public, category: "", k: 100 })?;
+        self.search(&Query { text, vector: None, audience: Audience::Public, category: "", k: 100 })?;
         Ok(())
     }
 }
 
-/// The last commit. Another process may commit meanwhile: then what was read is read again.
-fn snapshot(index: &Index, reader: &IndexReader, fields: &Fields, base: &str) -> Result<Snapshot, Error> {
+/// The last commit, with its vectors when some are known. Another process may commit meanwhile: then what was
+/// read is read again.
+fn snapshot(
+    index: &Index,
+    reader: &IndexReader,
+    fields: &Fields,
+    base: &str,
+    known: Option<&Meanings>,
+) -> Result<Snapshot, Error> {
     loop {
         let meta = index.load_metas()?;
         reader.reload()?;
@@ -270,7 +318,8 @@ fn snapshot(index: &Index, reader: &IndexReader, fields: &Fields, base: &str) ->
             passages: searcher.num_docs(),
             index_version: meta.payload.unwrap_or_else(|| base.to_owned()),
         };
-        return Ok(Snapshot { searcher, state });
+        let meanings = known.map_or(Ok(Meanings::default()), |known| known.of(&searcher, fields))?;
+        return Ok(Snapshot { searcher, meanings, state });
     }
 }
 
@@ -307,9 +356,8 @@ fn check(index: usize, document: &Document) -> Result<(), Error> {
 }
 
 /// The folder and version of the index of a bundle, which must exist.
-fn built(reader: &Reader) -> Result<(PathBuf, String), Error> {
-    let (folder, version) = locate(reader);
-    if folder.is_dir() { Ok((folder, version)) } else { Err(Error::Absent(reader.root().to_owned())) }
+fn built(reader: &Reader, encoder: Option<&Encoder>) -> Result<(PathBuf, String), Error> {
+    find(reader, encoder)?.ok_or_else(|| Error::Absent(reader.root().to_owned()))
 }
 
 /// Makes a live index from a built one. Segments are never written to twice, so they may share their bytes;

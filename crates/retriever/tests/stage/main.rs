@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
 
+mod meaning;
 mod service;
 mod store;
 
@@ -28,16 +29,16 @@ fn bundle(root: &Path, documents: &[Document]) -> Reader {
         documents.iter().map(|document| serde_json::to_string(document).unwrap()).collect();
     std::fs::write(root.join("knowledge/all.jsonl"), lines.join("\n")).unwrap();
     let reader = Reader::open(root).unwrap();
-    retriever::build(&reader, &|_, _| {}).unwrap();
+    retriever::build(&reader, None, &|_, _| {}).unwrap();
     reader
 }
 
 fn live(reader: &Reader, data: &Path) -> Retriever {
-    Retriever::open_live(reader, data, &Config::default()).unwrap()
+    Retriever::open_live(reader, None, data, &Config::default()).unwrap()
 }
 
 fn search(retriever: &Retriever, text: &str, audience: Audience) -> Found {
-    retriever.search(&Query { text, audience, category: "cards", k: 100 }).unwrap()
+    retriever.search(&Query { text, vector: None, audience, category: "cards", k: 100 }).unwrap()
 }
 
 /// The ids of the documents found, best first.

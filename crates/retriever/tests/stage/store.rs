@@ -92,7 +92,7 @@ fn nothing_in_a_question_is_an_operator_or_a_fault() {
     }
     assert_eq!(found(&retriever, &format!("{many} contactless"), Public), ["contactless"]);
     assert_eq!(found(&retriever, "contacless limt", Public)[0], "contactless");
-    let none = Query { text: "card", audience: Public, category: "\0' OR 1", k: 0 };
+    let none = Query { text: "card", vector: None, audience: Public, category: "\0' OR 1", k: 0 };
     assert_eq!(retriever.search(&none).unwrap().passages.len(), 1);
 }
 
@@ -187,7 +187,7 @@ fn a_search_sees_a_change_whole_or_not_at_all() {
 fn changes_outlive_the_process_and_leave_the_bundle_as_it_was() {
     let (root, data) = (tempdir().unwrap(), tempdir().unwrap());
     let reader = bundle(root.path(), &knowledge());
-    let built = retriever::build(&reader, &|_, _| {}).unwrap();
+    let built = retriever::build(&reader, None, &|_, _| {}).unwrap();
     assert!(built.reused);
     let before = files(&built.path);
     let first = live(&reader, data.path());
@@ -202,7 +202,10 @@ fn changes_outlive_the_process_and_leave_the_bundle_as_it_was() {
     drop(first);
     assert_eq!(live(&reader, data.path()).state(), state);
     assert_eq!(files(&built.path), before);
-    assert_eq!(Retriever::open(&reader, &Config::default()).unwrap().state().index_version, built.version);
+    assert_eq!(
+        Retriever::open(&reader, None, &Config::default()).unwrap().state().index_version,
+        built.version
+    );
     // The same changes make the same version elsewhere.
     let other = tempdir().unwrap();
     let replica = live(&reader, other.path());
@@ -228,7 +231,7 @@ fn a_process_killed_while_it_writes_leaves_the_last_commit() {
     let prepared = writer.prepare_commit().unwrap();
     std::fs::create_dir_all(folder(killed.path())).unwrap();
     let left = files(&folder(data.path()));
-    assert!(left.len() > files(&retriever::build(&reader, &|_, _| {}).unwrap().path).len());
+    assert!(left.len() > files(&retriever::build(&reader, None, &|_, _| {}).unwrap().path).len());
     for (name, content) in left {
         std::fs::write(folder(killed.path()).join(name), content).unwrap();
     }
@@ -253,23 +256,23 @@ fn a_second_process_on_the_folder_reads_but_does_not_write() {
     drop(first);
     second.delete(["contactless"]).unwrap();
     assert_eq!(found(&second, "PIN", Public), ["pin"]);
-    let fixed = Retriever::open(&reader, &Config::default()).unwrap();
+    let fixed = Retriever::open(&reader, None, &Config::default()).unwrap();
     assert!(matches!(fixed.delete(["pin"]).unwrap_err(), Error::ReadOnly(_)));
 }
 
 #[test]
 fn an_index_belongs_to_the_knowledge_it_was_built_from() {
     let root = tempdir().unwrap();
-    let first = retriever::build(&bundle(root.path(), &knowledge()), &|_, _| {}).unwrap();
+    let first = retriever::build(&bundle(root.path(), &knowledge()), None, &|_, _| {}).unwrap();
     let mut changed = knowledge();
     changed[0].audience = Internal;
     let reader = bundle(root.path(), &changed);
-    assert_ne!(retriever::build(&reader, &|_, _| {}).unwrap().version, first.version);
+    assert_ne!(retriever::build(&reader, None, &|_, _| {}).unwrap().version, first.version);
     std::fs::remove_dir_all(reader.build_dir()).unwrap();
-    let missing = Retriever::open(&reader, &Config::default()).err().unwrap().to_string();
+    let missing = Retriever::open(&reader, None, &Config::default()).err().unwrap().to_string();
     assert!(missing.contains("firstline bundle build"), "{missing}");
     let empty = tempdir().unwrap();
-    let none = Retriever::open(&bundle(empty.path(), &[]), &Config::default()).unwrap();
+    let none = Retriever::open(&bundle(empty.path(), &[]), None, &Config::default()).unwrap();
     assert!(found(&none, "card", Public).is_empty());
     assert_eq!(none.state().documents, 0);
 }
@@ -290,9 +293,10 @@ fn an_evaluation_measures_judged_queries_and_names_the_line_it_cannot_read() {
         "{\"_id\":\"1\",\"text\":\"bx\"}\n{\"_id\":\"2\",\"text\":\"cx\"}\n{\"_id\":\"3\",\"text\":\"z\"}\n",
     );
     write("qrels/test.tsv", "query-id\tcorpus-id\tscore\n1\tb\t1\n2\ta\t1\n");
-    let report = retriever::evaluate(root.path(), &|_, _| {}).unwrap();
+    let report = retriever::evaluate(root.path(), None, &Config::default(), &|_, _| {}).unwrap();
     assert_eq!((report.docs, report.queries, report.ndcg_10, report.recall_20), (3, 2, 0.5, 0.5));
     write("qrels/test.tsv", "query-id\tcorpus-id\tscore\n1\tb\tmany\n");
-    let error = retriever::evaluate(root.path(), &|_, _| {}).unwrap_err().to_string();
+    let error =
+        retriever::evaluate(root.path(), None, &Config::default(), &|_, _| {}).unwrap_err().to_string();
     assert!(error.contains("test.tsv:2: score \"many\""), "{error}");
 }
