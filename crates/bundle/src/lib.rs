@@ -1,6 +1,7 @@
 //! The assistant bundle: what a company writes, read, validated and hashed.
 
 mod check;
+mod intents;
 mod knowledge;
 mod layout;
 mod place;
@@ -17,6 +18,6 @@ pub use knowledge::{BOM, MAX_DOCUMENT_BYTES, check_document, json_document, mark
 pub use layout::QUESTIONS;
 pub use problem::plain_json;
 pub use questions::{OUTCOMES, Question};
-pub use read::{Problem, Problems, Reader};
+pub use read::{Place, Problem, Problems, Reader};
 pub use scaffold::scaffold;
 pub use types::*;

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 pub(crate) use crate::problem::Lines;
-pub use crate::problem::{Problem, Problems};
+pub use crate::problem::{Place, Problem, Problems};
 use crate::types::*;
-use crate::{knowledge, layout, synonyms, workflows};
+use crate::{intents, knowledge, layout, synonyms, workflows};
 
 /// An opened bundle: its list of files and its hash; the parts are read when asked for.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ impl Reader {
     /// # Errors
     /// A file that does not parse, a duplicate, an unknown category, an intent without examples.
     pub fn intents(&self) -> Result<Vec<Intent>, Problems> {
-        crate::check::intents(self, &self.assistant()?)
+        intents::read(self, &self.assistant()?)
     }
 
     /// The documents of all files under `knowledge/`.
@@ -117,9 +117,17 @@ impl Reader {
     /// # Errors
     /// A file without front matter, a duplicate id, a document over the size limit, invalid UTF-8.
     pub fn knowledge(&self) -> Result<Vec<Document>, Problems> {
+        Ok(self.placed_knowledge()?.into_iter().map(|(_, document)| document).collect())
+    }
+
+    /// The documents as in [`Reader::knowledge`], each with where it begins.
+    ///
+    /// # Errors
+    /// As [`Reader::knowledge`].
+    pub fn placed_knowledge(&self) -> Result<Vec<(Place, Document)>, Problems> {
         let mut documents = Vec::new();
         let mut problems = Vec::new();
-        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        let mut seen: BTreeMap<String, Place> = BTreeMap::new();
         for file in self.under("knowledge").filter(|file| *file != Path::new(synonyms::FILE)) {
             let found = match file.extension().and_then(|extension| extension.to_str()) {
                 Some("md") => knowledge::markdown(self, file).map(|document| vec![(1, document)]),
@@ -128,13 +136,14 @@ impl Reader {
             match found {
                 Ok(found) => {
                     for (line, document) in found {
-                        match seen.get(&document.id) {
-                            Some(first) => problems.push(knowledge::twice(file, line, &document.id, first)),
-                            None => {
-                                seen.insert(document.id.clone(), format!("{}:{line}", file.display()));
-                                documents.push(document);
-                            }
+                        if let Some(first) = seen.get(&document.id) {
+                            let first = first.to_string();
+                            problems.push(knowledge::twice(file, line, &document.id, &first));
+                            continue;
                         }
+                        let place = Place { file: file.clone(), line };
+                        seen.insert(document.id.clone(), place.clone());
+                        documents.push((place, document));
                     }
                 }
                 Err(found) => problems.extend(found.0),

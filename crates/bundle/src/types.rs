@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::problem::Place;
+
 /// How much harm a wrong decision can do. Left out means high.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +101,10 @@ pub struct Intent {
     pub threshold: Option<f64>,
     /// Utterances.
     pub examples: Vec<String>,
+    /// Where its table stands.
+    pub place: Place,
+    /// Where the examples stand, one each.
+    pub example_places: Vec<Place>,
 }
 
 /// An article of the knowledge base.
