@@ -88,7 +88,7 @@ pub(crate) fn load(path: &Path, reader: &Reader, encoder: Option<&Encoder>) -> R
 
 /// The model file of a bundle's present examples, with those examples. A title is one more example of its
 /// intent; thresholds and categories are no input.
-fn locate(reader: &Reader) -> Result<(PathBuf, Vec<Example>), Error> {
+pub(crate) fn locate(reader: &Reader) -> Result<(PathBuf, Vec<Example>), Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&FORMAT.to_le_bytes());
     let mut examples = Vec::new();

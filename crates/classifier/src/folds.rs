@@ -46,6 +46,8 @@ pub(crate) struct Fold {
 
 /// A held-out example as the fold's model sees it.
 pub(crate) struct Held {
+    /// Its place among the examples with an intent, or among those without.
+    pub(crate) index: usize,
     pub(crate) sight: Sight,
     pub(crate) glance: Option<Glance>,
     pub(crate) label: Option<usize>,
@@ -162,11 +164,18 @@ impl Set {
         };
         let held = fold.held.iter().filter_map(|&(index, label)| {
             let sight = linear.see(&self.ngrams[index])?;
-            Some(Held { sight, glance: glance(|vectors| &vectors.texts, index), label, outside: false })
+            Some(Held {
+                index,
+                sight,
+                glance: glance(|vectors| &vectors.texts, index),
+                label,
+                outside: false,
+            })
         });
         let outside = fold.outside.iter().filter_map(|&index| {
             let sight = linear.see(&self.outside[index])?;
             Some(Held {
+                index,
                 sight,
                 glance: glance(|vectors| &vectors.outside, index),
                 label: None,

@@ -148,7 +148,7 @@ pub(crate) fn build_command(dir: &Path, settings: &Settings, as_json: bool) -> a
 }
 
 /// What a build left in `.build/`.
-struct Built {
+pub(crate) struct Built {
     bundle: String,
     classifier: String,
     index: String,
@@ -162,7 +162,7 @@ pub(crate) async fn build(dir: &Path, encoder: &config::Encoder) -> anyhow::Resu
     tokio::task::spawn_blocking(move || build_now(&dir, &encoder)).await?.map(|_| ())
 }
 
-fn build_now(dir: &Path, encoder: &config::Encoder) -> anyhow::Result<Built> {
+pub(crate) fn build_now(dir: &Path, encoder: &config::Encoder) -> anyhow::Result<Built> {
     let start = Instant::now();
     let reader = Reader::open(dir)?;
     // A bundle is used whole or not at all.

@@ -115,6 +115,15 @@ enum BundleCommand {
         /// Folder of the bundle
         dir: PathBuf,
     },
+    /// Advice: intents taken for one another, mislabelled and missing examples, articles that answer nothing,
+    /// questions that no article answers
+    Lint {
+        /// Folder of the bundle
+        dir: PathBuf,
+        /// Fail when there is any finding
+        #[arg(long)]
+        strict: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -256,6 +265,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         Command::Bundle(BundleCommand::Check { dir }) => crate::bundles::check(&dir, json),
         Command::Bundle(BundleCommand::Build { dir }) => {
             crate::bundles::build_command(&dir, &Settings::discover(config.as_deref())?, json)
+        }
+        Command::Bundle(BundleCommand::Lint { dir, strict }) => {
+            crate::lint::lint(&dir, &Settings::discover(config.as_deref())?, strict, json)
         }
         Command::IngestOne { format } => crate::bundles::ingest_one(&format),
         Command::Eval(EvalCommand::Intents { train, val, test, tier }) => {

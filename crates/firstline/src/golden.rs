@@ -193,11 +193,7 @@ fn print(file: &Path, asked: &[Asked], figures: &Figures) {
 /// One line: where the question stands, its beginning, and what is wrong.
 fn failure(file: &Path, asked: &Asked) -> String {
     let question = &asked.question;
-    let words = question.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut excerpt: String = words.chars().take(EXCERPT).collect();
-    if excerpt.len() < words.len() {
-        excerpt.push('…');
-    }
+    let excerpt = show::excerpt(&question.text, EXCERPT);
     let wrong = asked.wrong().into_iter().map(|what| match what {
         "intent" => format!("intent {}, not {}", none(asked.got_intent()), question.intents.join(" or ")),
         "documents" => {

@@ -16,6 +16,16 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// The first characters of a text, on one line.
+pub(crate) fn excerpt(text: &str, characters: usize) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut excerpt: String = words.chars().take(characters).collect();
+    if excerpt.len() < words.len() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
 /// A bar on stderr that appears when work takes over a second.
 pub(crate) struct Bar {
     what: &'static str,
