@@ -99,6 +99,14 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         &["intents/b.toml:5:", "also one of \"hours\""],
     );
     check(
+        |dir| append(dir, "intents/b.toml", "out_of_scope = [\n  \"Opening  hours\",\n]\n"),
+        &["intents/b.toml:2:", "of out_of_scope is also one of \"hours\""],
+    );
+    check(
+        |dir| append(dir, "intents/b.jsonl", "{\"text\": \"is it raining\"}\n"),
+        &["intents/b.jsonl:1:", "missing field `intent`", "or null"],
+    );
+    check(
         |dir| {
             append(
                 dir,
@@ -175,6 +183,8 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
         line("I want to return this parcel", "return"),
         line("how do I give the parcel back", "return"),
         line("returning an item", "return"),
+        serde_json::json!({ "text": "is it raining", "intent": null }).to_string(),
+        line("Is it raining", "return"),
     ];
     std::fs::write(at("intents.jsonl"), examples.join("\n")).unwrap();
     let new = firstline(&[
@@ -188,6 +198,8 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
         "--json",
     ]);
     assert_eq!(new.code, Some(0), "{new:?}");
+    let counts = firstline(&["bundle", "check", &at("shop"), "--json"]).stdout;
+    assert!(counts.contains("\"examples\":8") && counts.contains("\"out_of_scope_examples\":1"), "{counts}");
     let first = firstline(&["bundle", "build", &at("shop"), "--json"]);
     assert_eq!(first.code, Some(0), "{first:?}");
     let files = || {

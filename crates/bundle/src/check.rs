@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::intents::Utterances;
 use crate::place::{line_of, nearest};
 use crate::read::{Problem, Problems, Reader, finish};
 use crate::types::*;
@@ -21,11 +22,11 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
         })
     }
     let assistant = reader.assistant();
-    let intents = match &assistant {
+    let Utterances { intents, out_of_scope } = match &assistant {
         Ok(assistant) => keep(intents::read(reader, assistant), &mut problems),
         Err(found) => {
             problems.extend(found.0.clone());
-            Vec::new()
+            Utterances::default()
         }
     };
     let documents = keep(reader.knowledge(), &mut problems);
@@ -43,6 +44,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
     let counts = vec![
         ("intents", intents.len()),
         ("examples", intents.iter().map(|intent| intent.examples.len()).sum()),
+        ("out of scope examples", out_of_scope.len()),
         ("documents", documents.len()),
         ("synonyms", synonyms.len()),
         ("curated answers", curated.len()),

@@ -15,6 +15,9 @@ const MAX_EXAMPLE_BYTES: usize = 2000;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct IntentFile {
+    /// Utterances of no intent.
+    #[serde(default)]
+    out_of_scope: Vec<Spanned<String>>,
     #[serde(default)]
     intent: Vec<Spanned<IntentEntry>>,
 }
@@ -39,23 +42,36 @@ struct IntentEntry {
 #[serde(deny_unknown_fields)]
 struct ExampleLine {
     text: String,
-    intent: String,
+    /// Null for an utterance of no intent; a line that forgets it is none.
+    #[serde(deserialize_with = "Option::deserialize")]
+    intent: Option<String>,
+}
+
+/// What the files under `intents/` hold.
+#[derive(Default)]
+pub(crate) struct Utterances {
+    pub(crate) intents: Vec<Intent>,
+    /// Utterances of no intent, each with where it stands.
+    pub(crate) out_of_scope: Vec<(Place, String)>,
 }
 
 /// Intents in the making, with where each thing stands.
 struct Intents<'a> {
     assistant: &'a Assistant,
     intents: Vec<Intent>,
-    examples: BTreeMap<String, String>,
+    out_of_scope: Vec<(Place, String)>,
+    /// The owner by the normal form: an intent, or none.
+    examples: BTreeMap<String, Option<String>>,
     /// Intents that someone gave an example, a refused one too.
     exampled: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
-pub(crate) fn read(reader: &Reader, assistant: &Assistant) -> Result<Vec<Intent>, Problems> {
+pub(crate) fn read(reader: &Reader, assistant: &Assistant) -> Result<Utterances, Problems> {
     let mut found = Intents {
         assistant,
         intents: Vec::new(),
+        out_of_scope: Vec::new(),
         examples: BTreeMap::new(),
         exampled: BTreeSet::new(),
         problems: Vec::new(),
@@ -70,6 +86,9 @@ pub(crate) fn read(reader: &Reader, assistant: &Assistant) -> Result<Vec<Intent>
             Ok((entries, text)) => {
                 let lines = Lines::of(&text);
                 entries.intent.into_iter().for_each(|entry| found.entry(file, &lines, entry));
+                for example in entries.out_of_scope {
+                    found.example(file, lines.at(example.span().start), None, example.into_inner());
+                }
             }
             Err(problem) => found.problems.push(problem),
         }
@@ -89,7 +108,7 @@ pub(crate) fn read(reader: &Reader, assistant: &Assistant) -> Result<Vec<Intent>
     if found.intents.is_empty() && found.problems.is_empty() {
         found.problems.push(Problem::new("intents", 0, "no intent, at least one is needed"));
     }
-    finish(found.intents, found.problems)
+    finish(Utterances { intents: found.intents, out_of_scope: found.out_of_scope }, found.problems)
 }
 
 impl Intents<'_> {
@@ -129,7 +148,7 @@ impl Intents<'_> {
         self.intents.push(intent);
         let index = self.intents.len() - 1;
         for example in entry.examples {
-            self.example(file, lines.at(example.span().start), index, example.into_inner());
+            self.example(file, lines.at(example.span().start), Some(index), example.into_inner());
         }
     }
 
@@ -140,25 +159,26 @@ impl Intents<'_> {
         let example = match serde_json::from_str::<ExampleLine>(line) {
             Ok(example) => example,
             Err(error) => {
-                let message = format!("is no example {{\"text\", \"intent\"}}: {}", plain_json(&error));
+                let message =
+                    format!("is no example {{\"text\", \"intent\" or null}}: {}", plain_json(&error));
                 return self.problems.push(Problem::new(file, number, message));
             }
         };
-        let index = self.intents.iter().position(|intent| intent.name == example.intent);
-        match index {
-            Some(index) => self.example(file, number, index, example.text),
+        let Some(name) = example.intent else { return self.example(file, number, None, example.text) };
+        match self.intents.iter().position(|intent| intent.name == name) {
+            Some(index) => self.example(file, number, Some(index), example.text),
             None => {
-                let message =
-                    format!("unknown intent {:?}; describe it in a table of intents/*.toml", example.intent);
+                let message = format!("unknown intent {name:?}; describe it in a table of intents/*.toml");
                 self.problems.push(Problem::new(file, number, message));
             }
         }
     }
 
-    fn example(&mut self, file: &Path, line: usize, index: usize, example: String) {
+    /// An example of the intent at `index`, or of none.
+    fn example(&mut self, file: &Path, line: usize, index: Option<usize>, example: String) {
         let mut refuse = |message: String| self.problems.push(Problem::new(file, line, message));
-        let intent = &mut self.intents[index];
-        self.exampled.insert(intent.name.clone());
+        let owner = index.map(|index| self.intents[index].name.clone());
+        self.exampled.extend(owner.clone());
         if example.trim().is_empty() {
             let what = if example.is_empty() { "is empty" } else { "holds only spaces" };
             return refuse(format!("example {what}, allowed 1 to {MAX_EXAMPLE_BYTES} bytes with a word"));
@@ -166,15 +186,21 @@ impl Intents<'_> {
         if example.len() > MAX_EXAMPLE_BYTES {
             return refuse(format!("example of {} bytes, allowed 1 to {MAX_EXAMPLE_BYTES}", example.len()));
         }
-        match self.examples.get(&text::normalise(&example)) {
-            Some(other) if *other != intent.name => {
-                refuse(format!("example {example:?} of {:?} is also one of {other:?}", intent.name));
-            }
-            _ => {
-                self.examples.insert(text::normalise(&example), intent.name.clone());
+        let known = self.examples.entry(text::normalise(&example)).or_insert_with(|| owner.clone());
+        if *known != owner {
+            let [one, other] = [&owner, known].map(|owner| match owner {
+                Some(name) => format!("{name:?}"),
+                None => "out_of_scope".to_owned(),
+            });
+            return refuse(format!("example {example:?} of {one} is also one of {other}"));
+        }
+        let place = Place { file: file.to_owned(), line };
+        match index.map(|index| &mut self.intents[index]) {
+            Some(intent) => {
                 intent.examples.push(example);
-                intent.example_places.push(Place { file: file.to_owned(), line });
+                intent.example_places.push(place);
             }
+            None => self.out_of_scope.push((place, example)),
         }
     }
 }

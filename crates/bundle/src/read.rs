@@ -109,7 +109,15 @@ impl Reader {
     /// # Errors
     /// A file that does not parse, a duplicate, an unknown category, an intent without examples.
     pub fn intents(&self) -> Result<Vec<Intent>, Problems> {
-        intents::read(self, &self.assistant()?)
+        Ok(intents::read(self, &self.assistant()?)?.intents)
+    }
+
+    /// Utterances that belong to no intent, as the files under `intents/` list them; often none.
+    ///
+    /// # Errors
+    /// As [`Reader::intents`].
+    pub fn out_of_scope(&self) -> Result<Vec<(Place, String)>, Problems> {
+        Ok(intents::read(self, &self.assistant()?)?.out_of_scope)
     }
 
     /// The documents of all files under `knowledge/`.

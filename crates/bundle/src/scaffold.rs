@@ -9,9 +9,9 @@ use crate::read::{Problem, Problems};
 use crate::types::Document;
 
 /// Writes a new bundle: settings with safe defaults, one table an intent, the documents as JSONL.
-/// `examples` are utterances with their intent; those without one (out of scope) are left out.
+/// `examples` are utterances with their intent, or none when they are out of scope.
 /// The folder appears whole or not at all. Returns how many examples were left out because the same
-/// words already stand under another intent: a bundle refuses such contradictions.
+/// words already stand under another intent, or under none: a bundle refuses such contradictions.
 ///
 /// # Errors
 /// The folder exists already, or cannot be written.
@@ -35,8 +35,15 @@ pub fn scaffold(
         std::fs::write(path, text)
     };
     write("assistant.toml", assistant(name)).map_err(fail)?;
-    let (intents, contradictions) = intents(examples);
-    write("intents/intents.toml", intents).map_err(fail)?;
+    let (by_intent, contradictions) = by_intent(examples);
+    write("intents/intents.toml", intents(&by_intent)).map_err(fail)?;
+    if let Some(examples) = by_intent.get(&None) {
+        let list = format!(
+            "# What customers ask and this assistant is not for.\nout_of_scope = [\n{}]\n",
+            items(examples)
+        );
+        write("intents/out_of_scope.toml", list).map_err(fail)?;
+    }
     write("knowledge/documents.jsonl", jsonl(documents)).map_err(fail)?;
     std::fs::rename(&staging, root).map_err(fail)?;
     Ok(contradictions)
@@ -65,20 +72,27 @@ risk = "low"
     )
 }
 
-fn intents(examples: &[(String, Option<String>)]) -> (String, usize) {
-    let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let mut owners = BTreeMap::<String, &str>::new();
+/// The examples of each intent and of none, and how many were left out.
+fn by_intent(examples: &[(String, Option<String>)]) -> (BTreeMap<Option<&str>, Vec<&str>>, usize) {
+    let mut by_intent: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+    let mut owners = BTreeMap::new();
     let mut contradictions = 0;
-    for (text, intent) in examples.iter().filter_map(|(text, intent)| Some((text, intent.as_deref()?))) {
+    for (text, intent) in examples {
+        let intent = intent.as_deref();
         let owner = *owners.entry(text::normalise(text)).or_insert(intent);
         contradictions += usize::from(owner != intent);
         if owner == intent {
-            by_name.entry(intent).or_default().push(text);
+            by_intent.entry(intent).or_default().push(text);
         }
     }
+    (by_intent, contradictions)
+}
+
+fn intents(by_intent: &BTreeMap<Option<&str>, Vec<&str>>) -> String {
     let mut names = BTreeMap::<String, usize>::new();
     let mut out = String::new();
-    for (original, examples) in by_name {
+    for (original, examples) in by_intent.iter().filter_map(|(intent, examples)| Some(((*intent)?, examples)))
+    {
         let mut name = slug(original).replace('-', "_");
         if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
             name.insert_str(0, "intent_");
@@ -98,13 +112,13 @@ fn intents(examples: &[(String, Option<String>)]) -> (String, usize) {
             .chain(title.chars().skip(1))
             .collect::<String>();
         let _ = writeln!(out, "[[intent]]\nname = {}\ntitle = {}", quote(&name), quote(&title));
-        let _ = writeln!(out, "category = \"general\"\nexamples = [");
-        examples.iter().for_each(|example| {
-            let _ = writeln!(out, "    {},", quote(example));
-        });
-        out.push_str("]\n\n");
+        let _ = writeln!(out, "category = \"general\"\nexamples = [\n{}]\n", items(examples));
     }
-    (out, contradictions)
+    out
+}
+
+fn items(examples: &[&str]) -> String {
+    examples.iter().map(|example| format!("    {},\n", quote(example))).collect()
 }
 
 fn quote(text: &str) -> String {

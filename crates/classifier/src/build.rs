@@ -87,7 +87,7 @@ pub(crate) fn load(path: &Path, reader: &Reader, encoder: Option<&Encoder>) -> R
 }
 
 /// The model file of a bundle's present examples, with those examples. A title is one more example of its
-/// intent; thresholds and categories are no input.
+/// intent; thresholds and categories are no input. Those of no intent come last.
 pub(crate) fn locate(reader: &Reader) -> Result<(PathBuf, Vec<Example>), Error> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&FORMAT.to_le_bytes());
@@ -99,6 +99,12 @@ pub(crate) fn locate(reader: &Reader) -> Result<(PathBuf, Vec<Example>), Error> 
             }
             examples.push(Example { text, intent: Some(intent.name.clone()) });
         }
+    }
+    for (_, text) in reader.out_of_scope()? {
+        // No intent has an empty name.
+        hasher.update(&0_u64.to_le_bytes()).update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+        examples.push(Example { text, intent: None });
     }
     let hash = hasher.finalize().to_hex();
     Ok((reader.build_dir().join(format!("intents-{}.model", &hash[..16])), examples))
@@ -141,5 +147,33 @@ mod tests {
         assert_ne!((changed.path, changed.version), (first.path, first.version));
         let described = build(&write(&INTENTS.replace("Where it is.", "Where?")), None, &|_, _| {}).unwrap();
         assert!(described.reused);
+    }
+
+    #[test]
+    fn examples_out_of_scope_change_that_score_and_no_intent() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("intents")).unwrap();
+        fs::write(folder.path().join("assistant.toml"), ASSISTANT).unwrap();
+        fs::write(folder.path().join("intents/all.toml"), INTENTS).unwrap();
+        let made = || {
+            let reader = Reader::open(folder.path()).unwrap();
+            let built = build(&reader, None, &|_, _| {}).unwrap();
+            (built.path, open(&reader, None).unwrap())
+        };
+        let (path, plain) = made();
+        let weather = ["is it raining", "will it snow", "how warm is it outside", "a storm is coming"];
+        fs::write(folder.path().join("intents/other.toml"), format!("out_of_scope = {weather:?}\n")).unwrap();
+        let (taught_path, taught) = made();
+        assert_ne!(taught_path, path);
+        assert_eq!(taught.intents(), plain.intents());
+        let scores = |model: &Model, text: &str| model.classify(text, None);
+        assert_eq!(scores(&taught, "my order").ranked, scores(&plain, "my order").ranked);
+        let limit = taught.threshold(false);
+        let (inside, outside) = (scores(&taught, "where is my order"), scores(&taught, "is it windy"));
+        assert!(
+            inside.out_of_scope < limit && limit < outside.out_of_scope,
+            "{inside:?} {limit} {outside:?}"
+        );
+        assert_ne!(outside.out_of_scope, scores(&plain, "is it windy").out_of_scope);
     }
 }

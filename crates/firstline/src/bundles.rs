@@ -58,7 +58,9 @@ pub(crate) fn new(
         eprintln!("{defaulted} articles do not say who may read them: taken as {audience:?}, see --audience");
     }
     if contradictions > 0 {
-        eprintln!("{contradictions} examples left out: the same words stand under another intent");
+        eprintln!(
+            "{contradictions} examples left out: the same words stand under another intent, or under none"
+        );
     }
     let n = examples.len();
     if as_json {

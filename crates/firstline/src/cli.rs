@@ -95,7 +95,7 @@ enum BundleCommand {
         /// with its sitemap.xml
         #[arg(long, value_name = "FILE_OR_DIR")]
         kb: PathBuf,
-        /// Examples: JSONL of {"text", "intent"}
+        /// Examples: JSONL of {"text", "intent" or null}
         #[arg(long, value_name = "FILE")]
         intents: PathBuf,
         /// Name of the assistant; default: the folder's
