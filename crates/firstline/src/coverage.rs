@@ -2,8 +2,10 @@
 //! the intent in the query, public articles only, and answers of the articles' own sentences.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bundle::{Audience, Curated, Intent, Place, Question, Reader};
+use encoder::Encoder;
 use generator::answer::{Answer, Passage, Request};
 use generator::config::Provider;
 use generator::prompt::Prompt;
@@ -57,25 +59,35 @@ struct Reply {
 /// The stages that answer from articles.
 struct Stages {
     retriever: Retriever,
+    encoder: Option<Arc<Encoder>>,
     writer: Writer,
     passages: usize,
 }
 
 impl Stages {
-    fn open(reader: &Reader, settings: &Settings) -> anyhow::Result<Self> {
-        let retriever = Retriever::open(reader, &settings.table("retriever")?)?;
+    fn open(reader: &Reader, encoder: Option<&Arc<Encoder>>, settings: &Settings) -> anyhow::Result<Self> {
+        let encoder = encoder.cloned();
+        let retriever = Retriever::open(reader, encoder.clone(), &settings.table("retriever")?)?;
         // The same answers every time, and without a model's price.
         let config = generator::Config { provider: Provider::Extractive, ..settings.table("generator")? };
         let writer = Writer::new(config, Prompt::new(&reader.assistant()?.title, None)?)?;
         let passages = settings.table::<orchestrator::Config>("orchestrator")?.passages as usize;
-        Ok(Self { retriever, writer, passages })
+        Ok(Self { retriever, encoder, writer, passages })
     }
 
     async fn ask(&self, text: &str, intent: Option<&Intent>) -> anyhow::Result<Reply> {
         let (title, category) =
             intent.map_or(("", ""), |intent| (intent.title.as_str(), intent.category.as_str()));
         let query = format!("{text} {title}");
-        let query = Query { text: query.trim_end(), audience: Audience::Public, category, k: self.passages };
+        let meaning = self.encoder.as_ref().map(|encoder| encoder.embed(text)).transpose()?;
+        let vector = self.encoder.as_ref().zip(meaning.as_ref());
+        let query = Query {
+            text: query.trim_end(),
+            vector: vector.map(|(encoder, vector)| (encoder.id(), vector.as_slice())),
+            audience: Audience::Public,
+            category,
+            k: self.passages,
+        };
         let passages = self.retriever.search(&query)?.passages.into_iter().map(|(score, passage)| Passage {
             document_id: passage.document,
             document_version: passage.version,
@@ -135,11 +147,12 @@ fn key(question: &str) -> String {
 /// expired on `today` count for nothing. `progress` is told how many of how many are asked.
 pub(crate) async fn survey(
     reader: &Reader,
+    encoder: Option<&Arc<Encoder>>,
     settings: &Settings,
     today: Date,
     progress: &dyn Fn(u64, u64),
 ) -> anyhow::Result<Coverage> {
-    let stages = Stages::open(reader, settings)?;
+    let stages = Stages::open(reader, encoder, settings)?;
     let intents = reader.intents()?;
     let has_questions = reader.root().join(bundle::QUESTIONS).exists();
     let questions = if has_questions { reader.questions(None)? } else { Vec::new() };

@@ -132,7 +132,7 @@ pub(crate) fn lint(dir: &Path, settings: &Settings, strict: bool, as_json: bool)
     let bar = show::Bar::new("asking the articles");
     let today = jiff::Zoned::now().date();
     let set = |done, total| bar.set(done, total);
-    let survey = coverage::survey(&reader, settings, today, &set);
+    let survey = coverage::survey(&reader, tier.encoder(), settings, today, &set);
     let coverage = kit::run::runtime(1)?.block_on(survey)?;
     bar.finish();
     let found = findings(&review, &coverage);

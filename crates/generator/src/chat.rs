@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Usage;
@@ -140,13 +140,38 @@ impl ChatModel {
     /// Sends the prompt. A server error is retried once, and a rate limit too when it says how long to
     /// wait and that ends before the deadline.
     pub(crate) async fn open(&self, prompt: &str, deadline: Instant) -> Result<Reply, Error> {
+        self.send(prompt, self.max_tokens, None, deadline).await
+    }
+
+    /// As [`ChatModel::open`], for a reply of at most `max_tokens` that follows a JSON schema.
+    pub(crate) async fn open_json(
+        &self,
+        prompt: &str,
+        max_tokens: u32,
+        schema: &Value,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        self.send(prompt, max_tokens, Some(schema), deadline).await
+    }
+
+    async fn send(
+        &self,
+        prompt: &str,
+        max_tokens: u32,
+        schema: Option<&Value>,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
         let mut body = json!({
             "model": self.model,
             "messages": [{ "role": "user", "content": prompt }],
             "stream": true,
             "stream_options": { "include_usage": true },
-            self.limit_key: self.max_tokens,
+            self.limit_key: max_tokens,
         });
+        if let Some(schema) = schema {
+            let schema = json!({ "name": "reply", "strict": true, "schema": schema });
+            body["response_format"] = json!({ "type": "json_schema", "json_schema": schema });
+        }
         if let Some(temperature) = self.temperature {
             body["temperature"] = json!(temperature);
         }

@@ -58,6 +58,12 @@ pub struct Config {
     pub max_answer_bytes: usize,
     /// Sampling temperature, 0..=2; left out means the model's own, which some models demand.
     pub temperature: Option<f64>,
+    /// Longest time for the model's choice of an intent, in milliseconds, 10..=60000.
+    pub choice_timeout_ms: u64,
+    /// Most tokens of that choice, 8..=4096; models that think before they speak need some hundred.
+    pub choice_max_tokens: u32,
+    /// What one choice may cost at most in US dollars, 0..=1; it is not asked for when it could cost more.
+    pub choice_max_cost_usd: f64,
     /// Prices by name of the model.
     pub prices: BTreeMap<String, Price>,
 }
@@ -101,6 +107,9 @@ impl Default for Config {
             max_tokens: 512,
             max_answer_bytes: 8192,
             temperature: None,
+            choice_timeout_ms: 2_000,
+            choice_max_tokens: 64,
+            choice_max_cost_usd: 0.002,
             prices: BTreeMap::new(),
         }
     }
@@ -117,6 +126,9 @@ impl kit::Config for Config {
         within("timeout_ms", self.timeout_ms, 10..=600_000, &mut found);
         within("max_tokens", self.max_tokens, 1..=32_768, &mut found);
         within("max_answer_bytes", self.max_answer_bytes, 256..=65_536, &mut found);
+        within("choice_timeout_ms", self.choice_timeout_ms, 10..=60_000, &mut found);
+        within("choice_max_tokens", self.choice_max_tokens, 8..=4096, &mut found);
+        within("choice_max_cost_usd", self.choice_max_cost_usd, 0.0..=1.0, &mut found);
         if let Some(temperature) = self.temperature {
             within("temperature", temperature, 0.0..=2.0, &mut found);
         }

@@ -3,6 +3,7 @@
 mod alignment;
 pub mod answer;
 pub mod chat;
+pub mod choose;
 pub mod config;
 mod evidence;
 mod extract;

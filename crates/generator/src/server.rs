@@ -14,6 +14,8 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::answer::{self, Answer, Passage, Statement, Utterance};
+use crate::chat;
+use crate::choose::{Choice, Opinion};
 use crate::config::{Config, Provider};
 use crate::prompt::Prompt;
 use crate::write::{Event, Writer};
@@ -24,6 +26,8 @@ pub const NAME: &str = "generator";
 const MAX_QUESTION: usize = 64 * 1024;
 /// Most passages of a request.
 const MAX_PASSAGES: usize = 100;
+/// Most intents to choose from.
+const MAX_CHOICES: usize = 20;
 /// Events written ahead of the caller.
 const AHEAD: usize = 16;
 /// Longest wait of [`probe`].
@@ -106,6 +110,53 @@ impl GeneratorService for Server {
         let work = stream::once(call.scope(work).in_current_span()).filter_map(|()| async { None });
         let events = ReceiverStream::new(receiver).map(move |event| Ok(response(event, &sources)));
         Ok(Response::new(Box::pin(stream::select(events, work))))
+    }
+
+    async fn choose_intent(
+        &self,
+        request: Request<proto::ChooseIntentRequest>,
+    ) -> Result<Response<proto::ChooseIntentResponse>, Status> {
+        let proto::ChooseIntentRequest { text, choices, turn_id } = request.into_inner();
+        if text.trim().is_empty() || text.len() > MAX_QUESTION {
+            let what = format!("is {} bytes, allowed 1..={MAX_QUESTION} and not blank", text.len());
+            return Err(kit::fault::invalid(NAME, "TEXT_LENGTH", "text", what));
+        }
+        if !(1..=MAX_CHOICES).contains(&choices.len()) {
+            let what = format!("holds {}, allowed 1..={MAX_CHOICES}", choices.len());
+            return Err(kit::fault::invalid(NAME, "NUMBER_OF_CHOICES", "choices", what));
+        }
+        let choice = |proto::IntentChoice { name, title, description }| Choice { name, title, description };
+        let choices: Vec<Choice> = choices.into_iter().map(choice).collect();
+        let chosen = self.writer.choose(&text, &choices, kit::Call::current().deadline()).await;
+        let chosen = chosen.map_err(|error| {
+            tracing::warn!(reason = error.reason(), %error, turn_id, "the model chose no intent");
+            kit::fault::status(NAME, &error)
+        })?;
+        Ok(Response::new(match chosen {
+            Opinion::Skipped(why) => {
+                proto::ChooseIntentResponse { skipped: why.to_owned(), ..Default::default() }
+            }
+            Opinion::Given { name, model, usage, cost_usd } => proto::ChooseIntentResponse {
+                name: name.unwrap_or_default(),
+                model,
+                usage: Some(proto::Usage { input_tokens: usage.input, output_tokens: usage.output }),
+                cost_usd,
+                skipped: String::new(),
+            },
+        }))
+    }
+}
+
+impl kit::Fault for chat::Error {
+    fn kind(&self) -> kit::Kind {
+        match self {
+            Self::Timeout => kit::Kind::Timeout,
+            _ => kit::Kind::Unavailable,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        chat::Error::reason(self)
     }
 }
 

@@ -20,7 +20,7 @@ pub const EXTRACTIVE: &str = "extractive";
 /// Kept back from the caller's deadline for the extractive answer.
 const RESERVE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Bytes of a token, to estimate a usage the server does not tell.
-const TOKEN_BYTES: u64 = 4;
+pub(crate) const TOKEN_BYTES: u64 = 4;
 /// Tokens a server may add to a prompt for its chat template.
 const TEMPLATE_TOKENS: u64 = 1024;
 
@@ -59,10 +59,10 @@ impl Error {
 /// Writes answers.
 #[derive(Debug)]
 pub struct Writer {
-    config: Config,
+    pub(crate) config: Config,
     terms: Terms,
     judge: Judge,
-    model: Option<(ChatModel, Prompt)>,
+    pub(crate) model: Option<(ChatModel, Prompt)>,
 }
 
 impl Writer {
@@ -159,7 +159,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Runs in a span of the GenAI semantic conventions; no content is recorded.
+    /// Runs in a span of the GenAI semantic conventions.
     async fn traced(
         &mut self,
         model: &ChatModel,
@@ -167,29 +167,10 @@ impl Attempt<'_> {
         request: &Request,
         end: Instant,
     ) -> Result<(), Error> {
-        let name = &self.writer.config.model;
-        let span = tracing::info_span!(
-            "chat",
-            otel.name = format!("chat {name}"),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            error.r#type = Empty,
-            gen_ai.operation.name = "chat",
-            gen_ai.provider.name = "openai",
-            gen_ai.request.model = name,
-            gen_ai.request.max_tokens = model.max_tokens(),
-            gen_ai.response.model = Empty,
-            gen_ai.usage.input_tokens = Empty,
-            gen_ai.usage.output_tokens = Empty,
-        );
+        let span = span(&self.writer.config.model, model.max_tokens());
         let outcome = self.run(model, prompt, request, end).instrument(span.clone()).await;
-        span.record("gen_ai.response.model", &self.answer.model);
-        span.record("gen_ai.usage.input_tokens", self.answer.usage.input);
-        span.record("gen_ai.usage.output_tokens", self.answer.usage.output);
-        if let Err(error) = &outcome {
-            span.record("error.type", error.reason());
-            span.record("otel.status_code", "ERROR");
-        }
+        let failed = outcome.as_ref().err().map(Error::reason);
+        close(&span, &self.answer.model, self.answer.usage, failed);
         outcome
     }
 
@@ -239,8 +220,37 @@ impl Attempt<'_> {
     }
 }
 
+/// The span of a model call; no content is recorded.
+pub(crate) fn span(model: &str, max_tokens: u64) -> tracing::Span {
+    tracing::info_span!(
+        "chat",
+        otel.name = format!("chat {model}"),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        error.r#type = Empty,
+        gen_ai.operation.name = "chat",
+        gen_ai.provider.name = "openai",
+        gen_ai.request.model = model,
+        gen_ai.request.max_tokens = max_tokens,
+        gen_ai.response.model = Empty,
+        gen_ai.usage.input_tokens = Empty,
+        gen_ai.usage.output_tokens = Empty,
+    )
+}
+
+/// Records what came of a model call.
+pub(crate) fn close(span: &tracing::Span, model: &str, usage: Usage, failed: Option<&'static str>) {
+    span.record("gen_ai.response.model", model);
+    span.record("gen_ai.usage.input_tokens", usage.input);
+    span.record("gen_ai.usage.output_tokens", usage.output);
+    if let Some(reason) = failed {
+        span.record("error.type", reason);
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 /// The usage the server told, where it can be true, else an estimate from the texts.
-fn usage(told: Option<Usage>, prompt: &str, text: &str, max_tokens: u64) -> Usage {
+pub(crate) fn usage(told: Option<Usage>, prompt: &str, text: &str, max_tokens: u64) -> Usage {
     let (prompt, text) = (prompt.len() as u64, text.len() as u64);
     let estimate =
         Usage { input: prompt.div_ceil(TOKEN_BYTES), cached: 0, output: text.div_ceil(TOKEN_BYTES) };

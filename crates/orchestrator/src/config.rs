@@ -23,6 +23,11 @@ pub struct Config {
     pub retrieve_timeout_ms: u64,
     /// One generation, in milliseconds, 1..=120000.
     pub generate_timeout_ms: u64,
+    /// Whether the generator's model, where one is configured, may choose among the intents that the classifier
+    /// is unsure of.
+    pub third_opinion: bool,
+    /// One such choice, in milliseconds, 1..=60000.
+    pub choose_timeout_ms: u64,
     /// One call of the workflow stage, in milliseconds, 1..=60000.
     pub workflow_timeout_ms: u64,
     /// Passages asked for, 1..=100.
@@ -48,6 +53,8 @@ impl Default for Config {
             safety_timeout_ms: 1_000,
             retrieve_timeout_ms: 1_000,
             generate_timeout_ms: 25_000,
+            third_opinion: true,
+            choose_timeout_ms: 2_500,
             workflow_timeout_ms: 8_000,
             passages: 6,
             history: 10,
@@ -68,6 +75,7 @@ impl kit::Config for Config {
         within("safety_timeout_ms", self.safety_timeout_ms, 1..=60_000, &mut violations);
         within("retrieve_timeout_ms", self.retrieve_timeout_ms, 1..=60_000, &mut violations);
         within("generate_timeout_ms", self.generate_timeout_ms, 1..=120_000, &mut violations);
+        within("choose_timeout_ms", self.choose_timeout_ms, 1..=60_000, &mut violations);
         within("workflow_timeout_ms", self.workflow_timeout_ms, 1..=60_000, &mut violations);
         within("passages", self.passages, 1..=100, &mut violations);
         within("history", self.history, 0..=100, &mut violations);

@@ -214,16 +214,21 @@ impl<'o> Draft<'o> {
 
     /// The customer's own choice stands above every score.
     pub(crate) fn choose(&mut self, choice: &Choice) {
-        let info = self.orchestrator.intents.get(&choice.name);
-        let intent = self.turn.intent.get_or_insert_default();
-        intent.name.clone_from(&choice.name);
-        intent.title.clone_from(&choice.title);
+        let mut intent = self.turn.intent.take().unwrap_or_default();
+        self.orchestrator.rename(&mut intent, &choice.name);
         intent.confidence = 1.0;
         intent.set_decision(IntentDecision::Accept);
-        if let Some((category, risk)) = info {
-            intent.category.clone_from(category);
-            intent.set_risk(*risk);
-        }
+        intent.set_source(IntentSource::Customer);
+        self.turn.intent = Some(intent);
+    }
+
+    /// Books what a model call cost.
+    pub(crate) fn pays(&mut self, usage: Option<Usage>, cost_usd: f64) {
+        let usage = usage.unwrap_or_default();
+        let total = self.turn.usage.get_or_insert_default();
+        total.input_tokens += usage.input_tokens;
+        total.output_tokens += usage.output_tokens;
+        self.turn.cost_usd += cost_usd;
     }
 
     pub(crate) async fn workflow(&mut self, status: WorkflowStatus) {
@@ -256,8 +261,7 @@ impl<'o> Draft<'o> {
         let by = format!("{written} {} {}", generation.model, generation.prompt_version);
         self.note(by.trim_end());
         self.turn.model.clone_from(&generation.model);
-        self.turn.usage = generation.usage;
-        self.turn.cost_usd += generation.cost_usd;
+        self.pays(generation.usage, generation.cost_usd);
     }
 
     /// Citations of passages of this turn whose quote stands there.

@@ -38,6 +38,11 @@ pub(crate) fn held(verdict: &Verdict) -> Option<HandoffReason> {
     }
 }
 
+/// Whether the classifier has a guess it does not stand for.
+pub(crate) fn is_unsure(intent: &Intent) -> bool {
+    matches!(intent.decision(), IntentDecision::Ambiguous | IntentDecision::LowConfidence)
+}
+
 /// Whether a reason for no answer ends the turn, where a question back to the customer would be possible.
 pub(crate) fn ends(reason: HandoffReason) -> bool {
     matches!(reason, HandoffReason::GuardError | HandoffReason::SafetyPolicy)

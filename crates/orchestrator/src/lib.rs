@@ -12,6 +12,7 @@ mod gate;
 mod handoff;
 mod keyword;
 mod locks;
+mod opinion;
 mod screen;
 mod server;
 mod spool;

@@ -26,7 +26,7 @@ use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
 use crate::store::Journal;
-use crate::turn::{Act, Error, Events, Orchestrator};
+use crate::turn::{Act, Error, Events, Known, Orchestrator};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
@@ -50,8 +50,10 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         bundle::Risk::Medium => Risk::Medium,
         bundle::Risk::High => Risk::High,
     };
-    let intents =
-        reader.intents()?.into_iter().map(|intent| (intent.name, (intent.category, risk(intent.risk))));
+    let intents = reader.intents()?.into_iter().map(|intent| {
+        let bundle::Intent { name, title, description, category, .. } = intent;
+        (name, Known { title, description, category, risk: risk(intent.risk) })
+    });
     let orchestrator = Arc::new(Orchestrator {
         intents: intents.collect(),
         curated: Curated::read(&reader)?,

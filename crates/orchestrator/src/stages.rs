@@ -51,6 +51,7 @@ pub(crate) struct Stages {
     safety_budget: Duration,
     retrieve_budget: Duration,
     generate_budget: Duration,
+    choose_budget: Duration,
     workflow_budget: Duration,
     passages: u32,
 }
@@ -73,6 +74,7 @@ impl Stages {
             safety_budget: ms(config.safety_timeout_ms),
             retrieve_budget: ms(config.retrieve_timeout_ms),
             generate_budget: ms(config.generate_timeout_ms),
+            choose_budget: ms(config.choose_timeout_ms),
             workflow_budget: ms(config.workflow_timeout_ms),
             passages: config.passages,
         })
@@ -174,6 +176,15 @@ impl Stages {
             async move { client.generate(request).await }
         });
         Ok(Generating(stream.await?))
+    }
+
+    /// Asks once: a model's choice costs money.
+    pub(crate) async fn choose_intent(&self, request: ChooseIntentRequest) -> Timed<ChooseIntentResponse> {
+        let mut client = self.generator.clone();
+        timed(once("generator", self.choose_budget, request, |request| async move {
+            client.choose_intent(request).await
+        }))
+        .await
     }
 
     pub(crate) async fn propose(&self, request: ProposeRequest) -> Timed<ProposeResponse> {

@@ -58,6 +58,15 @@ pub(crate) enum Act {
 /// Where the events of a turn go; nowhere when the caller wants the whole turn only.
 pub(crate) type Events = Option<mpsc::Sender<Event>>;
 
+/// What the bundle says of an intent.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) title: String,
+    pub(crate) description: String,
+    pub(crate) category: String,
+    pub(crate) risk: Risk,
+}
+
 /// The orchestrator without its transport.
 #[derive(Debug)]
 pub(crate) struct Orchestrator {
@@ -66,8 +75,7 @@ pub(crate) struct Orchestrator {
     pub(crate) bundle: String,
     pub(crate) curated: Curated,
     pub(crate) keywords: Keywords,
-    /// Category and risk of every intent.
-    pub(crate) intents: BTreeMap<String, (String, Risk)>,
+    pub(crate) intents: BTreeMap<String, Known>,
     /// Intents that propose a workflow.
     pub(crate) actionable: BTreeSet<String>,
     pub(crate) stages: Stages,
@@ -274,10 +282,11 @@ impl Orchestrator {
             draft.note("without a classification only approved answers are given");
             return draft.hand_over(HandoffReason::GuardError);
         };
+        let intent = self.third_opinion(draft, question, intent).await;
         // A question whose intent is unsure is answered all the same when the passages leave little doubt.
         let least = match intent.decision() {
             IntentDecision::Accept => Some(0.0),
-            IntentDecision::Ambiguous | IntentDecision::LowConfidence => Some(self.config.unsure_support),
+            _ if gate::is_unsure(&intent) => Some(self.config.unsure_support),
             _ => None,
         };
         let unanswered = match least.filter(|least| *least < 1.0) {

@@ -1,0 +1,73 @@
+//! The third opinion: a model chooses among the intents that the classifier is unsure of.
+
+use proto::*;
+
+use crate::draft::Draft;
+use crate::gate;
+use crate::turn::Orchestrator;
+
+impl Orchestrator {
+    /// The intent after a model was asked, where one is configured and the classifier is unsure; as it was
+    /// otherwise, and when the model finds that none fits. A choice is recorded as the model's and keeps the
+    /// classifier's confidence; it starts no workflow, but is offered to the customer first.
+    pub(crate) async fn third_opinion(
+        &self,
+        draft: &mut Draft<'_>,
+        question: &str,
+        intent: Intent,
+    ) -> Intent {
+        if !self.config.third_opinion || !gate::is_unsure(&intent) {
+            return intent;
+        }
+        let others = intent.alternatives.iter().map(|other| &other.name);
+        let choices = std::iter::once(&intent.name).chain(others).filter_map(|name| {
+            let known = self.intents.get(name)?;
+            let (title, description) = (known.title.clone(), known.description.clone());
+            Some(IntentChoice { name: name.clone(), title, description })
+        });
+        let choices: Vec<_> = choices.collect();
+        let (text, turn_id) = (question.to_owned(), draft.turn.turn_id.clone());
+        let chosen = self.stages.choose_intent(ChooseIntentRequest { text, choices, turn_id }).await;
+        let Ok(chosen) = draft.took("generator", chosen) else { return intent };
+        draft.pays(chosen.usage, chosen.cost_usd);
+        if !chosen.skipped.is_empty() {
+            draft.note(format!("no third opinion: {}", chosen.skipped));
+            return intent;
+        }
+        let ChooseIntentResponse { name, model, .. } = chosen;
+        draft.note(match name.as_str() {
+            "" => format!("third opinion of {model}: none of the intents"),
+            name => format!("third opinion of {model}: {name}"),
+        });
+        let mut chosen = intent;
+        if self.intents.contains_key(&name) {
+            prefer(&mut chosen, &name);
+            self.rename(&mut chosen, &name);
+            chosen.set_source(IntentSource::Model);
+            if !self.actionable.contains(&name) {
+                chosen.set_decision(IntentDecision::Accept);
+            }
+            draft.turn.intent = Some(chosen.clone());
+        }
+        chosen
+    }
+
+    /// Makes it the intent of this name, with what the bundle says of it.
+    pub(crate) fn rename(&self, intent: &mut Intent, name: &str) {
+        name.clone_into(&mut intent.name);
+        if let Some(known) = self.intents.get(name) {
+            intent.title.clone_from(&known.title);
+            intent.category.clone_from(&known.category);
+            intent.set_risk(known.risk);
+        }
+    }
+}
+
+/// Exchanges the best intent with the alternative of this name, with its probability.
+fn prefer(intent: &mut Intent, name: &str) {
+    let Some(place) = intent.alternatives.iter().position(|other| other.name == name) else { return };
+    let other = &mut intent.alternatives[place];
+    std::mem::swap(&mut intent.confidence, &mut other.probability);
+    other.name.clone_from(&intent.name);
+    other.title.clone_from(&intent.title);
+}
