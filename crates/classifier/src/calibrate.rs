@@ -1,11 +1,13 @@
-//! From scores to probabilities: temperature, out-of-scope score and thresholds, all fitted on scores of
-//! examples the scoring model was not trained on.
+//! From scores to probabilities: weights, out-of-scope score and thresholds, all fitted on scores of examples
+//! the scoring model was not trained on.
+
+use crate::newton::{Place, minimise};
 
 /// What is fitted on the scores of one tier.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fitted {
-    /// Factor on the scores before the softmax.
-    pub(crate) temperature: f64,
+    /// Factors before the softmax: on the scores by words, on those by meaning, on the densities.
+    pub(crate) weights: Weights,
     /// Weights of the evidence for being out of scope.
     pub(crate) outlier: Evidence,
     /// Out-of-scope score from which a text is out of scope.
@@ -14,65 +16,87 @@ pub(crate) struct Fitted {
     pub(crate) acceptance: f64,
 }
 
-/// The temperature typical of the benchmark sets, and how strongly few examples are drawn to it.
-pub(crate) const PRIOR_TEMPERATURE: f64 = 6.0;
+/// Factors on what words, meaning and density say; the latter two are 0 in the linear tier.
+pub(crate) type Weights = [f64; 3];
+
+/// The factors typical of the benchmark sets, and how strongly few examples are drawn to them.
+pub(crate) const PRIOR_TEMPERATURE: [f64; 1] = [6.0];
+pub(crate) const PRIOR_WEIGHTS: Weights = [2.0, 0.8, 0.35];
 const PRIOR_WEIGHT: f64 = 4.0;
 
-/// The probabilities of classes with the given scores, summing to 1.
-pub(crate) fn probabilities(scores: &[f32], temperature: f64) -> Vec<f64> {
+/// The probabilities of classes with the given log-odds, summing to 1.
+pub(crate) fn probabilities(scores: &[f32]) -> Vec<f64> {
     let highest = scores.iter().fold(f32::NEG_INFINITY, |highest, &score| highest.max(score));
-    let mut odds: Vec<f64> =
-        scores.iter().map(|&score| (f64::from(score - highest) * temperature).exp()).collect();
+    let mut odds: Vec<f64> = scores.iter().map(|&score| f64::from(score - highest).exp()).collect();
     let sum: f64 = odds.iter().sum();
     odds.iter_mut().for_each(|odd| *odd /= sum);
     odds
 }
 
-/// The factor on the scores that makes held-out examples `(scores, label)` most likely (Guo et al., "On
-/// Calibration of Modern Neural Networks", ICML 2017), with a log-normal prior for small sets.
-pub(crate) fn temperature(examples: &[(&[f32], usize)], prior: f64) -> f64 {
-    let loss = |log: f64| {
-        let nll =
-            |&(scores, label): &(&[f32], usize)| -probabilities(scores, log.exp())[label].max(1e-12).ln();
-        examples.iter().map(nll).sum::<f64>() + PRIOR_WEIGHT * (log - prior.ln()).powi(2)
-    };
-    // The loss is convex in the factor, so unimodal in its logarithm: golden-section search.
-    let (mut low, mut high) = (0.1_f64.ln(), 64.0_f64.ln());
-    let ratio = (5.0_f64.sqrt() - 1.0) / 2.0;
-    let (mut left, mut right) = (high - ratio * (high - low), low + ratio * (high - low));
-    let (mut at_left, mut at_right) = (loss(left), loss(right));
-    while high - low > 1e-3 {
-        if at_left < at_right {
-            (high, right, at_right) = (right, left, at_left);
-            left = high - ratio * (high - low);
-            at_left = loss(left);
-        } else {
-            (low, left, at_left) = (left, right, at_right);
-            right = low + ratio * (high - low);
-            at_right = loss(right);
-        }
+/// The scores of several experts, each times its weight.
+pub(crate) fn joined<const N: usize>(experts: &[&[f32]; N], weights: &[f64; N]) -> Vec<f32> {
+    let mut sums = vec![0.0; experts.first().map_or(0, |scores| scores.len())];
+    for (scores, weight) in experts.iter().zip(weights) {
+        sums.iter_mut().zip(*scores).for_each(|(sum, score)| *sum += *weight as f32 * score);
     }
-    f64::midpoint(low, high).exp()
+    sums
 }
 
-/// What speaks for and against a text being out of scope: a constant, log-odds of the best class, best score
-/// by words, likeness by words, known words, known parts, likeness to the best class and to the nearest by
-/// meaning.
-pub(crate) type Evidence = [f64; 8];
+/// The weights of experts that make held-out examples `(scores of each, label)` most likely, with a log-normal
+/// prior for small sets. For one expert this is its temperature (Guo et al., "On Calibration of Modern Neural
+/// Networks", ICML 2017), for several a product of experts (Hinton, Neural Computation 14, 2002).
+pub(crate) fn join<const N: usize>(examples: &[([&[f32]; N], usize)], prior: [f64; N]) -> [f64; N] {
+    let prior = prior.map(f64::ln);
+    let function = |logs: &[f64; N]| {
+        let weights = logs.map(f64::exp);
+        let mut place = Place { value: 0.0, gradient: [0.0; N], curvature: [[0.0; N]; N] };
+        for (experts, label) in examples {
+            let chances = probabilities(&joined(experts, &weights));
+            place.value -= chances[*label].max(1e-12).ln();
+            let score = |expert: usize, class: usize| f64::from(experts[expert][class]) * weights[expert];
+            let mean: [f64; N] = std::array::from_fn(|expert| {
+                chances.iter().enumerate().map(|(class, chance)| chance * score(expert, class)).sum()
+            });
+            for (expert, mean) in mean.iter().enumerate() {
+                place.gradient[expert] += mean - score(expert, *label);
+            }
+            for (class, chance) in chances.iter().enumerate().filter(|(_, chance)| **chance > 1e-6) {
+                let apart: [f64; N] = std::array::from_fn(|expert| score(expert, class) - mean[expert]);
+                for row in 0..N {
+                    for column in 0..N {
+                        place.curvature[row][column] += chance * apart[row] * apart[column];
+                    }
+                }
+            }
+        }
+        for expert in 0..N {
+            let apart = logs[expert] - prior[expert];
+            place.value += PRIOR_WEIGHT * apart * apart;
+            place.gradient[expert] += 2.0 * PRIOR_WEIGHT * apart;
+            place.curvature[expert][expert] += 2.0 * PRIOR_WEIGHT;
+        }
+        place
+    };
+    minimise(prior, function).map(f64::exp)
+}
 
-/// The evidence of a probability of the best class, what the words say, and what the meaning says.
-pub(crate) fn evidence(best: f64, words: [f32; 4], likeness: [f32; 2]) -> Evidence {
+/// What speaks for and against a text being out of scope: a constant, log-odds of the best class, its score by
+/// words, and four more. By words: likeness to its mean example, known words, known parts, 0. With a vector:
+/// score by meaning, likeness to its mean example, likeness to the nearest example, and the logarithm of the
+/// sum of all odds: how much speaks for any class at all.
+pub(crate) type Evidence = [f64; 7];
+
+/// The evidence of a probability of the best class, its score by words, and four more.
+pub(crate) fn evidence(best: f64, score: f32, more: [f32; 4]) -> Evidence {
     let best = best.clamp(0.001, 0.999);
-    let [score, likeness_by_words, known_words, known_parts] = words.map(f64::from);
-    let [likeness, nearest] = likeness.map(f64::from);
-    let odds = (best / (1.0 - best)).ln() / 4.0;
-    [1.0, odds, score, likeness_by_words, known_words, known_parts, likeness, nearest]
+    let [a, b, c, d] = more.map(f64::from);
+    [1.0, (best / (1.0 - best)).ln() / 4.0, f64::from(score), a, b, c, d]
 }
 
 /// Weights of the evidence near the mean of those fitted on the benchmark training sets (BANKING77, CLINC150,
 /// HINT3); where a bundle starts from.
-pub(crate) const PRIOR_WORDS: Evidence = [4.5, -2.0, -0.5, -2.5, -2.0, -0.8, 0.0, 0.0];
-pub(crate) const PRIOR_BOTH: Evidence = [4.5, -2.0, -0.3, -1.0, -0.8, -0.4, -2.0, -2.0];
+pub(crate) const PRIOR_WORDS: Evidence = [4.5, -2.0, -0.5, -2.5, -2.0, -0.8, 0.0];
+pub(crate) const PRIOR_BOTH: Evidence = [6.7, -1.0, -0.4, -0.4, -0.6, -4.0, -0.9];
 
 /// The out-of-scope score of evidence, 0..1; 0.5 where in and out of scope were equally likely.
 pub(crate) fn outlier(weights: &Evidence, evidence: &Evidence) -> f64 {
@@ -80,31 +104,53 @@ pub(crate) fn outlier(weights: &Evidence, evidence: &Evidence) -> f64 {
     1.0 / (1.0 + (-sum).exp())
 }
 
-/// Steps and rate of the descent; the evidence is bounded, so the rate is below the stability limit.
-const STEPS: usize = 1500;
-const RATE: f64 = 1.0;
-
 /// The weights that tell evidence in scope from evidence out of scope: logistic regression with both sides of
 /// equal weight, drawn to the prior as strongly as by `PRIOR_WEIGHT` examples a side.
 pub(crate) fn fit_outlier(inside: &[Evidence], outside: &[Evidence], prior: &Evidence) -> Evidence {
-    let mut weights = *prior;
     if inside.is_empty() || outside.is_empty() {
-        return weights;
+        return *prior;
     }
-    let pull = PRIOR_WEIGHT / (PRIOR_WEIGHT + inside.len().min(outside.len()) as f64) / 10.0;
-    for _ in 0..STEPS {
-        let mut gradient = [0.0; 8];
-        for (side, target) in [(inside, 0.0), (outside, 1.0)] {
+    let sides = [(inside, 0.0), (outside, 1.0)];
+    let smaller = inside.len().min(outside.len()) as f64;
+    // What hardly varies says little: a weight is drawn as strongly as its evidence spreads.
+    let pull = spread(&sides.map(|side| side.0)).map(|spread| (spread * PRIOR_WEIGHT / smaller).max(1e-6));
+    let function = |weights: &Evidence| {
+        let mut place = Place { value: 0.0, gradient: [0.0; 7], curvature: [[0.0; 7]; 7] };
+        for (side, target) in sides {
+            let share = 1.0 / (2.0 * side.len() as f64);
             for evidence in side {
-                let error = (outlier(&weights, evidence) - target) / (2.0 * side.len() as f64);
-                gradient.iter_mut().zip(evidence).for_each(|(sum, value)| *sum += error * value);
+                let score = outlier(weights, evidence);
+                place.value -= share * (1.0 - (score - target).abs()).max(1e-12).ln();
+                for row in 0..7 {
+                    place.gradient[row] += share * (score - target) * evidence[row];
+                    for column in 0..7 {
+                        place.curvature[row][column] +=
+                            share * score * (1.0 - score) * evidence[row] * evidence[column];
+                    }
+                }
             }
         }
-        for ((weight, gradient), prior) in weights.iter_mut().zip(gradient).zip(prior) {
-            *weight -= RATE * (gradient + pull * (*weight - prior));
+        for index in 0..7 {
+            let apart = weights[index] - prior[index];
+            place.value += pull[index] * apart * apart / 2.0;
+            place.gradient[index] += pull[index] * apart;
+            place.curvature[index][index] += pull[index];
         }
-    }
-    weights
+        place
+    };
+    minimise(*prior, function)
+}
+
+/// The variance of each evidence over both sides, each of equal weight.
+fn spread(sides: &[&[Evidence]; 2]) -> Evidence {
+    let mean = |of: &dyn Fn(&Evidence) -> f64| {
+        let side = |side: &&[Evidence]| side.iter().map(of).sum::<f64>() / (2.0 * side.len() as f64);
+        sides.iter().map(side).sum::<f64>()
+    };
+    std::array::from_fn(|index| {
+        let middle = mean(&|evidence| evidence[index]);
+        mean(&|evidence| (evidence[index] - middle).powi(2))
+    })
 }
 
 /// The share of requests assumed out of scope when the threshold is chosen, whatever it is in the examples at
@@ -179,14 +225,30 @@ mod tests {
     fn the_temperature_makes_probabilities_match_what_comes_true() {
         // Of 400 examples with a lead of 0.2 three quarters are right: e^(0.2 t) = 3.
         let scores = [0.2_f32, 0.0];
-        let examples: Vec<_> = (0..400).map(|index| (&scores[..], usize::from(index % 4 == 0))).collect();
-        assert!((probabilities(&scores, temperature(&examples, PRIOR_TEMPERATURE))[0] - 0.75).abs() < 0.01);
-        assert!((temperature(&[], PRIOR_TEMPERATURE) - PRIOR_TEMPERATURE).abs() < 0.01);
+        let examples: Vec<_> = (0..400).map(|index| ([&scores[..]], usize::from(index % 4 == 0))).collect();
+        let weights = join(&examples, PRIOR_TEMPERATURE);
+        assert!((probabilities(&joined(&[&scores], &weights))[0] - 0.75).abs() < 0.01);
+        assert!((join(&[], PRIOR_TEMPERATURE)[0] - PRIOR_TEMPERATURE[0]).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_expert_that_is_right_weighs_more_than_the_one_that_guesses() {
+        let (right, wrong) = ([0.5_f32, 0.0], [0.0_f32, 0.5]);
+        let examples: Vec<_> = (0..400)
+            .map(|index| {
+                let guess = if index % 2 == 0 { &right } else { &wrong };
+                ([&right[..], &guess[..], &[0.0, 0.0][..]], usize::from(index % 5 == 0))
+            })
+            .collect();
+        let weights = join(&examples, PRIOR_WEIGHTS);
+        assert!(weights[0] > PRIOR_WEIGHTS[0] && weights[1] < PRIOR_WEIGHTS[1] * 0.7, "{weights:?}");
+        // An expert that says nothing keeps its prior.
+        assert!((weights[2] - PRIOR_WEIGHTS[2]).abs() < 1e-4, "{weights:?}");
     }
 
     #[test]
     fn a_fitted_outlier_score_tells_the_sides_apart_and_the_threshold_lies_between() {
-        let at = |likeness: f64| [1.0, 0.5, 0.5, likeness, 0.8, 0.9, 0.0, 0.0];
+        let at = |likeness: f64| [1.0, 0.5, 0.5, likeness, 0.8, 0.9, 0.0];
         let inside: Vec<_> = (0..40).map(|index| at(0.6 + f64::from(index) / 200.0)).collect();
         let outside: Vec<_> = (0..40).map(|index| at(0.2 + f64::from(index) / 200.0)).collect();
         let weights = fit_outlier(&inside, &outside, &PRIOR_WORDS);

@@ -1,13 +1,9 @@
 //! The trained model, and what it says of a text.
 
-use crate::calibrate::{Evidence, Fitted, evidence, outlier, probabilities};
+use crate::calibrate::{Evidence, Fitted, Weights, evidence, joined, outlier, probabilities};
 use crate::dense::{Dense, Glance};
 use crate::features::Ngrams;
 use crate::linear::{Linear, Sight};
-
-/// Weight of the sentence encoder against the words, in the logarithms of the probabilities. Of 0.3 to 0.8 the
-/// best or equal on validation parts of BANKING77, its ten-example subset, CLINC150 and HINT3.
-const DENSE_WEIGHT: f64 = 0.6;
 
 /// A trained classifier.
 #[derive(Debug, Clone)]
@@ -23,8 +19,6 @@ pub struct Model {
 #[derive(Debug, Clone)]
 pub(crate) struct Meaning {
     pub(crate) dense: Dense,
-    /// Factor on its scores, as if it were alone.
-    pub(crate) temperature: f64,
     /// Fitted on the scores of words and encoder together.
     pub(crate) fitted: Fitted,
 }
@@ -88,17 +82,11 @@ impl Model {
         let Some(sight) = self.linear.see(&Ngrams::of(text)) else {
             return Scores { ranked: Vec::new(), out_of_scope: 1.0, known_words: 0.0, dense };
         };
-        let view = match meaning {
-            Some((meaning, vector)) => {
-                let glance = meaning.dense.see(vector);
-                View::both(&sight, self.words.temperature, &glance, meaning.temperature)
-            }
-            None => View::words(&sight),
-        };
+        let glance = meaning.map(|(meaning, vector)| meaning.dense.see(vector));
         let fitted = self.fitted(dense);
-        let out_of_scope = outlier(&fitted.outlier, &view.evidence(fitted.temperature));
-        let mut ranked: Vec<_> =
-            probabilities(&view.scores, fitted.temperature).into_iter().enumerate().collect();
+        let view = View::new(&sight, glance.as_ref(), &fitted.weights);
+        let out_of_scope = outlier(&fitted.outlier, &view.evidence);
+        let mut ranked: Vec<_> = view.probabilities.into_iter().enumerate().collect();
         ranked.sort_by(|left, right| right.1.total_cmp(&left.1));
         Scores { ranked, out_of_scope, known_words: f64::from(sight.known_words), dense }
     }
@@ -107,41 +95,33 @@ impl Model {
 /// What one tier makes of a text.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// Score of each class.
-    pub(crate) scores: Vec<f32>,
-    /// The class with the highest score, the first of equals.
+    /// Probability of each class.
+    pub(crate) probabilities: Vec<f64>,
+    /// The most likely class, the first of equals.
     pub(crate) best: usize,
-    /// What the words say: highest score, likeness, known words, known parts.
-    words: [f32; 4],
-    /// Cosine of the vector to the mean example of the best class and the nearest of all; 0 without a vector.
-    likeness: [f32; 2],
+    /// What speaks for and against the text being out of scope.
+    pub(crate) evidence: Evidence,
 }
 
 impl View {
-    /// By the words alone.
-    pub(crate) fn words(sight: &Sight) -> Self {
-        Self { scores: sight.scores.clone(), best: sight.best, words: said(sight), likeness: [0.0; 2] }
+    /// By the words, and the vector where there is one: the product of what words, meaning and density make
+    /// likely, each to the power of its weight.
+    pub(crate) fn new(sight: &Sight, glance: Option<&Glance>, weights: &Weights) -> Self {
+        let scores = match glance {
+            Some(glance) => joined(&[&sight.scores, &glance.scores, &glance.density], weights),
+            None => joined(&[&sight.scores], &[weights[0]]),
+        };
+        let (probabilities, best) = (probabilities(&scores), best(&scores));
+        let more = match glance {
+            Some(glance) => {
+                let energy = scores[best] - (probabilities[best] as f32).ln();
+                [glance.scores[best], glance.likeness[best], glance.nearest, energy / 10.0]
+            }
+            None => [sight.likeness, sight.known_words, sight.known_parts, 0.0],
+        };
+        let evidence = evidence(probabilities[best], sight.scores[best], more);
+        Self { probabilities, best, evidence }
     }
-
-    /// By words and vector: the weighted product of the probabilities each gives alone.
-    pub(crate) fn both(sight: &Sight, words: f64, glance: &Glance, dense: f64) -> Self {
-        let (words, dense) = ((words * (1.0 - DENSE_WEIGHT)) as f32, (dense * DENSE_WEIGHT) as f32);
-        let pairs = sight.scores.iter().zip(&glance.scores);
-        let scores: Vec<f32> = pairs.map(|(word, meaning)| words * word + dense * meaning).collect();
-        let best = best(&scores);
-        let nearest = glance.likeness.iter().fold(-1.0_f32, |most, &likeness| most.max(likeness));
-        Self { best, likeness: [glance.likeness[best], nearest], scores, words: said(sight) }
-    }
-
-    /// What speaks for and against the text being out of scope.
-    pub(crate) fn evidence(&self, temperature: f64) -> Evidence {
-        evidence(probabilities(&self.scores, temperature)[self.best], self.words, self.likeness)
-    }
-}
-
-/// What the words say besides their scores of all classes.
-fn said(sight: &Sight) -> [f32; 4] {
-    [sight.scores[sight.best], sight.likeness, sight.known_words, sight.known_parts]
 }
 
 /// The place of the highest score, the first of equals.

@@ -1,13 +1,9 @@
-//! The dense model: a multi-class support vector machine over the vectors of a sentence encoder.
+//! The dense model: a logistic regression over the vectors of a sentence encoder, and the examples themselves.
 
-use crate::features::Vector;
-use crate::solve::solve;
+use crate::logistic;
+use crate::near::Examples;
 
-/// Cost of a margin violation. Vectors of length 1 hold less than n-grams do: of 0.5, 1, 2 and 5 the best
-/// or equal on validation parts of BANKING77, CLINC150 and HINT3.
-const COST: f32 = 1.0;
-
-/// Weights and mean examples over the values of a vector.
+/// Weights, mean examples and examples over the values of a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Dense {
     /// Id of the encoder whose vectors it takes.
@@ -18,6 +14,7 @@ pub(crate) struct Dense {
     pub(crate) weights: Vec<f32>,
     /// The mean example of each class, of length 1, one after the other.
     pub(crate) centroids: Vec<f32>,
+    pub(crate) examples: Examples,
 }
 
 /// What the model sees in a vector.
@@ -25,8 +22,12 @@ pub(crate) struct Dense {
 pub(crate) struct Glance {
     /// Score of each class.
     pub(crate) scores: Vec<f32>,
+    /// Logarithm of the density of each class around the vector.
+    pub(crate) density: Vec<f32>,
     /// Cosine to the mean example of each class, -1..=1.
     pub(crate) likeness: Vec<f32>,
+    /// Cosine to the nearest example, without the mean taken off, -1..=1.
+    pub(crate) nearest: f32,
 }
 
 impl Dense {
@@ -37,35 +38,35 @@ impl Dense {
         for vector in vectors {
             mean.iter_mut().zip(*vector).for_each(|(sum, value)| *sum += value / vectors.len() as f32);
         }
-        let rows: Vec<Vector> = vectors.iter().map(|vector| row(&centred(vector, &mean))).collect();
-        let weights = solve(&rows, labels, classes, dimension, COST);
+        let (rows, radii): (Vec<_>, Vec<_>) = vectors.iter().map(|vector| centred(vector, &mean)).unzip();
+        let weights = logistic::fit(&rows, labels, classes);
         let mut centroids = vec![0.0; classes * dimension];
         for (row, &label) in rows.iter().zip(labels) {
             let centroid = &mut centroids[label * dimension..][..dimension];
-            centroid.iter_mut().zip(&row.items).for_each(|(sum, (_, value))| *sum += value);
+            centroid.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
         centroids.chunks_mut(dimension.max(1)).for_each(encoder::normalise);
-        Self { encoder: encoder.to_owned(), mean, weights, centroids }
+        let examples = Examples::new(&rows, &radii, labels, classes);
+        Self { encoder: encoder.to_owned(), mean, weights, centroids, examples }
     }
 
     /// Scores a vector of the model's encoder.
     pub(crate) fn see(&self, vector: &[f32]) -> Glance {
-        let vector = centred(vector, &self.mean);
+        let (vector, radius) = centred(vector, &self.mean);
         let dimension = vector.len().max(1);
         let likeness: Vec<f32> =
             self.centroids.chunks(dimension).map(|centroid| encoder::cosine(&vector, centroid)).collect();
         let mut scores = vec![0.0; likeness.len()];
-        crate::solve::add(&mut scores, &row(&vector), &self.weights);
-        Glance { scores, likeness }
+        logistic::add_scores(&mut scores, &vector, &self.weights);
+        let (density, nearest) = self.examples.see(&vector, radius);
+        Glance { scores, density, likeness, nearest }
     }
 }
 
-fn centred(vector: &[f32], mean: &[f32]) -> Vec<f32> {
+/// A vector as seen from the mean, scaled to length 1, and its distance to it.
+pub(crate) fn centred(vector: &[f32], mean: &[f32]) -> (Vec<f32>, f32) {
     let mut centred: Vec<f32> = vector.iter().zip(mean).map(|(value, mean)| value - mean).collect();
+    let radius = centred.iter().map(|value| value * value).sum::<f32>().sqrt();
     encoder::normalise(&mut centred);
-    centred
-}
-
-fn row(vector: &[f32]) -> Vector {
-    Vector { items: (0..).zip(vector.iter().copied()).collect(), known_words: 1.0, known_parts: 1.0 }
+    (centred, radius)
 }

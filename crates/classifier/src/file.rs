@@ -5,12 +5,13 @@ use crate::classify::{Meaning, Model};
 use crate::dense::Dense;
 use crate::features::Vocabulary;
 use crate::linear::Linear;
+use crate::near::Examples;
 use crate::train::Error;
 
 /// First bytes of every model file.
 const MAGIC: &[u8; 8] = b"FLINTENT";
 /// Changes whenever the body, the features or the scoring do: an old file must not be read as a new one.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 const HASH_BYTES: usize = 32;
 
 impl Model {
@@ -91,21 +92,25 @@ impl Model {
             body.extend(centroid.iter().flat_map(|(_, value)| value.to_le_bytes()));
         }
         number(&mut body, self.meaning.as_ref().map_or(0, |meaning| meaning.dense.mean.len()));
-        if let Some(Meaning { dense, temperature, fitted }) = &self.meaning {
+        if let Some(Meaning { dense, fitted }) = &self.meaning {
             number(&mut body, dense.encoder.len());
             body.extend(dense.encoder.bytes());
-            body.extend(temperature.to_le_bytes());
             write_fitted(&mut body, fitted);
             let values = dense.mean.iter().chain(&dense.weights).chain(&dense.centroids);
             body.extend(values.flat_map(|value| value.to_le_bytes()));
+            let Examples { counts, values, scales, radii } = &dense.examples;
+            body.extend(counts.iter().flat_map(|count| count.to_le_bytes()));
+            body.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            body.extend(scales.iter().chain(radii).flat_map(|value| value.to_le_bytes()));
         }
         body
     }
 }
 
 fn write_fitted(body: &mut Vec<u8>, fitted: &Fitted) {
-    let values = [fitted.temperature, fitted.threshold, fitted.acceptance];
-    body.extend(values.iter().chain(&fitted.outlier).flat_map(|value| value.to_le_bytes()));
+    let limits = [fitted.threshold, fitted.acceptance];
+    let values = fitted.weights.iter().chain(&limits).chain(&fitted.outlier);
+    body.extend(values.flat_map(|value| value.to_le_bytes()));
 }
 
 /// What is left to read.
@@ -134,8 +139,9 @@ impl<'a> Input<'a> {
     }
 
     fn fitted(&mut self) -> Result<Fitted, Error> {
-        let [temperature, threshold, acceptance] = self.doubles()?;
-        Ok(Fitted { temperature, threshold, acceptance, outlier: self.doubles()? })
+        let weights = self.doubles()?;
+        let [threshold, acceptance] = self.doubles()?;
+        Ok(Fitted { weights, threshold, acceptance, outlier: self.doubles()? })
     }
 
     /// The dense part, which begins with the size of a vector; 0 stands for none.
@@ -145,12 +151,16 @@ impl<'a> Input<'a> {
             return Ok(None);
         }
         let encoder = self.text()?;
-        let [temperature] = self.doubles()?;
         let fitted = self.fitted()?;
         let mean = self.many(dimension, f32::from_le_bytes)?;
         let weights = self.many(dimension.saturating_mul(classes), f32::from_le_bytes)?;
         let centroids = self.many(dimension.saturating_mul(classes), f32::from_le_bytes)?;
-        Ok(Some(Meaning { dense: Dense { encoder, mean, weights, centroids }, temperature, fitted }))
+        let counts = self.many(classes, u32::from_le_bytes)?;
+        let all = counts.iter().fold(0_usize, |sum, &count| sum.saturating_add(count as usize));
+        let values = self.many(dimension.saturating_mul(all), i8::from_le_bytes)?;
+        let (scales, radii) = (self.many(all, f32::from_le_bytes)?, self.many(all, f32::from_le_bytes)?);
+        let examples = Examples { counts, values, scales, radii };
+        Ok(Some(Meaning { dense: Dense { encoder, mean, weights, centroids, examples }, fitted }))
     }
 
     fn doubles<const N: usize>(&mut self) -> Result<[f64; N], Error> {

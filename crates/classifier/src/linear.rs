@@ -26,9 +26,7 @@ pub(crate) struct Linear {
 pub(crate) struct Sight {
     /// Score of each class.
     pub(crate) scores: Vec<f32>,
-    /// The class with the highest score, the first of equals.
-    pub(crate) best: usize,
-    /// Cosine between the text and the centroid of the best class, 0..=1.
+    /// Cosine between the text and the centroid of the class with the highest score, 0..=1.
     pub(crate) likeness: f32,
     /// Share of the word n-grams that are known, 0..=1.
     pub(crate) known_words: f32,
@@ -69,10 +67,9 @@ impl Linear {
                 *score += value * f32::from(weight);
             }
         }
-        let best = best(&scores);
-        let likeness = cosine(&vector, &self.centroids[best]);
+        let likeness = cosine(&vector, &self.centroids[best(&scores)]);
         let Vector { known_words, known_parts, .. } = vector;
-        Some(Sight { scores, best, likeness, known_words, known_parts })
+        Some(Sight { scores, likeness, known_words, known_parts })
     }
 }
 

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use encoder::Vectors;
 
 use crate::calibrate::{
-    Evidence, Fitted, PRIOR_BOTH, PRIOR_TEMPERATURE, PRIOR_WORDS, acceptance, fit_outlier, further, outlier,
-    probabilities, temperature, threshold,
+    Evidence, Fitted, PRIOR_BOTH, PRIOR_TEMPERATURE, PRIOR_WEIGHTS, PRIOR_WORDS, Weights, acceptance,
+    fit_outlier, further, join, outlier, threshold,
 };
 use crate::classify::{Meaning, Model, View};
 use crate::folds::{Fold, Held, Set};
@@ -122,24 +122,10 @@ pub fn train(
     let (plain, novel) = seen.split_at(plain.len());
     let judged = if novel.is_empty() { plain } else { novel };
 
-    let items = |folds: &[Vec<Held>], view: &dyn Fn(&Held) -> Option<View>| -> Vec<Item> {
-        let item = |held: &Held| Some(Item { view: view(held)?, label: held.label, outside: held.outside });
-        folds.iter().flatten().filter_map(item).collect()
-    };
-    let words = |held: &Held| Some(View::words(&held.sight));
-    let words = fit(&items(plain, &words), &items(judged, &words), PRIOR_TEMPERATURE, &PRIOR_WORDS);
+    let words = fit(plain, judged, false);
     let meaning = set.vectors.as_ref().map(|vectors| {
-        let known: Vec<_> = plain
-            .iter()
-            .flatten()
-            .filter_map(|held| Some((&*held.glance.as_ref()?.scores, held.label?)))
-            .collect();
-        let temperature = temperature(&known, PRIOR_TEMPERATURE);
-        let both = |held: &Held| {
-            Some(View::both(&held.sight, words.temperature, held.glance.as_ref()?, temperature))
-        };
-        let fitted = fit(&items(plain, &both), &items(judged, &both), 1.0, &PRIOR_BOTH);
-        Meaning { dense: set.fit_dense(vectors), temperature, fitted }
+        let fitted = fit(plain, judged, true);
+        Meaning { dense: set.fit_dense(vectors), fitted }
     });
     let mut model = Model { linear: set.fit(), intents: set.intents, words, meaning, version: String::new() };
     if let Some(validation) = validation {
@@ -150,26 +136,18 @@ pub fn train(
     Ok(model)
 }
 
-/// A held-out example as one tier sees it.
-struct Item {
-    view: View,
-    label: Option<usize>,
-    outside: bool,
-}
-
 /// Fits one tier on examples that share their intents with the training, and on those of which some do not.
-fn fit(plain: &[Item], judged: &[Item], prior: f64, prior_outlier: &Evidence) -> Fitted {
-    let known: Vec<_> = plain.iter().filter_map(|item| Some((&item.view, item.label?))).collect();
-    let temperature =
-        temperature(&known.iter().map(|(view, label)| (&*view.scores, *label)).collect::<Vec<_>>(), prior);
-    let confidence = |view: &View| probabilities(&view.scores, temperature)[view.best];
+fn fit(plain: &[Vec<Held>], judged: &[Vec<Held>], dense: bool) -> Fitted {
+    let weights = if dense { both_weights(plain) } else { word_weights(plain) };
+    let view = |held: &Held| View::new(&held.sight, held.glance.as_ref().filter(|_| dense), &weights);
+    let known = plain.iter().flatten().filter_map(|held| Some((view(held), held.label?)));
     let accepted: Vec<_> =
-        known.iter().map(|&(view, label)| (confidence(view), view.best == label)).collect();
+        known.map(|(view, label)| (view.probabilities[view.best], view.best == label)).collect();
     let (mut inside, mut unknown, mut outside) = (Vec::new(), Vec::new(), Vec::new());
-    for Item { view, label, outside: known_outside } in judged {
-        let evidence = view.evidence(temperature);
-        match (label, known_outside) {
-            (Some(label), _) => inside.push((evidence, view.best == *label)),
+    for held in judged.iter().flatten() {
+        let View { best, evidence, .. } = view(held);
+        match (held.label, held.outside) {
+            (Some(label), _) => inside.push((evidence, best == label)),
             (None, false) => unknown.push(evidence),
             (None, true) => outside.push(evidence),
         }
@@ -178,16 +156,33 @@ fn fit(plain: &[Item], judged: &[Item], prior: f64, prior_outlier: &Evidence) ->
     outside = outside.repeat((unknown.len() / outside.len().max(1)).max(1));
     outside.append(&mut unknown);
     let evidence: Vec<Evidence> = inside.iter().map(|item| item.0).collect();
-    let weights = fit_outlier(&evidence, &outside, prior_outlier);
+    let prior = if dense { PRIOR_BOTH } else { PRIOR_WORDS };
+    let outlier_weights = fit_outlier(&evidence, &outside, &prior);
     let inside: Vec<_> =
-        inside.iter().map(|(evidence, right)| (outlier(&weights, evidence), *right)).collect();
-    let outside: Vec<_> = outside.iter().map(|evidence| outlier(&weights, evidence)).collect();
+        inside.iter().map(|(evidence, right)| (outlier(&outlier_weights, evidence), *right)).collect();
+    let outside: Vec<_> = outside.iter().map(|evidence| outlier(&outlier_weights, evidence)).collect();
     Fitted {
-        temperature,
-        outlier: weights,
+        weights,
+        outlier: outlier_weights,
         threshold: further(threshold(&inside, &outside)),
         acceptance: acceptance(&accepted),
     }
+}
+
+/// The weights of the linear tier.
+fn word_weights(plain: &[Vec<Held>]) -> Weights {
+    let known = plain.iter().flatten().filter_map(|held| Some(([&*held.sight.scores], held.label?)));
+    let [words] = join(&known.collect::<Vec<_>>(), PRIOR_TEMPERATURE);
+    [words, 0.0, 0.0]
+}
+
+/// The weights of the dense tier.
+fn both_weights(plain: &[Vec<Held>]) -> Weights {
+    let known = plain.iter().flatten().filter_map(|held| {
+        let glance = held.glance.as_ref()?;
+        Some(([&*held.sight.scores, &*glance.scores, &*glance.density], held.label?))
+    });
+    join(&known.collect::<Vec<_>>(), PRIOR_WEIGHTS)
 }
 
 impl Model {
