@@ -117,7 +117,7 @@ impl Asked {
 }
 
 /// Whether every citation quotes a public document word by word, in the version the bundle has, and every
-/// sentence of an extractive answer is made of words of one quote. A turn does not tell which quote carries
+/// sentence of an extractive answer is made of words of one quote, but that which tells what was not found. A turn does not tell which quote carries
 /// which sentence of a model's or an approved answer: there the quotes alone are judged.
 fn grounded(turn: &Turn, library: &BTreeMap<String, Document>) -> bool {
     let mut citations = turn.citations.iter();
@@ -138,7 +138,11 @@ fn is_quoted(turn: &Turn) -> bool {
         turn.citations.iter().map(|citation| text::normalise(&citation.quote)).collect();
     let quotes: Vec<BTreeSet<&str>> = quotes.iter().map(|quote| text::words(quote).collect()).collect();
     text::sentences(&turn.answer).into_iter().all(|range| {
-        let sentence = text::normalise(&turn.answer[range]);
+        let sentence = &turn.answer[range];
+        if sentence.starts_with(generator::NOTHING_ABOUT) {
+            return true;
+        }
+        let sentence = text::normalise(sentence);
         quotes.iter().any(|quote| text::words(&sentence).all(|word| quote.contains(word)))
     })
 }

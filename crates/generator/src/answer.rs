@@ -57,6 +57,8 @@ pub struct Statement {
     pub text: String,
     /// Support by the passages, 0..=1; 1 for verbatim sentences.
     pub support: f64,
+    /// Index into the citations of the answer.
+    pub citation: usize,
 }
 
 /// Tokens spent on model calls.
@@ -77,8 +79,10 @@ pub struct Answer {
     pub text: String,
     /// Sources, in the order of the statements.
     pub citations: Vec<Citation>,
-    /// The sentences of `text`, in order.
+    /// The sentences of `text` in order, without one that tells what was not found.
     pub statements: Vec<Statement>,
+    /// How well the passages answer the question, 0..=1, whether they were enough or not.
+    pub support: f64,
     /// Name of the model that wrote it, or "extractive".
     pub model: String,
     /// Tokens spent, also on attempts that failed.

@@ -1,11 +1,12 @@
 //! The passages of a request, cut into sentences that can be quoted and compared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use text::{Block, BlockKind};
 
 use crate::answer::Passage;
+use crate::lexicon::{Lexicon, Pool};
 use crate::terms::Terms;
 
 /// One sentence of a passage.
@@ -19,10 +20,10 @@ pub(crate) struct Unit {
     pub(crate) kind: BlockKind,
     /// Bytes of the sentence in the passage's text.
     pub(crate) range: Range<usize>,
-    /// Stems of its content words.
-    pub(crate) stems: HashSet<String>,
-    /// Stems of the headings above it and of the title.
-    pub(crate) context: HashSet<String>,
+    /// Its content words.
+    pub(crate) own: Pool,
+    /// Index of its section: what stands under one heading.
+    pub(crate) section: usize,
 }
 
 /// The sentences of all passages, in their order.
@@ -30,40 +31,43 @@ pub(crate) struct Unit {
 pub(crate) struct Evidence<'a> {
     pub(crate) passages: &'a [Passage],
     pub(crate) units: Vec<Unit>,
-    /// By passage: the stems of its text, its headings and its title.
-    pub(crate) known: Vec<HashSet<String>>,
+    /// By section: the content words of its headings and of the title.
+    pub(crate) headings: Vec<Pool>,
+    /// By passage: the content words of its text, its headings and its title.
+    pub(crate) known: Vec<Pool>,
     frequency: HashMap<String, usize>,
 }
 
 impl<'a> Evidence<'a> {
-    pub(crate) fn read(terms: &Terms, passages: &'a [Passage]) -> Self {
-        let mut units = Vec::new();
+    pub(crate) fn read(terms: &Terms, lexicon: &Lexicon, passages: &'a [Passage]) -> Self {
+        let (mut units, mut headings, mut known) = (Vec::new(), Vec::new(), Vec::new());
         let mut block = 0;
+        let pool = |texts: &[&str]| {
+            let mut pool = Pool::default();
+            texts.iter().flat_map(|text| terms.of(text)).for_each(|stem| pool.add(lexicon, &stem));
+            pool
+        };
         for (index, passage) in passages.iter().enumerate() {
-            let outer: HashSet<String> =
-                terms.of(&passage.title).into_iter().chain(terms.of(&passage.heading)).collect();
-            let mut context = outer.clone();
+            headings.push(pool(&[&passage.title, &passage.heading]));
+            known.push(pool(&[&passage.title, &passage.heading, &passage.text]));
             for Block { kind, range } in text::blocks(&passage.text) {
-                let sentences = Block { kind, range }.sentences(&passage.text);
-                for range in sentences {
-                    let stems: HashSet<String> = terms.of(&passage.text[range.clone()]).into_iter().collect();
-                    if kind == BlockKind::Heading {
-                        context = outer.union(&stems).cloned().collect();
-                    }
-                    units.push(Unit { passage: index, block, kind, range, stems, context: context.clone() });
+                if kind == BlockKind::Heading {
+                    let heading = &passage.text[range.clone()];
+                    headings.push(pool(&[&passage.title, &passage.heading, heading]));
+                }
+                let section = headings.len() - 1;
+                for range in (Block { kind, range }).sentences(&passage.text) {
+                    let own = pool(&[&passage.text[range.clone()]]);
+                    units.push(Unit { passage: index, block, kind, range, own, section });
                 }
                 block += 1;
             }
         }
         let mut frequency = HashMap::new();
-        for stem in units.iter().flat_map(|unit| &unit.stems) {
+        for stem in units.iter().flat_map(|unit| &unit.own.stems) {
             *frequency.entry(stem.clone()).or_default() += 1;
         }
-        let mut known = vec![HashSet::new(); passages.len()];
-        for unit in &units {
-            known[unit.passage].extend(unit.stems.iter().chain(&unit.context).cloned());
-        }
-        Self { passages, units, known, frequency }
+        Self { passages, units, headings, known, frequency }
     }
 
     /// Inverse frequency of a stem among the sentences: about 0.7 for one in every sentence, and higher

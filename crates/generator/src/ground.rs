@@ -8,13 +8,13 @@ use crate::answer::{Citation, Passage, Request, Statement};
 use crate::evidence::Evidence;
 use crate::markup;
 use crate::support::{Judge, Source};
-use crate::terms::Terms;
 use crate::tokens::Reading;
 
 /// What the prompt asks a model to write when the passages do not answer.
 pub(crate) const NO_ANSWER: &str = "NO_ANSWER";
 
-/// A sentence that may leave, with the white space before it and its source.
+/// A sentence that may leave, with the white space before it and its source, which the answer has still to
+/// number.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) gap: String,
@@ -45,8 +45,8 @@ type Sentence = (Block, Range<usize>);
 
 impl<'a> Grounder<'a> {
     /// Sentences need at least `threshold` support, 0..=1.
-    pub(crate) fn new(judge: &'a Judge, terms: &Terms, request: &'a Request, threshold: f64) -> Self {
-        let evidence = Evidence::read(terms, &request.passages);
+    pub(crate) fn new(judge: &'a Judge, request: &'a Request, threshold: f64) -> Self {
+        let evidence = Evidence::read(&judge.terms, &judge.lexicon, &request.passages);
         let sources = (0..request.passages.len()).map(|passage| source(judge, &evidence, passage)).collect();
         let question = judge.read(&request.question);
         let text = String::new();
@@ -134,7 +134,7 @@ impl<'a> Grounder<'a> {
         let gap = self.gap(block);
         let unit = &self.evidence.units[unit];
         let citation = Citation { passage: unit.passage, quote: self.evidence.quote(unit).to_owned() };
-        Some(Checked { gap, statement: Statement { text, support }, citation })
+        Some(Checked { gap, statement: Statement { text, support, citation: 0 }, citation })
     }
 
     /// The white space before a sentence of this block, with the marker of a list item that begins. A
@@ -250,8 +250,7 @@ mod tests {
     /// The text released, with what each sentence cites, when words arrive in pieces of `size` characters.
     fn ground(words: &str, size: usize) -> (String, Vec<Citation>) {
         let (judge, request) = (Judge::new(), request());
-        let mut grounder =
-            Grounder::new(&judge, &Terms::new(), &request, crate::Config::default().sentence_threshold);
+        let mut grounder = Grounder::new(&judge, &request, crate::Config::default().sentence_threshold);
         let characters: Vec<char> = words.chars().collect();
         let mut checked = Vec::new();
         for piece in characters.chunks(size) {
@@ -300,7 +299,7 @@ mod tests {
     #[test]
     fn a_figure_that_no_passage_has_never_leaves_whatever_the_threshold() {
         let (judge, request) = (Judge::new(), request());
-        let mut grounder = Grounder::new(&judge, &Terms::new(), &request, 0.0);
+        let mut grounder = Grounder::new(&judge, &request, 0.0);
         grounder.push("A replacement card costs 50 pounds and arrives within 3 to 5 working days. ");
         assert!(grounder.finish(true).is_empty());
         grounder.push("Cash machines abroad charge two pounds. ");
@@ -310,8 +309,7 @@ mod tests {
     #[test]
     fn a_sentence_cut_off_at_the_end_does_not_leave() {
         let (judge, request) = (Judge::new(), request());
-        let mut grounder =
-            Grounder::new(&judge, &Terms::new(), &request, crate::Config::default().sentence_threshold);
+        let mut grounder = Grounder::new(&judge, &request, crate::Config::default().sentence_threshold);
         let mut left = grounder.push("A replacement card costs 5 pounds [1]. It arrives within 3 to");
         left.extend(grounder.finish(false));
         assert_eq!(left.len(), 1);

@@ -2,6 +2,7 @@
 
 mod alignment;
 pub mod answer;
+mod asked;
 pub mod chat;
 pub mod choose;
 pub mod config;
@@ -15,11 +16,13 @@ mod measure;
 pub mod prompt;
 mod score;
 mod server;
+mod suffice;
 mod support;
 mod terms;
 mod tokens;
 pub mod write;
 
 pub use config::Config;
+pub use extract::NOTHING_ABOUT;
 pub use measure::{Error, Example, Report, evaluate, read_examples};
 pub use server::{NAME, check_bundle as check, probe, service};

@@ -224,7 +224,11 @@ fn generation(answer: Answer, sources: &[proto::Passage]) -> proto::Generation {
             quote: citation.quote.clone(),
         })
     });
-    let sentence = |Statement { text, support }: Statement| proto::SentenceSupport { text, support };
+    let sentence = |Statement { text, support, citation }: Statement| proto::SentenceSupport {
+        text,
+        support,
+        citation: u32::try_from(citation + 1).unwrap_or_default(),
+    };
     proto::Generation {
         abstained: answer.abstained(),
         citations: citations.collect(),
@@ -235,5 +239,6 @@ fn generation(answer: Answer, sources: &[proto::Passage]) -> proto::Generation {
         cost_usd: answer.cost_usd,
         prompt_version: answer.prompt_version,
         model_failure: answer.model_failure,
+        support: answer.support,
     }
 }

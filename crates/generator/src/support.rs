@@ -71,8 +71,8 @@ impl Source {
 /// Judges sentences.
 #[derive(Debug)]
 pub(crate) struct Judge {
-    terms: Terms,
-    lexicon: Lexicon,
+    pub(crate) terms: Terms,
+    pub(crate) lexicon: Lexicon,
 }
 
 impl Judge {

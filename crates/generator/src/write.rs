@@ -9,11 +9,10 @@ use tracing::field::Empty;
 use crate::answer::{Answer, Request, Usage};
 use crate::chat::{self, ChatModel, Reply};
 use crate::config::{Config, Provider};
-use crate::extract::{self, Extract};
+use crate::extract::{self, Extract, Words};
 use crate::ground::{Checked, Grounder};
 use crate::prompt::{self, Prompt};
 use crate::support::Judge;
-use crate::terms::Terms;
 
 /// Name of the model when the passages' own sentences are the answer.
 pub const EXTRACTIVE: &str = "extractive";
@@ -60,7 +59,6 @@ impl Error {
 #[derive(Debug)]
 pub struct Writer {
     pub(crate) config: Config,
-    terms: Terms,
     judge: Judge,
     pub(crate) model: Option<(ChatModel, Prompt)>,
 }
@@ -79,16 +77,22 @@ impl Writer {
                 tracing::warn!(model = config.model, "no price under generator.prices, its cost counts as 0");
             }
         }
-        Ok(Self { config, terms: Terms::new(), judge: Judge::new(), model })
+        Ok(Self { config, judge: Judge::new(), model })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
     /// model; dropping the future ends the model's call.
     pub async fn write(&self, request: &Request, deadline: Option<Instant>, events: &Sender<Event>) {
+        let Judge { terms, lexicon, .. } = &self.judge;
+        let words = Words { terms, lexicon };
+        let found = extract::compose(words, &request.question, &request.passages, self.config.max_sentences);
+        let support = found.as_ref().map_or(0.0, |found| found.support);
+        let found =
+            found.filter(|found| found.support >= self.config.answer_threshold.max(request.min_support));
         // Without passages, or where they say too little, nothing a model writes could be supported.
-        let worth = !request.passages.is_empty() && (request.min_support <= 0.0 || self.supports(request));
+        let worth = !request.passages.is_empty() && support >= request.min_support;
         let answer = match self.model.as_ref().filter(|_| worth) {
-            None => self.extract(request, events).await,
+            None => self.extract(found, events).await,
             Some((model, prompt)) => {
                 let end = Instant::now() + self.config.timeout();
                 let end = deadline
@@ -112,38 +116,32 @@ impl Writer {
                             self.send(events, String::new(), true).await;
                         }
                         let Answer { usage, cost_usd, .. } = attempt.answer;
-                        Answer { usage, cost_usd, model_failure, ..self.extract(request, events).await }
+                        Answer { usage, cost_usd, model_failure, ..self.extract(found, events).await }
                     }
                 }
             }
         };
         // A receiver that is gone wants no answer.
-        let _ = events.send(Event::Final(answer)).await;
+        let _ = events.send(Event::Final(Answer { support, ..answer })).await;
     }
 
     async fn send(&self, events: &Sender<Event>, text: String, restart: bool) {
         let _ = events.send(Event::Delta { text, restart }).await;
     }
 
-    /// What the passages themselves answer, when they do so well enough.
-    fn found(&self, request: &Request, least: f64) -> Option<Extract> {
-        extract::compose(&self.terms, &request.question, &request.passages, self.config.max_sentences)
-            .filter(|found| found.support >= least)
-    }
-
-    fn supports(&self, request: &Request) -> bool {
-        self.found(request, request.min_support).is_some()
-    }
-
     /// The extractive answer; without statements when the support is too weak.
-    async fn extract(&self, request: &Request, events: &Sender<Event>) -> Answer {
-        let found = self.found(request, self.config.answer_threshold.max(request.min_support));
+    async fn extract(&self, found: Option<Extract>, events: &Sender<Event>) -> Answer {
         let mut answer = Answer { model: EXTRACTIVE.to_owned(), ..Answer::default() };
         let Some(found) = found else { return answer };
         for (gap, statement) in found.pieces {
             let text = format!("{gap}{}", statement.text);
             answer.text.push_str(&text);
             answer.statements.push(statement);
+            self.send(events, text, false).await;
+        }
+        if !found.unknown.is_empty() {
+            let text = format!("\n\n{}", found.unknown);
+            answer.text.push_str(&text);
             self.send(events, text, false).await;
         }
         answer.citations = found.citations;
@@ -184,8 +182,8 @@ impl Attempt<'_> {
         let config = &self.writer.config;
         let text = prompt.render(request)?;
         let mut reply = model.open(&text, end).await?;
-        let Writer { judge, terms, .. } = self.writer;
-        let mut grounder = Grounder::new(judge, terms, request, config.sentence_threshold);
+        let Writer { judge, .. } = self.writer;
+        let mut grounder = Grounder::new(judge, request, config.sentence_threshold);
         let read = self.read(&mut reply, &mut grounder).await;
         // Tokens are spent whether the answer is used or not.
         let usage = usage(reply.usage, &text, grounder.text(), model.max_tokens());
@@ -205,16 +203,18 @@ impl Attempt<'_> {
     }
 
     async fn take(&mut self, checked: Vec<Checked>) {
-        for Checked { gap, statement, citation } in checked {
+        for Checked { gap, mut statement, citation } in checked {
             if self.answer.statements.iter().any(|before| before.text == statement.text) {
                 continue;
             }
             let text = format!("{gap}{}", statement.text);
             self.answer.text.push_str(&text);
-            self.answer.statements.push(statement);
-            if !self.answer.citations.contains(&citation) {
+            let known = self.answer.citations.iter().position(|other| *other == citation);
+            statement.citation = known.unwrap_or(self.answer.citations.len());
+            if known.is_none() {
                 self.answer.citations.push(citation);
             }
+            self.answer.statements.push(statement);
             self.writer.send(self.events, text, false).await;
         }
     }
