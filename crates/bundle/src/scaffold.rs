@@ -9,7 +9,8 @@ use crate::read::{Problem, Problems};
 use crate::types::Document;
 
 /// Writes a new bundle: settings with safe defaults, one table an intent, the documents as JSONL.
-/// `examples` are utterances with their intent, or none when they are out of scope.
+/// `examples` are utterances with their intent, or none when they are out of scope; `categories` holds the
+/// category, `[a-z][a-z0-9_]*`, by intent, and an intent without one goes to "general".
 /// The folder appears whole or not at all. Returns how many examples were left out because the same
 /// words already stand under another intent, or under none: a bundle refuses such contradictions.
 ///
@@ -20,6 +21,7 @@ pub fn scaffold(
     name: &str,
     documents: &[Document],
     examples: &[(String, Option<String>)],
+    categories: &BTreeMap<String, String>,
 ) -> Result<usize, Problems> {
     let fail = |error: std::io::Error| Problem::new(root, 0, format!("cannot be written: {error}"));
     if root.exists() {
@@ -34,9 +36,12 @@ pub fn scaffold(
         path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         std::fs::write(path, text)
     };
-    write("assistant.toml", assistant(name)).map_err(fail)?;
     let (by_intent, contradictions) = by_intent(examples);
-    write("intents/intents.toml", intents(&by_intent)).map_err(fail)?;
+    let files = intents(&by_intent, categories);
+    write("assistant.toml", assistant(name, files.keys())).map_err(fail)?;
+    for (category, tables) in files {
+        write(&format!("intents/{category}.toml"), tables).map_err(fail)?;
+    }
     if let Some(examples) = by_intent.get(&None) {
         let list = format!(
             "# What customers ask and this assistant is not for.\nout_of_scope = [\n{}]\n",
@@ -49,7 +54,10 @@ pub fn scaffold(
     Ok(contradictions)
 }
 
-fn assistant(name: &str) -> String {
+fn assistant<'a>(name: &str, categories: impl Iterator<Item = &'a &'a str>) -> String {
+    let category =
+        |name: &&str| format!("[categories.{name}]\ntitle = {}\nrisk = \"low\"\n", quote(&title(name)));
+    let categories: String = categories.map(category).collect();
     let name = Some(slug(name)).filter(|name| !name.is_empty()).unwrap_or_else(|| "assistant".to_owned());
     format!(
         r#"schema = 1
@@ -63,12 +71,8 @@ message = "I am passing you to a colleague, who sees what you have written so fa
 [handoff.keywords]
 en = ["human", "representative"]
 
-# Every intent starts in this category. Split it by topic, and give each category the risk
-# of a wrong answer: low, medium or high.
-[categories.general]
-title = "General"
-risk = "low"
-"#
+# Give each category of intents the risk of a wrong answer: low, medium or high.
+{categories}"#
     )
 }
 
@@ -88,9 +92,13 @@ fn by_intent(examples: &[(String, Option<String>)]) -> (BTreeMap<Option<&str>, V
     (by_intent, contradictions)
 }
 
-fn intents(by_intent: &BTreeMap<Option<&str>, Vec<&str>>) -> String {
+/// The tables of each category.
+fn intents<'c>(
+    by_intent: &BTreeMap<Option<&str>, Vec<&str>>,
+    categories: &'c BTreeMap<String, String>,
+) -> BTreeMap<&'c str, String> {
     let mut names = BTreeMap::<String, usize>::new();
-    let mut out = String::new();
+    let mut files = BTreeMap::<&str, String>::new();
     for (original, examples) in by_intent.iter().filter_map(|(intent, examples)| Some(((*intent)?, examples)))
     {
         let mut name = slug(original).replace('-', "_");
@@ -104,17 +112,18 @@ fn intents(by_intent: &BTreeMap<Option<&str>, Vec<&str>>) -> String {
         if *uses > 1 {
             let _ = write!(name, "_{uses}");
         }
-        let title = original.replace(['_', '-'], " ");
-        let title = title
-            .chars()
-            .take(1)
-            .flat_map(char::to_uppercase)
-            .chain(title.chars().skip(1))
-            .collect::<String>();
-        let _ = writeln!(out, "[[intent]]\nname = {}\ntitle = {}", quote(&name), quote(&title));
-        let _ = writeln!(out, "category = \"general\"\nexamples = [\n{}]\n", items(examples));
+        let category = categories.get(original).map_or("general", String::as_str);
+        let out = files.entry(category).or_default();
+        let _ = writeln!(out, "[[intent]]\nname = {}\ntitle = {}", quote(&name), quote(&title(original)));
+        let _ = writeln!(out, "category = {}\nexamples = [\n{}]\n", quote(category), items(examples));
     }
-    out
+    files
+}
+
+/// A name in words.
+fn title(name: &str) -> String {
+    let words = name.replace(['_', '-'], " ");
+    words.chars().take(1).flat_map(char::to_uppercase).chain(words.chars().skip(1)).collect()
 }
 
 fn items(examples: &[&str]) -> String {

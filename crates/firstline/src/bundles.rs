@@ -1,5 +1,6 @@
 //! `firstline bundle`: new, check, build.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -23,23 +24,11 @@ pub(crate) fn new(
     let worker = ingest::Worker::new(program, vec!["ingest-one".to_owned()]);
     let imported = ingest::read(kb, audience, &worker)?;
     let ingest::Imported { documents, defaulted, problems, notes, skipped } = imported;
-    let examples = classifier::read_examples(intents)?;
-    let examples: Vec<_> = examples.into_iter().map(|example| (example.text, example.intent)).collect();
-    for (index, (text, intent)) in examples.iter().enumerate() {
-        let bytes = text.trim().len();
-        let named = intent.as_ref().is_none_or(|intent| !intent.trim().is_empty());
-        let what = "allowed a text of 1 to 2000 bytes and an intent with a name, or null";
-        anyhow::ensure!(
-            named && (1..=2000).contains(&bytes),
-            "{}: example {}: {what}",
-            intents.display(),
-            index + 1
-        );
-    }
+    let (examples, categories) = read_intents(intents)?;
     let usable = examples.iter().any(|(_, intent)| intent.is_some());
     anyhow::ensure!(usable, "{}: no example has an intent, at least one is needed", intents.display());
     let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let contradictions = bundle::scaffold(dir, name.unwrap_or(&folder), &documents, &examples)?;
+    let contradictions = bundle::scaffold(dir, name.unwrap_or(&folder), &documents, &examples, &categories)?;
     let internal = documents.iter().filter(|document| document.audience == Audience::Internal).count();
     for line in problems.iter().chain(&notes) {
         eprintln!("{line}");
@@ -80,6 +69,57 @@ pub(crate) fn new(
         ));
     }
     Ok(true)
+}
+
+type Examples = Vec<(String, Option<String>)>;
+
+/// Examples of a file, or of the files of a folder, each named after the category of its intents; with the
+/// category by intent.
+fn read_intents(source: &Path) -> anyhow::Result<(Examples, BTreeMap<String, String>)> {
+    let mut categories = BTreeMap::new();
+    if !source.is_dir() {
+        return Ok((read_file(source)?, categories));
+    }
+    let entries =
+        std::fs::read_dir(source).with_context(|| format!("{}: cannot be read", source.display()))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|ending| ending == "jsonl"));
+    files.sort();
+    anyhow::ensure!(!files.is_empty(), "{}: has no .jsonl file, at least one is needed", source.display());
+    let mut examples = Vec::new();
+    for file in files {
+        let category =
+            bundle::slug(&file.file_stem().unwrap_or_default().to_string_lossy()).replace('-', "_");
+        let fits = category.starts_with(|c: char| c.is_ascii_lowercase()) && category.is_ascii();
+        anyhow::ensure!(fits, "{}: names no category, allowed [a-z][a-z0-9_]*", file.display());
+        for (text, intent) in read_file(&file)? {
+            if let Some(intent) = &intent {
+                let other = "is for examples of no intent: name the file after a category";
+                anyhow::ensure!(category != "out_of_scope", "{}: {other}", file.display());
+                let known = categories.entry(intent.clone()).or_insert_with(|| category.clone());
+                let what = "allowed one category an intent";
+                anyhow::ensure!(
+                    *known == category,
+                    "{}: {intent:?} is in {known:?} too, {what}",
+                    file.display()
+                );
+            }
+            examples.push((text, intent));
+        }
+    }
+    Ok((examples, categories))
+}
+
+fn read_file(file: &Path) -> anyhow::Result<Examples> {
+    let examples = classifier::read_examples(file)?;
+    for (index, classifier::Example { text, intent }) in examples.iter().enumerate() {
+        let bytes = text.trim().len();
+        let named = intent.as_ref().is_none_or(|intent| !intent.trim().is_empty());
+        let what = "allowed a text of 1 to 2000 bytes and an intent with a name, or null";
+        let place = format!("{}: example {}", file.display(), index + 1);
+        anyhow::ensure!(named && (1..=2000).contains(&bytes), "{place}: {what}");
+    }
+    Ok(examples.into_iter().map(|example| (example.text, example.intent)).collect())
 }
 
 /// `ingest-one`: reads one untrusted document from standard input, for `bundle new`.

@@ -95,8 +95,8 @@ enum BundleCommand {
         /// with its sitemap.xml
         #[arg(long, value_name = "FILE_OR_DIR")]
         kb: PathBuf,
-        /// Examples: JSONL of {"text", "intent" or null}
-        #[arg(long, value_name = "FILE")]
+        /// Examples: JSONL of {"text", "intent" or null}, or a folder of such files, one a category
+        #[arg(long, value_name = "FILE_OR_DIR")]
         intents: PathBuf,
         /// Name of the assistant; default: the folder's
         #[arg(long)]

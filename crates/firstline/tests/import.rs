@@ -315,3 +315,29 @@ fn deflated(bytes: usize) -> Vec<u8> {
     stream.extend(&archive[31..end]);
     stream
 }
+
+#[test]
+fn a_folder_of_examples_makes_a_category_of_each_file() {
+    let world = World::new();
+    world.write("kb/hours.md", "# Hours\n\nOpen from nine to five.\n");
+    std::fs::remove_file(world.at("intents.jsonl")).unwrap();
+    world.write("intents.jsonl/Our shops.jsonl", r#"{"text": "when do you open", "intent": "opening"}"#);
+    world.write("intents.jsonl/orders.jsonl", r#"{"text": "where is my order", "intent": "tracking"}"#);
+    world.write("intents.jsonl/other.jsonl", r#"{"text": "is it raining", "intent": null}"#);
+    let output = world.import();
+    assert!(output.status.success(), "{output:?}");
+    let mut check = Command::new(env!("CARGO_BIN_EXE_firstline"));
+    assert!(check.args(["bundle", "check"]).arg(world.at("out")).output().unwrap().status.success());
+    let read = |file: &str| std::fs::read_to_string(world.at("out").join(file)).unwrap();
+    assert!(read("assistant.toml").contains("[categories.our_shops]\ntitle = \"Our shops\""));
+    assert!(read("intents/our_shops.toml").contains("category = \"our_shops\""));
+    assert!(
+        read("intents/orders.toml").contains("tracking")
+            && read("intents/out_of_scope.toml").contains("raining")
+    );
+
+    world.write("intents.jsonl/zoo.jsonl", r#"{"text": "opening times", "intent": "opening"}"#);
+    let output = world.import();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && said.contains("is in") && said.contains("our_shops"), "{said}");
+}
