@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::build;
-use crate::calibrate::probabilities;
 use crate::classify::{Model, View};
 use crate::folds::{Held, Set};
 use crate::train::Error;
@@ -181,21 +180,18 @@ fn out_of_fold(
     Ok(seen)
 }
 
-/// With the temperatures of the whole model: they were fitted on such folds.
+/// With the weights of the whole model: they were fitted on such folds.
 fn judge(held: &Held, model: &Model) -> Option<Seen> {
     let label = held.label?;
-    let (view, temperature) = match (&model.meaning, &held.glance) {
-        (Some(meaning), Some(glance)) => {
-            let view = View::both(&held.sight, model.words.temperature, glance, meaning.temperature);
-            (view, meaning.fitted.temperature)
-        }
-        _ => (View::words(&held.sight), model.words.temperature),
+    let (fitted, glance) = match (&model.meaning, &held.glance) {
+        (Some(meaning), Some(glance)) => (&meaning.fitted, Some(glance)),
+        _ => (&model.words, None),
     };
+    let View { probabilities, best, .. } = View::new(&held.sight, glance, &fitted.weights);
     // A fold that lacks an intent numbers the others anew.
-    let same = view.scores.len() == model.intents.len();
-    let probabilities = probabilities(&view.scores, temperature);
-    let (own, other) = (probabilities[label], probabilities[view.best]);
-    same.then_some(Seen { index: held.index, label, best: view.best, own, other })
+    let same = probabilities.len() == model.intents.len();
+    let (own, other) = (*probabilities.get(label)?, probabilities[best]);
+    same.then_some(Seen { index: held.index, label, best, own, other })
 }
 
 fn misread(seen: &Seen, said: &[Said<'_>], model: &Model) -> Option<Misread> {
