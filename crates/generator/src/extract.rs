@@ -117,8 +117,8 @@ fn echo(words: Words<'_>, evidence: &Evidence<'_>, question: &str) -> Option<Str
     let Words { terms, lexicon } = words;
     let says = |word: &&str| terms.of(word).iter().any(|stem| !lexicon.is_light(stem));
     let spoken: Vec<&str> = question.split_whitespace().collect();
-    let first = spoken.iter().position(|word| says(&word))?;
-    let last = spoken.iter().rposition(|word| says(&word))?;
+    let first = spoken.iter().position(says)?;
+    let last = spoken.iter().rposition(says)?;
     let known = |stem: &String| {
         !lexicon.is_light(stem) && evidence.known.iter().any(|pool| pool.find(lexicon, stem) > 0.0)
     };
