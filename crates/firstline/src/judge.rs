@@ -327,6 +327,7 @@ mod tests {
             ("A new card costs 5 pounds.", quote, true),
             ("A new card costs 50 pounds.", quote, false),
             ("A new card costs 5 pounds. It comes by post.", quote, false),
+            ("A new card costs 5 pounds.\n\nI found nothing about pets.", quote, true),
             ("A new card costs 5 pounds.", "A new card costs 5 pounds.", false),
             ("A new card costs 5 pounds.", "", false),
         ] {

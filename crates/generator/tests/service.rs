@@ -47,8 +47,8 @@ async fn deltas_add_up_to_the_final_text_and_citations_name_their_document() {
     let (_dir, context) = context(None);
     let stage = generator::service(Config::default(), context).await.unwrap();
     let mut client = GeneratorServiceClient::new(stage.service());
-    let stream =
-        client.generate(request("How much does a replacement card cost?")).await.unwrap().into_inner();
+    let question = "How much does a replacement card cost, and do you insure pets?";
+    let stream = client.generate(request(question)).await.unwrap().into_inner();
     let mut events: Vec<Event> =
         stream.try_filter_map(|sent| async { Ok(sent.event) }).try_collect().await.unwrap();
     let Some(Event::Final(last)) = events.pop() else { panic!("no final event") };
@@ -60,11 +60,14 @@ async fn deltas_add_up_to_the_final_text_and_citations_name_their_document() {
         })
         .collect();
     assert_eq!(text, last.text);
-    assert_eq!(last.text, "A replacement card costs 5 pounds. It arrives within 3 to 5 working days.");
+    let quoted = "A replacement card costs 5 pounds. It arrives within 3 to 5 working days.";
+    assert_eq!(last.text, format!("{quoted}\n\n{}insure pets.", generator::NOTHING_ABOUT));
     assert_eq!((last.model.as_str(), last.abstained, last.cost_usd), ("extractive", false, 0.0));
     let citation = &last.citations[0];
     assert_eq!((citation.document_id.as_str(), citation.document_version.as_str()), ("cards", "v1"));
-    assert_eq!(last.sentences.len(), 2);
+    let sources: Vec<u32> = last.sentences.iter().map(|sentence| sentence.citation).collect();
+    assert_eq!(sources, [1, 1], "what was not found is no sentence of the passages");
+    assert!(last.support > 0.3, "{}", last.support);
 }
 
 #[tokio::test]
@@ -79,6 +82,11 @@ async fn an_empty_question_is_refused_and_a_foreign_one_abstained_from() {
     let events: Vec<_> = stream.try_collect().await.unwrap();
     let Some(Event::Final(last)) = &events[0].event else { panic!("no final event") };
     assert!(last.abstained && last.text.is_empty() && last.citations.is_empty());
+    let stream =
+        client.generate(request("Is there a card for my cat to collect cinema points?")).await.unwrap();
+    let events: Vec<_> = stream.into_inner().try_collect().await.unwrap();
+    let Some(Event::Final(last)) = &events[0].event else { panic!("no final event") };
+    assert!(last.abstained && last.support > 0.0, "support is told when it is too weak: {}", last.support);
 }
 
 #[tokio::test]
