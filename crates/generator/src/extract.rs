@@ -150,8 +150,8 @@ fn sentences(scored: &Scored<'_>, best: usize, most: usize) -> Vec<Run> {
         } else {
             JOINS_FROM_ELSEWHERE
         };
-        let adds = scored.bears(index, best) && scored.list_around(index).is_none();
-        if adds && scored.rank(index) >= share * scored.rank(best) && !repeats(units, index, &chosen) {
+        let in_list = scored.list_around(index).is_some();
+        if !in_list && scored.rank(index) >= share * scored.rank(best) && !repeats(units, index, &chosen) {
             add(scored, index, most, &mut chosen);
         }
     }

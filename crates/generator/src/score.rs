@@ -117,14 +117,6 @@ impl<'a> Scored<'a> {
         self.scores[index] * if orphaned { ORPHANED } else { 1.0 }
     }
 
-    /// Whether a sentence says more than that it is of the right kind: it has a word of the question itself,
-    /// or continues the best.
-    pub(crate) fn bears(&self, index: usize, best: usize) -> bool {
-        let unit = &self.evidence.units[index];
-        let says = |stem: &str| !self.lexicon.is_light(stem) && unit.own.find(self.lexicon, stem) > 0.0;
-        index == best + 1 || self.question.iter().any(|(stem, _)| says(stem))
-    }
-
     /// Whether a unit is a step of the procedure asked for; its heading then names what it is a step of.
     fn is_step(&self, index: usize) -> bool {
         self.asked.wants(Kind::Steps)
