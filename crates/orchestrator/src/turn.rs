@@ -191,7 +191,8 @@ impl Orchestrator {
         intent: &Intent,
         embedding: Option<Embedding>,
     ) -> Option<Timed<Vec<Passage>>> {
-        if intent.decision() == IntentDecision::Accept && !self.actionable.contains(&intent.name) {
+        let informs = intent.decision() == IntentDecision::Accept && !self.actionable.contains(&intent.name);
+        if informs || gate::is_unsure(intent) {
             Some(self.retrieve_for(text, intent, embedding).await)
         } else if embedding.is_some() {
             Some(self.stages.retrieve(text, "", embedding).await)
