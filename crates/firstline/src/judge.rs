@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bundle::{Audience, Document, Question};
-use proto::{HandoffReason, Outcome, Turn};
+use proto::{HandoffReason, Intent, IntentDecision, Outcome, Turn};
 use serde::Serialize;
 
 /// Kinds of questions that nothing of the bundle answers.
@@ -96,10 +96,15 @@ impl Asked {
         self.wrong().is_empty()
     }
 
-    /// The literal keyword reaches a person without a classification: there is no intent to judge.
+    /// The literal keyword reaches a person without a classification, and asking for one is an intent of the
+    /// platform: neither has an intent of the bundle to judge.
     fn means(&self) -> Option<bool> {
         let reason = self.turn.handoff.as_ref().map(|notice| notice.reason());
-        let unread = self.turn.intent.is_none() && reason == Some(HandoffReason::UserKeyword);
+        let decision = self.turn.intent.as_ref().map(Intent::decision);
+        let unread = match decision {
+            None => reason == Some(HandoffReason::UserKeyword),
+            Some(decision) => decision == IntentDecision::Person,
+        };
         let intents = &self.question.intents;
         (!intents.is_empty() && !unread).then(|| intents.iter().any(|name| name == self.got_intent()))
     }

@@ -89,14 +89,6 @@ const CONTACTS: &str =
 /// Words of answers that give a reason.
 const REASONS: &str = " because so law protect protection reason reasons due since ";
 
-/// Words that begin a question.
-const OPENERS: &str = " how hows what whats when whens where wheres who whos whom why which is are can could do does did will \
-                       would must should may am has have ";
-/// Words before one that begins a question.
-const BEFORE: &str = " and also so but then ";
-/// What joins a question to the one before.
-const JOINERS: [&str; 7] = [" and ", " also ", " plus ", ", ", "; ", ": ", " - "];
-
 /// A question, read.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -126,13 +118,13 @@ impl Asked {
     pub(crate) fn parts<'m>(terms: &Terms, lexicon: &Lexicon, message: &'m str) -> Vec<(&'m str, Self)> {
         let whole = Self::new(terms, lexicon, message);
         let mut parts: Vec<(&str, Self)> = Vec::new();
-        for piece in pieces(message) {
+        for piece in text::questions(message) {
             let part = Self::new(terms, lexicon, piece);
             // "How do I do each?" asks nothing of its own.
             let is_own = part.terms.iter().any(|(stem, weight)| {
                 *weight >= 1.0 && parts.iter().all(|(_, before)| before.weight(stem) < 1.0)
             });
-            if asks(piece) && is_own {
+            if is_own {
                 let rest = whole.terms.iter().filter(|(stem, _)| part.weight(stem) == 0.0);
                 let rest: Vec<_> = rest.map(|(stem, weight)| (stem.clone(), weight * BESIDE)).collect();
                 parts.push((piece, Self { terms: [part.terms, rest].concat(), ..part }));
@@ -166,40 +158,6 @@ impl Asked {
         };
         self.kinds.iter().map(weigh).fold(0.0, f64::max)
     }
-}
-
-/// The sentences of a message, cut where another question begins.
-fn pieces(message: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    for range in text::sentences(message) {
-        let sentence = &message[range];
-        let mut start = 0;
-        for (at, _) in sentence.char_indices().skip(1) {
-            let rest = &sentence[at..];
-            let joiner = JOINERS.iter().find(|joiner| rest.starts_with(**joiner));
-            if let Some(joiner) = joiner.filter(|joiner| opens(&rest[joiner.len()..]))
-                && at > start
-                && asks(&sentence[start..at])
-            {
-                found.push(&sentence[start..at]);
-                start = at + joiner.len();
-            }
-        }
-        found.push(&sentence[start..]);
-    }
-    found
-}
-
-/// Whether words begin like a question, or end like one.
-fn asks(words: &str) -> bool {
-    words.trim_end().ends_with('?') || opens(words)
-}
-
-/// Whether words begin like a question.
-fn opens(words: &str) -> bool {
-    let plain = plain(words);
-    let first = plain.split_whitespace().find(|word| !contains(BEFORE, word));
-    first.is_some_and(|word| contains(OPENERS, word))
 }
 
 /// Whether a list of words between spaces has a word.

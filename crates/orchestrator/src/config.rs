@@ -59,7 +59,7 @@ impl Default for Config {
             passages: 6,
             history: 10,
             max_clarifications: 2,
-            unsure_support: 0.45,
+            unsure_support: 0.75,
             reap_every_ms: 5_000,
         }
     }

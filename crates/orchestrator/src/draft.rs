@@ -33,7 +33,9 @@ pub(crate) struct Draft<'o> {
     masked: Option<String>,
     said: String,
     customer_key: String,
-    pending: Option<Pending>,
+    pub(crate) pending: Option<Pending>,
+    /// Asked beside a workflow, to be offered when that has ended.
+    pub(crate) kept: Option<Pending>,
     asked: bool,
     muted: bool,
     start: Instant,
@@ -68,6 +70,7 @@ impl<'o> Draft<'o> {
             said: admission.text.clone(),
             customer_key: admission.customer_key.clone(),
             pending: None,
+            kept: None,
             asked: false,
             muted: false,
             start,
@@ -363,7 +366,7 @@ impl<'o> Draft<'o> {
     }
 
     /// The workflow that still waits for the customer: a digression leaves it open, a handoff ends it.
-    fn open(&self) -> Option<OpenExecution> {
+    pub(crate) fn open(&self) -> Option<OpenExecution> {
         match &self.turn.workflow {
             _ if self.turn.outcome() == Outcome::Handoff => None,
             None => self.conversation.open.clone(),

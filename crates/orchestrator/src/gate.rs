@@ -89,7 +89,7 @@ pub(crate) fn route(intent: &Intent, asked: u32, most: u32) -> Route {
     }
 }
 
-/// The choice a reply names: by its number, its place, or the words of its title.
+/// The choice a reply names: by its number, its place, the words of its title, or a yes to the only one.
 pub(crate) fn chosen<'c>(choices: &'c [Choice], reply: &str) -> Option<&'c Choice> {
     const PLACES: [[&str; 4]; 2] =
         [["1", "one", "first", "the first one"], ["2", "two", "second", "the second one"]];
@@ -98,7 +98,8 @@ pub(crate) fn chosen<'c>(choices: &'c [Choice], reply: &str) -> Option<&'c Choic
     let said = words.join(" ");
     let by_place =
         PLACES.iter().position(|names| names.contains(&said.as_str())).and_then(|index| choices.get(index));
-    by_place.or_else(|| {
+    let only = choices.first().filter(|_| choices.len() == 1 && takes_offer(reply));
+    by_place.or(only).or_else(|| {
         choices.iter().find(|choice| {
             let title = text::normalise(&choice.title);
             let title: Vec<&str> = text::words(&title).collect();
@@ -107,7 +108,7 @@ pub(crate) fn chosen<'c>(choices: &'c [Choice], reply: &str) -> Option<&'c Choic
     })
 }
 
-/// Whether a reply to the offer of a person takes it.
+/// Whether a reply begins with a yes.
 pub(crate) fn takes_offer(reply: &str) -> bool {
     const YES: [&str; 10] = ["yes", "yeah", "yep", "yup", "sure", "ok", "okay", "please", "definitely", "y"];
     let normal = text::normalise(reply);
@@ -209,10 +210,12 @@ mod tests {
             ("Report a lost card!", Some("lost_card")),
             ("I want to report a stolen card", Some("stolen_card")),
             ("none of these", None),
+            ("yes please", None),
             ("", None),
         ] {
             assert_eq!(chosen(&choices, reply).map(|choice| choice.name.as_str()), name, "{reply}");
         }
+        assert_eq!(chosen(&choices[1..], "yes please"), choices.get(1));
     }
 
     #[test]

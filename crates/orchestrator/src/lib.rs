@@ -13,6 +13,7 @@ mod handoff;
 mod keyword;
 mod locks;
 mod opinion;
+mod parts;
 mod screen;
 mod server;
 mod spool;

@@ -55,6 +55,9 @@ pub(crate) struct Pending {
     pub(crate) turn_id: String,
     /// What may be chosen; empty means a person was offered.
     pub(crate) choices: Vec<Choice>,
+    /// Whether it waits for the end of a workflow; then it is asked.
+    #[serde(default)]
+    pub(crate) later: bool,
 }
 
 /// A message at the door.

@@ -232,6 +232,10 @@ impl Orchestrator {
         draft.better = fan.better;
         let question = draft.masked(&message.text);
         match draft.conversation.pending.take() {
+            Some(kept) if kept.later => {
+                draft.kept = Some(kept);
+                self.route(draft, message, &question).await;
+            }
             Some(pending) => self.resume(draft, pending, message, &question).await,
             None => self.route(draft, message, &question).await,
         }
@@ -270,6 +274,9 @@ impl Orchestrator {
         }
         let open = draft.conversation.open.is_some();
         if (open || self.actionable.contains(draft.intent_name())) && self.act(draft, message).await {
+            if !open {
+                self.keep_others(draft, question).await;
+            }
             return;
         }
         let today = jiff::Zoned::now().date();
@@ -279,6 +286,7 @@ impl Orchestrator {
             return draft.answer(approved.text.clone(), approved.citations.clone(), "curated").await;
         }
         self.in_context(draft, question).await;
+        self.in_parts(draft, question).await;
         let Some(intent) = draft.turn.intent.clone() else {
             draft.note("without a classification only approved answers are given");
             return draft.hand_over(HandoffReason::GuardError);
@@ -303,7 +311,7 @@ impl Orchestrator {
             Route::Person(reason) => draft.hand_over(reason),
             Route::Ask(choices) => {
                 let question = question.to_owned();
-                draft.ask(Pending { question, turn_id: draft.turn.turn_id.clone(), choices });
+                draft.ask(Pending { question, turn_id: draft.turn.turn_id.clone(), choices, later: false });
             }
         }
     }
@@ -332,7 +340,8 @@ impl Orchestrator {
         };
     }
 
-    async fn finish(&self, draft: Draft<'_>) -> Result<Turn, Error> {
+    async fn finish(&self, mut draft: Draft<'_>) -> Result<Turn, Error> {
+        draft.offer_kept();
         let events = draft.events.clone();
         let turn = self.journal.finish(draft.end()).await?;
         self.spooled.notify_one();

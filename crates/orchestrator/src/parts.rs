@@ -1,0 +1,125 @@
+//! Several questions in one message: passages for each, and what is asked beside a workflow.
+
+use proto::*;
+
+use crate::draft::Draft;
+use crate::gate::Choice;
+use crate::stages::Timed;
+use crate::store::Pending;
+use crate::turn::Orchestrator;
+
+/// Most questions of a message that are looked after one by one; the first ones.
+const MAX_PARTS: usize = 3;
+/// A shorter piece asks nothing of its own.
+const MIN_WORDS: usize = 3;
+
+/// The questions of a message that asks several; empty when it asks one.
+pub(crate) fn parts(message: &str) -> Vec<&str> {
+    let mut parts = text::questions(message);
+    parts.retain(|part| part.split_whitespace().count() >= MIN_WORDS);
+    parts.truncate(MAX_PARTS);
+    if parts.len() < 2 { Vec::new() } else { parts }
+}
+
+impl Orchestrator {
+    /// Finds passages for each question of a message that asks several, so that one answer can serve all.
+    pub(crate) async fn in_parts(&self, draft: &mut Draft<'_>, question: &str) {
+        let mut found: Vec<Vec<Passage>> = Vec::new();
+        let mut ms = 0.0;
+        for part in parts(question) {
+            let Some((intent, retrieved)) = self.read_part(draft, part).await else { return };
+            draft.note(format!("question {} of several: intent {}", found.len() + 1, intent.name));
+            ms += retrieved.ms;
+            found.push(retrieved.result.unwrap_or_default());
+        }
+        if !found.is_empty() {
+            draft.better = Some(Timed { result: Ok(merge(found, self.config.passages as usize)), ms });
+        }
+    }
+
+    /// What one question is about, and its passages.
+    async fn read_part(&self, draft: &mut Draft<'_>, part: &str) -> Option<(Intent, Timed<Vec<Passage>>)> {
+        let classified = self.stages.classify(part).await;
+        let (intent, embedding) = draft.took("classifier", classified).ok()?;
+        let retrieved = match self.retrieve_better(part, &intent, embedding).await {
+            Some(better) => better,
+            None => self.stages.retrieve(part, "", None).await,
+        };
+        Some((intent, retrieved))
+    }
+
+    /// What a message asks beside the workflow it has just begun: the first such question is kept, to be offered
+    /// when the workflow has ended.
+    pub(crate) async fn keep_others(&self, draft: &mut Draft<'_>, question: &str) {
+        let workflow = draft.intent_name().to_owned();
+        for part in parts(question) {
+            let classified = self.stages.classify(part).await;
+            let Ok((intent, _)) = draft.took("classifier", classified) else { return };
+            if intent.decision() == IntentDecision::Accept && intent.name != workflow {
+                draft.note(format!("also asked: {}, kept for later", intent.name));
+                let choice = Choice { name: intent.name, title: intent.title };
+                let (question, turn_id) = (part.to_owned(), draft.turn.turn_id.clone());
+                draft.kept = Some(Pending { question, turn_id, choices: vec![choice], later: true });
+                return;
+            }
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// Offers the question that was kept once no workflow is open, and keeps it on until then. A person who takes
+    /// over sees it in the conversation.
+    pub(crate) fn offer_kept(&mut self) {
+        let Some(kept) = self.kept.take() else { return };
+        let titles: Vec<&str> = kept.choices.iter().map(|choice| choice.title.as_str()).collect();
+        let titles = titles.join(", ");
+        match self.turn.outcome() {
+            Outcome::Handoff | Outcome::Blocked => {}
+            _ if self.pending.is_some() => {
+                self.turn.answer.push_str(&format!("\n\nYou also asked about: {titles}. Just ask me again."));
+            }
+            _ if self.open().is_some() => self.pending = Some(kept),
+            _ => {
+                self.turn.answer.push_str(&format!("\n\nYou also asked about: {titles}. Shall I go on with that?"));
+                self.pending = Some(Pending { later: false, ..kept });
+            }
+        }
+    }
+}
+
+/// The best of each question in turn, each once, at most `most` and at least two of each. Scores become shares of
+/// the best of their question, so that no question outweighs another.
+fn merge(found: Vec<Vec<Passage>>, most: usize) -> Vec<Passage> {
+    let each = most.div_ceil(found.len().max(1)).max(2);
+    let mut merged: Vec<Passage> = Vec::new();
+    for rank in 0..each {
+        for passages in &found {
+            let Some(passage) = passages.get(rank) else { continue };
+            let same = |other: &Passage| (&other.document_id, other.start) == (&passage.document_id, passage.start);
+            let top = passages[0].score.max(f64::MIN_POSITIVE);
+            if !merged.iter().any(same) {
+                merged.push(Passage { score: passage.score / top, ..passage.clone() });
+            }
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_question_gets_its_best_passages_and_none_outweighs_another() {
+        let passage = |id: &str, score| Passage { document_id: id.to_owned(), score, ..Passage::default() };
+        let found = vec![
+            vec![passage("a", 20.0), passage("b", 10.0), passage("c", 1.0)],
+            vec![passage("d", 2.0), passage("a", 1.0)],
+        ];
+        let merged: Vec<_> = merge(found, 4).into_iter().map(|one| (one.document_id, one.score)).collect();
+        let expected = [("a", 1.0), ("d", 1.0), ("b", 0.5)].map(|(id, score)| (id.to_owned(), score));
+        assert_eq!(merged, expected);
+        assert!(parts("Where is my card?").is_empty());
+        assert_eq!(parts("Where is my card? And what does a new one cost?").len(), 2);
+    }
+}
