@@ -31,6 +31,8 @@ pub struct Utterance {
 pub struct Request {
     /// The customer's words, not empty.
     pub question: String,
+    /// What the question leans on, said before it; empty when it stands alone.
+    pub context: String,
     /// Passages, best first.
     pub passages: Vec<Passage>,
     /// The conversation so far, oldest first.

@@ -125,12 +125,17 @@ impl Asked {
                 *weight >= 1.0 && parts.iter().all(|(_, before)| before.weight(stem) < 1.0)
             });
             if is_own {
-                let rest = whole.terms.iter().filter(|(stem, _)| part.weight(stem) == 0.0);
-                let rest: Vec<_> = rest.map(|(stem, weight)| (stem.clone(), weight * BESIDE)).collect();
-                parts.push((piece, Self { terms: [part.terms, rest].concat(), ..part }));
+                parts.push((piece, part.beside(&whole)));
             }
         }
         if parts.len() < 2 { Vec::new() } else { parts }
+    }
+
+    /// As it is read beside something else that was said: what that asks counts a little.
+    pub(crate) fn beside(self, other: &Self) -> Self {
+        let rest = other.terms.iter().filter(|(stem, _)| self.weight(stem) == 0.0);
+        let rest: Vec<_> = rest.map(|(stem, weight)| (stem.clone(), weight * BESIDE)).collect();
+        Self { terms: [self.terms, rest].concat(), ..self }
     }
 
     fn weight(&self, stem: &str) -> f64 {

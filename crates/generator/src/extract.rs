@@ -55,19 +55,21 @@ pub(crate) struct Words<'a> {
 }
 
 /// Composes the best answer the passages give, of at most `max_sentences` sentences or one list for each
-/// question of the message. `None` when no sentence has to do with it.
+/// question of the message, which may lean on the `context` said before it. `None` when no sentence has to do with
+/// it.
 pub(crate) fn compose(
     words: Words<'_>,
     message: &str,
+    context: &str,
     passages: &[Passage],
     max_sentences: usize,
 ) -> Option<Extract> {
     let Words { terms, lexicon } = words;
     let evidence = Evidence::read(terms, lexicon, passages);
-    let asked = Asked::new(terms, lexicon, message);
+    let asked = Asked::new(terms, lexicon, message).beside(&Asked::new(terms, lexicon, context));
     let scored = Scored::new(lexicon, &evidence, &asked, RANKED)?;
     let best = scored.best()?;
-    let support = suffice::support(&scored, best);
+    let mut support = suffice::support(&scored, best);
     let mut parts = Asked::parts(terms, lexicon, message);
     parts.truncate(MAX_PARTS);
     let mut unknown = Vec::new();
@@ -84,6 +86,8 @@ pub(crate) fn compose(
     let mut runs = Vec::new();
     for (_, part) in parts.iter().filter(|_| parts.len() > 1) {
         let Some(scored) = Scored::new(lexicon, &evidence, part, RANKED_FOR_ALL) else { continue };
+        // One question that is answered is worth an answer.
+        support = scored.best().map_or(support, |best| support.max(suffice::support(&scored, best)));
         let shown: usize =
             runs.iter().filter(|run| !is_list(&evidence, run)).map(|run| run.clone().count()).sum();
         let most = max_sentences.div_ceil(parts.len()).min(max_sentences.saturating_sub(shown));
@@ -265,7 +269,7 @@ mod tests {
 
     fn composed(question: &str, passages: &[Passage], most: usize) -> Option<Extract> {
         let terms = Terms::new();
-        compose(Words { terms: &terms, lexicon: &Lexicon::new(&terms) }, question, passages, most)
+        compose(Words { terms: &terms, lexicon: &Lexicon::new(&terms) }, question, "", passages, most)
     }
 
     fn answer(question: &str) -> Option<(String, Vec<Citation>, f64)> {

@@ -203,6 +203,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
         history: history.collect(),
         turn_id: request.turn_id,
         min_support: request.min_support,
+        context: request.context,
     }
 }
 

@@ -85,7 +85,8 @@ impl Writer {
     pub async fn write(&self, request: &Request, deadline: Option<Instant>, events: &Sender<Event>) {
         let Judge { terms, lexicon, .. } = &self.judge;
         let words = Words { terms, lexicon };
-        let found = extract::compose(words, &request.question, &request.passages, self.config.max_sentences);
+        let Request { question, context, passages, .. } = request;
+        let found = extract::compose(words, question, context, passages, self.config.max_sentences);
         let support = found.as_ref().map_or(0.0, |found| found.support);
         let found =
             found.filter(|found| found.support >= self.config.answer_threshold.max(request.min_support));

@@ -117,6 +117,7 @@ impl Orchestrator {
             category: draft.category(),
             turn_id: draft.turn.turn_id.clone(),
             min_support: least,
+            context: draft.context.clone(),
         };
         let start = Instant::now();
         let written = self.write(draft, request).await;

@@ -1,6 +1,9 @@
 //! A message that leans on what was said before it.
 
-use proto::{Role, Utterance};
+use proto::{IntentDecision, Role, Utterance};
+
+use crate::draft::Draft;
+use crate::turn::Orchestrator;
 
 /// How a message begins that goes on with the question before it.
 const OPENERS: [&str; 12] = [
@@ -30,10 +33,10 @@ const FEW_WORDS: usize = 7;
 pub(crate) enum Leaning {
     /// It stands alone.
     None,
-    /// It may be meant with the question before it.
-    Some,
-    /// It goes on with the question before it.
-    Strong,
+    /// It is so short that it may lack what it is about.
+    Short,
+    /// It points back to what was said, or goes on with it.
+    Back,
 }
 
 /// By its first words, its pronouns and its length; the lists are English, other languages stand alone unless
@@ -43,10 +46,10 @@ pub(crate) fn leaning(message: &str) -> Leaning {
     let words: Vec<&str> = text::words(&normal).collect();
     let said = words.join(" ");
     let opens = |opener: &&str| said.strip_prefix(*opener).is_some_and(|rest| rest.starts_with(' '));
-    if OPENERS.iter().any(|opener| opens(&opener)) {
-        Leaning::Strong
-    } else if words.len() <= FEW_WORDS || words.iter().any(|word| POINTERS.contains(word)) {
-        Leaning::Some
+    if OPENERS.iter().any(|opener| opens(&opener)) || words.iter().any(|word| POINTERS.contains(word)) {
+        Leaning::Back
+    } else if words.len() <= FEW_WORDS {
+        Leaning::Short
     } else {
         Leaning::None
     }
@@ -58,17 +61,48 @@ pub(crate) fn before(history: &[Utterance]) -> Option<&str> {
     said.next().map(|utterance| utterance.text.as_str())
 }
 
+impl Orchestrator {
+    /// A message that leans on the question before it is classified, and its passages are found, together with
+    /// that question. What asks for nothing but an answer then starts no workflow: `true`.
+    pub(crate) async fn in_context(&self, draft: &mut Draft<'_>, question: &str) -> bool {
+        let leaning = leaning(question);
+        let alone = draft.accepted_intent().is_some();
+        if leaning == Leaning::None || alone && leaning == Leaning::Short {
+            return false;
+        }
+        let Some(before) = before(&draft.conversation.history).map(str::to_owned) else { return false };
+        let joined = format!("{before} {question}");
+        let classified = self.stages.classify(&joined).await;
+        let Ok((intent, embedding)) = draft.took("classifier", classified) else { return false };
+        if intent.decision() == IntentDecision::Person {
+            return false;
+        }
+        draft.context = before;
+        draft.note("understood with the question before it");
+        // The words of the message itself count twice.
+        let query = format!("{joined} {question}");
+        draft.better = match self.retrieve_better(&query, &intent, embedding).await {
+            Some(better) => Some(better),
+            None => Some(self.stages.retrieve(&query, "", None).await),
+        };
+        if !alone || intent.decision() != IntentDecision::OutOfScope {
+            draft.reads(intent);
+        }
+        !text::questions(question).is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_on_leans_more_than_what_points_back() {
+    fn what_goes_on_or_points_back_leans() {
         for (message, expected) in [
-            ("And for business accounts?", Leaning::Strong),
-            ("what about my mortgage", Leaning::Strong),
-            ("does it cost anything", Leaning::Some),
-            ("how far back can I go", Leaning::Some),
+            ("And for business accounts?", Leaning::Back),
+            ("what about my mortgage", Leaning::Back),
+            ("does it cost anything", Leaning::Back),
+            ("how far back can I go", Leaning::Short),
             ("Android phones are what I want to set the app up on", Leaning::None),
             ("How do I report a card which was stolen from my bag today", Leaning::None),
         ] {

@@ -28,6 +28,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) retriever_failed: bool,
     /// Passages of a better query, used when an answer is written.
     pub(crate) better: Option<Timed<Vec<Passage>>>,
+    /// The question before this one, where it leans on it; empty otherwise.
+    pub(crate) context: String,
     pub(crate) events: Events,
     decisions: Vec<String>,
     masked: Option<String>,
@@ -64,6 +66,7 @@ impl<'o> Draft<'o> {
             passages: Vec::new(),
             retriever_failed: false,
             better: None,
+            context: String::new(),
             events,
             decisions: Vec::new(),
             masked: None,

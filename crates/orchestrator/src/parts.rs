@@ -80,7 +80,9 @@ impl Draft<'_> {
             }
             _ if self.open().is_some() => self.pending = Some(kept),
             _ => {
-                self.turn.answer.push_str(&format!("\n\nYou also asked about: {titles}. Shall I go on with that?"));
+                self.turn
+                    .answer
+                    .push_str(&format!("\n\nYou also asked about: {titles}. Shall I go on with that?"));
                 self.pending = Some(Pending { later: false, ..kept });
             }
         }
@@ -95,7 +97,8 @@ fn merge(found: Vec<Vec<Passage>>, most: usize) -> Vec<Passage> {
     for rank in 0..each {
         for passages in &found {
             let Some(passage) = passages.get(rank) else { continue };
-            let same = |other: &Passage| (&other.document_id, other.start) == (&passage.document_id, passage.start);
+            let same =
+                |other: &Passage| (&other.document_id, other.start) == (&passage.document_id, passage.start);
             let top = passages[0].score.max(f64::MIN_POSITIVE);
             if !merged.iter().any(same) {
                 merged.push(Passage { score: passage.score / top, ..passage.clone() });

@@ -10,7 +10,6 @@ use proto::*;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::config::Config;
-use crate::context::{self, Leaning};
 use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
 use crate::gate::{self, Route};
@@ -273,7 +272,11 @@ impl Orchestrator {
             return draft.legacy();
         }
         let open = draft.conversation.open.is_some();
-        if (open || self.actionable.contains(draft.intent_name())) && self.act(draft, message).await {
+        let informs = !open && self.in_context(draft, question).await;
+        if !informs
+            && (open || self.actionable.contains(draft.intent_name()))
+            && self.act(draft, message).await
+        {
             if !open {
                 self.keep_others(draft, question).await;
             }
@@ -285,7 +288,6 @@ impl Orchestrator {
             draft.note("an approved answer fits");
             return draft.answer(approved.text.clone(), approved.citations.clone(), "curated").await;
         }
-        self.in_context(draft, question).await;
         self.in_parts(draft, question).await;
         let Some(intent) = draft.turn.intent.clone() else {
             draft.note("without a classification only approved answers are given");
@@ -314,30 +316,6 @@ impl Orchestrator {
                 draft.ask(Pending { question, turn_id: draft.turn.turn_id.clone(), choices, later: false });
             }
         }
-    }
-
-    /// A message that leans on the question before it is classified, and its passages are found, together with
-    /// that question. It starts no workflow.
-    async fn in_context(&self, draft: &mut Draft<'_>, question: &str) {
-        let leaning = context::leaning(question);
-        let alone = draft.accepted_intent().is_some();
-        if leaning == Leaning::None || alone && leaning != Leaning::Strong {
-            return;
-        }
-        let Some(before) = context::before(&draft.conversation.history) else { return };
-        let joined = format!("{before} {question}");
-        let classified = self.stages.classify(&joined).await;
-        let Ok((intent, embedding)) = draft.took("classifier", classified) else { return };
-        draft.note("understood with the question before it");
-        // The words of the message itself count twice.
-        let query = format!("{joined} {question}");
-        draft.better = if intent.decision() == IntentDecision::Accept {
-            let better = self.retrieve_for(&query, &intent, embedding).await;
-            draft.reads(intent);
-            Some(better)
-        } else {
-            Some(self.stages.retrieve(&query, "", embedding).await)
-        };
     }
 
     async fn finish(&self, mut draft: Draft<'_>) -> Result<Turn, Error> {

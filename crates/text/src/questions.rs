@@ -2,9 +2,9 @@
 
 /// Words that begin a question; English.
 const OPENERS: [&str; 31] = [
-    "how", "hows", "what", "whats", "when", "whens", "where", "wheres", "who", "whos", "whom", "why", "which", "is",
-    "are", "can", "could", "do", "does", "did", "will", "would", "must", "should", "may", "am", "has", "have", "shall",
-    "was", "were",
+    "how", "hows", "what", "whats", "when", "whens", "where", "wheres", "who", "whos", "whom", "why",
+    "which", "is", "are", "can", "could", "do", "does", "did", "will", "would", "must", "should", "may",
+    "am", "has", "have", "shall", "was", "were",
 ];
 /// Words before one that begins a question.
 const BEFORE: [&str; 5] = ["and", "also", "so", "but", "then"];
