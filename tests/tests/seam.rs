@@ -50,6 +50,13 @@ impl GeneratorService for Probe {
         let first = tokio_stream::once(Ok(GenerateResponse::default()));
         Ok(Response::new(Box::pin(first.chain(tokio_stream::pending()))))
     }
+
+    async fn choose_intent(
+        &self,
+        _: Request<ChooseIntentRequest>,
+    ) -> Result<Response<ChooseIntentResponse>, Status> {
+        Err(Status::unimplemented("the probe is asked for streams only"))
+    }
 }
 
 struct Seam {

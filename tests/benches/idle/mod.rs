@@ -149,6 +149,10 @@ impl generator_service_server::GeneratorService for Idle {
         let event = Some(generate_response::Event::Final(generation));
         answer(Box::pin(tokio_stream::once(Ok(GenerateResponse { event }))))
     }
+
+    async fn choose_intent(&self, _: Request<ChooseIntentRequest>) -> Answer<ChooseIntentResponse> {
+        Ok(Response::new(ChooseIntentResponse::default()))
+    }
 }
 
 #[tonic::async_trait]
