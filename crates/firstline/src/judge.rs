@@ -142,8 +142,11 @@ fn is_quoted(turn: &Turn) -> bool {
     let quotes: Vec<String> =
         turn.citations.iter().map(|citation| text::normalise(&citation.quote)).collect();
     let quotes: Vec<BTreeSet<&str>> = quotes.iter().map(|quote| text::words(quote).collect()).collect();
-    text::sentences(&turn.answer).into_iter().all(|range| {
-        let sentence = &turn.answer[range];
+    let offer =
+        orchestrator::OFFERS.iter().filter_map(|offer| turn.answer.find(&format!("\n\n{offer}"))).min();
+    let answer = &turn.answer[..offer.unwrap_or(turn.answer.len())];
+    text::sentences(answer).into_iter().all(|range| {
+        let sentence = &answer[range];
         if sentence.starts_with(generator::NOTHING_ABOUT) {
             return true;
         }

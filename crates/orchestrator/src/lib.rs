@@ -23,4 +23,5 @@ mod turn;
 
 pub use config::Config;
 pub use keyword::Keywords;
+pub use parts::OFFERS;
 pub use server::{NAME, service};

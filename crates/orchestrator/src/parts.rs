@@ -21,7 +21,64 @@ pub(crate) fn parts(message: &str) -> Vec<&str> {
     if parts.len() < 2 { Vec::new() } else { parts }
 }
 
+/// How the orchestrator's own words after an answer begin: they offer something and state nothing.
+pub const OFFERS: [&str; 2] = ["I can also do this for you: ", "You also asked about: "];
+
+/// What shows that a question asks for something to be done, or how to do it.
+const REQUESTS: [&str; 15] = [
+    "please",
+    "for me",
+    "can you",
+    "could you",
+    "would you",
+    "will you",
+    "can i",
+    "could i",
+    "may i",
+    "how do i",
+    "how can i",
+    "how do we",
+    "how to",
+    "i want",
+    "i need",
+];
+
+/// Whether a message asks to know something, and not for something to be done; by English words.
+pub(crate) fn asks_for_facts(message: &str) -> bool {
+    let normal = text::normalise(message);
+    let said = format!(" {} ", text::words(&normal).collect::<Vec<_>>().join(" "));
+    let requests = REQUESTS.iter().any(|request| said.contains(&format!(" {request} ")));
+    !requests && !text::questions(message).is_empty()
+}
+
 impl Orchestrator {
+    /// Offers a workflow after an answer: that of its intent, or of another sentence of the message.
+    pub(crate) async fn offer_workflow(&self, draft: &mut Draft<'_>, intent: Intent, question: &str) {
+        if draft.conversation.open.is_some() {
+            return;
+        }
+        let sentences = text::sentences(question);
+        let others = sentences.iter().map(|range| &question[range.clone()]).filter(|_| sentences.len() > 1);
+        let mut wanted = self.begins(&intent).then_some((intent, question));
+        for part in others.take(MAX_PARTS) {
+            if wanted.is_none() {
+                let classified = self.stages.classify(part).await;
+                let intent = draft.took("classifier", classified).ok().map(|(intent, _)| intent);
+                wanted = intent.filter(|intent| self.begins(intent)).map(|intent| (intent, part));
+            }
+        }
+        let Some((intent, part)) = wanted else { return };
+        draft.note(format!("the workflow of {} is offered", intent.name));
+        draft.turn.answer.push_str(&format!("\n\n{}{}. Shall I?", OFFERS[0], intent.title));
+        let choices = vec![Choice { name: intent.name, title: intent.title }];
+        let (question, turn_id) = (part.to_owned(), draft.turn.turn_id.clone());
+        draft.pending = Some(Pending { question, turn_id, choices, later: false });
+    }
+
+    fn begins(&self, intent: &Intent) -> bool {
+        intent.decision() == IntentDecision::Accept && self.actionable.contains(&intent.name)
+    }
+
     /// Finds passages for each question of a message that asks several, so that one answer can serve all.
     pub(crate) async fn in_parts(&self, draft: &mut Draft<'_>, question: &str) {
         let mut found: Vec<Vec<Passage>> = Vec::new();
@@ -76,13 +133,11 @@ impl Draft<'_> {
         match self.turn.outcome() {
             Outcome::Handoff | Outcome::Blocked => {}
             _ if self.pending.is_some() => {
-                self.turn.answer.push_str(&format!("\n\nYou also asked about: {titles}. Just ask me again."));
+                self.turn.answer.push_str(&format!("\n\n{}{titles}. Just ask me again.", OFFERS[1]));
             }
             _ if self.open().is_some() => self.pending = Some(kept),
             _ => {
-                self.turn
-                    .answer
-                    .push_str(&format!("\n\nYou also asked about: {titles}. Shall I go on with that?"));
+                self.turn.answer.push_str(&format!("\n\n{}{titles}. Shall I go on with that?", OFFERS[1]));
                 self.pending = Some(Pending { later: false, ..kept });
             }
         }
@@ -124,5 +179,19 @@ mod tests {
         assert_eq!(merged, expected);
         assert!(parts("Where is my card?").is_empty());
         assert_eq!(parts("Where is my card? And what does a new one cost?").len(), 2);
+    }
+
+    #[test]
+    fn what_asks_for_a_fact_is_told_from_what_asks_for_a_deed() {
+        for (message, expected) in [
+            ("How many days do I get to dispute a payment?", true),
+            ("My card is cracked, is it safe to carry on with it?", true),
+            ("Could you block my card?", false),
+            ("How do I close my account?", false),
+            ("What now? Block it please", false),
+            ("Block my card", false),
+        ] {
+            assert_eq!(asks_for_facts(message), expected, "{message}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::draft::{Draft, Fan, announce};
 use crate::gate::{self, Route};
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
+use crate::parts;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Admission, Finish, Journal, Orphan, Pending};
@@ -271,15 +272,12 @@ impl Orchestrator {
             draft.note("the conversation is in the control arm");
             return draft.legacy();
         }
-        let open = draft.conversation.open.is_some();
-        let informs = !open && self.in_context(draft, question).await;
-        if !informs
-            && (open || self.actionable.contains(draft.intent_name()))
-            && self.act(draft, message).await
-        {
-            if !open {
-                self.keep_others(draft, question).await;
-            }
+        // What the customer chose is meant as it was chosen.
+        let chosen = draft.turn.intent.as_ref().is_some_and(|it| it.source() == IntentSource::Customer);
+        let fresh = draft.conversation.open.is_none() && !chosen;
+        let leans = fresh && self.in_context(draft, question).await;
+        let asks = leans || fresh && parts::asks_for_facts(question);
+        if !asks && self.begin(draft, message, question).await {
             return;
         }
         let today = jiff::Zoned::now().date();
@@ -303,10 +301,13 @@ impl Orchestrator {
         let unanswered = match least.filter(|least| *least < 1.0) {
             None => HandoffReason::NoKnowledge,
             Some(least) => match self.generate(draft, question, least).await {
-                Ok(()) => return,
+                Ok(()) => return self.offer_workflow(draft, intent, question).await,
                 Err(reason) => reason,
             },
         };
+        if asks && !leans && !gate::ends(unanswered) && self.begin(draft, message, question).await {
+            return;
+        }
         match gate::route(&intent, draft.conversation.clarifications, self.config.max_clarifications) {
             Route::Go => draft.hand_over(unanswered),
             _ if gate::ends(unanswered) => draft.hand_over(unanswered),
@@ -316,6 +317,17 @@ impl Orchestrator {
                 draft.ask(Pending { question, turn_id: draft.turn.turn_id.clone(), choices, later: false });
             }
         }
+    }
+
+    /// Goes on with the open workflow, or begins that of the intent; `false` when there is none.
+    async fn begin(&self, draft: &mut Draft<'_>, message: &Message, question: &str) -> bool {
+        let open = draft.conversation.open.is_some();
+        let acts = open || self.actionable.contains(draft.intent_name());
+        let handled = acts && self.act(draft, message).await;
+        if handled && !open {
+            self.keep_others(draft, question).await;
+        }
+        handled
     }
 
     async fn finish(&self, mut draft: Draft<'_>) -> Result<Turn, Error> {
