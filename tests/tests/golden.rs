@@ -205,7 +205,7 @@ fn a_wrong_line_is_refused_with_its_place_and_a_question_more_leaves_the_bundle_
 #[test]
 fn the_demo_holds_its_floor_and_answers_nothing_it_should_not() {
     let data = scratch();
-    let (demo, floor) = (demo(), "0.34");
+    let (demo, floor) = (demo(), "0.48");
     let arguments = ["eval", "assistant", "--bundle", demo.to_str().unwrap(), "--floor", floor, "--json"];
     let finished = run(data.path(), &arguments);
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();

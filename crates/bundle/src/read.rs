@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
+use crate::policy::{Action, Lexicon, Policy};
 pub(crate) use crate::problem::Lines;
 pub use crate::problem::{Place, Problem, Problems};
 use crate::types::*;

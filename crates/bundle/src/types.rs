@@ -67,6 +67,19 @@ pub struct Handoff {
     pub messages: BTreeMap<String, String>,
 }
 
+/// What questions of a category are answered with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answers {
+    /// Answers of a model where one is configured, else the articles' own sentences.
+    #[default]
+    Free,
+    /// The articles' own sentences only.
+    Extractive,
+    /// Approved answers only; without one a person takes over.
+    ApprovedOnly,
+}
+
 /// A group of intents under one policy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +95,9 @@ pub struct Category {
     /// Least distance between the two best intents, 0..=1; absent means the classifier's.
     #[serde(default)]
     pub ambiguity_margin: Option<f64>,
+    /// What its questions are answered with; left out means everything there is.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 /// Something a customer may want.
@@ -168,67 +184,6 @@ pub struct Prompt {
     pub line: usize,
     /// minijinja template.
     pub body: String,
-}
-
-/// What the safety policy may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Go on.
-    Allow,
-    /// Go on with a rewritten text.
-    Rewrite,
-    /// Hand over to a person.
-    Escalate,
-    /// Refuse.
-    Block,
-}
-
-/// `safety/policy.toml`: changes to the built-in policy.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Version, free text.
-    #[serde(default)]
-    pub version: String,
-    /// Changes by category.
-    #[serde(default)]
-    pub categories: BTreeMap<String, CategoryPolicy>,
-}
-
-/// Changes to the policy of one category.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CategoryPolicy {
-    /// What follows when the score reaches the threshold.
-    pub action: Option<Action>,
-    /// Score from which the action holds, 0..=1.
-    pub threshold: Option<f64>,
-    /// What the customer reads.
-    pub message: Option<String>,
-    /// What follows when the rail fails: escalate or block.
-    pub on_failure: Option<Action>,
-}
-
-/// `safety/lexicons/*.toml`: phrases added to the built-in ones.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lexicon {
-    /// Category of the phrases.
-    pub category: String,
-    /// The phrases.
-    #[serde(rename = "term")]
-    pub terms: Vec<Term>,
-}
-
-/// A phrase with the weight it adds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Term {
-    /// Words, matched on normalised text.
-    pub phrase: String,
-    /// Weight, 0..=1.
-    pub weight: f64,
 }
 
 /// Whether a repeated request repeats the effect. Left out means non-idempotent.

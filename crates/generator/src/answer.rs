@@ -39,6 +39,8 @@ pub struct Request {
     pub history: Vec<Utterance>,
     /// Opaque id for the logs of a model provider, may be empty.
     pub turn_id: String,
+    /// Whether the passages' own sentences are the answer, also where a model is configured.
+    pub extractive: bool,
     /// Least support by the passages, 0..=1, beside the configured one.
     pub min_support: f64,
 }

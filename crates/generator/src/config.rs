@@ -96,7 +96,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             provider: Provider::Extractive,
-            answer_threshold: 0.2,
+            answer_threshold: 0.3,
             sentence_threshold: 0.4,
             max_sentences: 5,
             base_url: String::new(),

@@ -204,6 +204,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
         turn_id: request.turn_id,
         min_support: request.min_support,
         context: request.context,
+        extractive: request.extractive,
     }
 }
 

@@ -92,7 +92,7 @@ impl Writer {
             found.filter(|found| found.support >= self.config.answer_threshold.max(request.min_support));
         // Without passages, or where they say too little, nothing a model writes could be supported.
         let worth = !request.passages.is_empty() && support >= request.min_support;
-        let answer = match self.model.as_ref().filter(|_| worth) {
+        let answer = match self.model.as_ref().filter(|_| worth && !request.extractive) {
             None => self.extract(found, events).await,
             Some((model, prompt)) => {
                 let end = Instant::now() + self.config.timeout();

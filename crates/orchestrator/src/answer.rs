@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bundle::Answers;
 use proto::converse_response::Event;
 use proto::*;
 
@@ -93,6 +94,11 @@ impl Orchestrator {
         question: &str,
         least: f64,
     ) -> Result<(), HandoffReason> {
+        let answers = self.answers(draft.turn.intent.as_ref());
+        if answers == Answers::ApprovedOnly {
+            draft.note("the category has approved answers only");
+            return Err(HandoffReason::NoKnowledge);
+        }
         let better = match (draft.better.take(), draft.accepted_intent()) {
             (None, Some(intent)) => Some(self.retrieve_for(question, intent, None).await),
             (better, _) => better,
@@ -118,11 +124,22 @@ impl Orchestrator {
             turn_id: draft.turn.turn_id.clone(),
             min_support: least,
             context: draft.context.clone(),
+            extractive: answers == Answers::Extractive,
         };
         let start = Instant::now();
         let written = self.write(draft, request).await;
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
         self.release(draft, written?, question).await
+    }
+
+    /// What may answer: the strictest of the intent's category and, while it is not accepted, the next one's.
+    fn answers(&self, intent: Option<&Intent>) -> Answers {
+        let Some(intent) = intent else { return Answers::ApprovedOnly };
+        let accepted = intent.decision() == IntentDecision::Accept;
+        let next = intent.alternatives.first().filter(|_| !accepted).map(|other| &other.name);
+        let categories = std::iter::once(&intent.name).chain(next).filter_map(|name| self.intents.get(name));
+        let categories = categories.filter_map(|known| self.assistant.categories.get(&known.category));
+        categories.map(|category| category.answers).max().unwrap_or_default()
     }
 
     /// Reads the answer; with a listener, each piece leaves after the output rail passed it.

@@ -1,0 +1,116 @@
+//! What a message means with what was said before it, in its parts, and by a third opinion.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::response::IntoResponse as _;
+use axum::routing::post;
+use axum::{Json, Router};
+use proto::*;
+use serde_json::{Value, json};
+use tests::{Transport, World, both};
+use tokio::task::JoinSet;
+
+fn cited(turn: &Turn) -> Vec<&str> {
+    turn.citations.iter().map(|citation| citation.document_id.as_str()).collect()
+}
+
+fn intent(turn: &Turn) -> &Intent {
+    turn.intent.as_ref().unwrap()
+}
+
+both! {
+    async fn a_question_that_leans_on_the_one_before_is_read_with_it(world: &World) {
+        let first = world.say("", "What is the contactless limit?").await;
+        assert_eq!(first.outcome(), Outcome::Answered, "{first:?}");
+        let id = first.conversation_id.as_str();
+        let then = world.say(id, "and does it work with a frozen card?").await;
+        assert_eq!(then.outcome(), Outcome::Answered, "{then:?}");
+        assert_eq!(intent(&then).name, "contactless_limit");
+        assert!(then.answer.contains("frozen"), "{}", then.answer);
+        let alone = world.say("", "and does it work with a frozen card?").await;
+        assert_ne!(intent(&alone).name, "contactless_limit", "without the first it means something else");
+    }
+
+    async fn every_question_of_a_message_is_answered(world: &World) {
+        let turn =
+            world.say("", "What is the contactless limit, and how long does a new card take to arrive?").await;
+        assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
+        for document in ["contactless-limit", "card-delivery-times"] {
+            assert!(cited(&turn).contains(&document), "{document}: {turn:?}");
+        }
+    }
+
+    async fn a_fact_is_told_before_its_workflow_begins(world: &World) {
+        let asked = world.say("", "How many days do I get to dispute a card payment?").await;
+        assert_eq!(asked.outcome(), Outcome::Answered, "{asked:?}");
+        assert!(asked.answer.contains("120 days") && asked.answer.ends_with("Shall I?"), "{}", asked.answer);
+        let begun = world.say(&asked.conversation_id, "yes please").await;
+        assert_eq!(begun.outcome(), Outcome::ActionPending, "{begun:?}");
+        assert_eq!(begun.workflow.as_ref().unwrap().name, "dispute_charge");
+        assert_eq!(intent(&begun).source(), IntentSource::Customer);
+        // A request beside a question is not lost.
+        let beside = world.say("", "I lost my card, please block it. What does a replacement card cost?").await;
+        assert_eq!(beside.outcome(), Outcome::Answered, "{beside:?}");
+        let begun = world.say(&beside.conversation_id, "yes").await;
+        assert_eq!(begun.workflow.unwrap().name, "block_card");
+    }
+}
+
+type Seen = Arc<Mutex<Vec<Value>>>;
+
+/// A model that chooses the last of the intents it is offered, and writes nothing.
+async fn model() -> (String, Seen, JoinSet<()>) {
+    let seen = Seen::default();
+    let answer = |State(seen): State<Seen>, Json(body): Json<Value>| async move {
+        let offered =
+            body["response_format"]["json_schema"]["schema"]["properties"]["intent"]["enum"].clone();
+        seen.lock().unwrap().push(body);
+        let Some([.., last, _none]) = offered.as_array().map(Vec::as_slice) else {
+            return axum::http::StatusCode::NOT_IMPLEMENTED.into_response();
+        };
+        let said = json!({ "intent": last }).to_string();
+        let said = json!({"choices": [{"index": 0, "delta": {"content": said}, "finish_reason": "stop"}]});
+        let events = format!("data: {said}\n\ndata: [DONE]\n\n");
+        ([("content-type", "text/event-stream")], events).into_response()
+    };
+    let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(seen.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (url, seen, server)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_chooses_where_the_classifier_is_unsure_and_can_be_switched_off() {
+    const UNSURE: &str = "the thing with the money did something odd again";
+    let (url, seen, _server) = model().await;
+    for third_opinion in ["true", "false"] {
+        let values = [
+            ("generator", "provider", "openai"),
+            ("generator", "model", "tiny"),
+            ("generator", "base_url", url.as_str()),
+            ("orchestrator", "third_opinion", third_opinion),
+            // Whatever the words, the classifier is unsure of them.
+            ("classifier", "accept_threshold", "1.0"),
+            ("classifier", "out_of_scope_threshold", "1.0"),
+        ];
+        let world = World::with(Transport::Local, &values).await;
+        let turn = world.say("", UNSURE).await;
+        let choices = |body: &Value| body.get("response_format").is_some();
+        let asked: Vec<Value> = seen.lock().unwrap().drain(..).filter(choices).collect();
+        if third_opinion == "true" {
+            let [body] = asked.as_slice() else { panic!("one choice is asked for: {asked:?}") };
+            let offered = &body["response_format"]["json_schema"]["schema"]["properties"]["intent"]["enum"];
+            let offered = offered.as_array().unwrap();
+            assert_eq!(intent(&turn).name, offered[offered.len() - 2], "{turn:?}");
+            assert_eq!(intent(&turn).source(), IntentSource::Model);
+            assert!(intent(&turn).confidence < 1.0, "the confidence stays the classifier's");
+        } else {
+            assert!(asked.is_empty());
+            assert_ne!(intent(&turn).source(), IntentSource::Model);
+        }
+        world.stop().await;
+    }
+}
