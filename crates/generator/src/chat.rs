@@ -6,14 +6,14 @@ use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_openai::types::stream::StreamResponse;
 use futures::StreamExt as _;
-use reqwest::header::{self, HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
+use reqwest::header::{self, HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Usage;
 use crate::config::{Config, parse_url};
+use crate::endpoint::Endpoint;
 
 /// Wait before the retry of a server error that names no time.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -372,50 +372,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
     Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default())
-}
-
-/// Where requests go, and with which key.
-#[derive(Debug, Clone)]
-struct Endpoint {
-    base: String,
-    key: SecretString,
-    headers: HeaderMap,
-}
-
-impl Endpoint {
-    fn new(base: &str, key: Option<SecretString>) -> anyhow::Result<Self> {
-        use anyhow::Context as _;
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &key {
-            // Without the key of the error, which would be logged.
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim()))
-                .ok()
-                .context("generator.api_key holds characters no HTTP header may have")?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), key: key.unwrap_or_default(), headers })
-    }
-}
-
-impl async_openai::config::Config for Endpoint {
-    fn headers(&self) -> HeaderMap {
-        self.headers.clone()
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    fn query(&self) -> Vec<(&str, &str)> {
-        Vec::new()
-    }
-
-    fn api_base(&self) -> &str {
-        &self.base
-    }
-
-    fn api_key(&self) -> &SecretString {
-        &self.key
-    }
 }

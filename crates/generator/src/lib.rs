@@ -6,6 +6,7 @@ mod asked;
 pub mod chat;
 pub mod choose;
 pub mod config;
+mod endpoint;
 mod evidence;
 mod extract;
 mod figures;

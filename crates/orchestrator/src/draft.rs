@@ -5,10 +5,10 @@ use std::time::Instant;
 use proto::converse_response::Event;
 use proto::*;
 
-use crate::gate::{self, Choice, Passage as Allowed};
-use crate::handoff::{self, words};
+use crate::gate::{self, Choice, Passage as Allowed, Pending};
+use crate::handoff::{self, timestamp, words};
 use crate::stages::{Failure, Timed};
-use crate::store::{Admission, Conversation, Finish, OpenExecution, Pending};
+use crate::store::{Admission, Conversation, Finish, OpenExecution};
 use crate::turn::{Events, Orchestrator};
 
 /// The answers of the stages that are asked at the same time.
@@ -32,16 +32,16 @@ pub(crate) struct Draft<'o> {
     pub(crate) context: String,
     pub(crate) events: Events,
     decisions: Vec<String>,
-    masked: Option<String>,
-    said: String,
+    pub(crate) masked: Option<String>,
+    pub(crate) said: String,
     customer_key: String,
     pub(crate) pending: Option<Pending>,
     /// Asked beside a workflow, to be offered when that has ended.
     pub(crate) kept: Option<Pending>,
     asked: bool,
-    muted: bool,
+    pub(crate) muted: bool,
     start: Instant,
-    accepted_at: i64,
+    pub(crate) accepted_at: i64,
 }
 
 impl<'o> Draft<'o> {
@@ -380,13 +380,6 @@ impl<'o> Draft<'o> {
             Some(_) => None,
         }
     }
-
-    /// What the person who takes over gets; nothing new when a person has the conversation already.
-    fn packet(&self) -> Option<Handoff> {
-        let said = self.masked.as_deref().unwrap_or(&self.said);
-        let notice = self.turn.handoff.as_ref().filter(|_| !self.muted)?;
-        Some(handoff::packet(&self.turn, notice, said, timestamp(self.accepted_at)))
-    }
 }
 
 /// The journal's receipt for a message.
@@ -403,9 +396,4 @@ pub(crate) async fn announce(events: &Events, turn: Turn) -> Turn {
         let _ = events.send(Event::Final(turn.clone())).await;
     }
     turn
-}
-
-fn timestamp(micros: i64) -> prost_types::Timestamp {
-    let nanos = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1000;
-    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }

@@ -66,6 +66,20 @@ pub(crate) struct Choice {
     pub(crate) title: String,
 }
 
+/// A question the customer has not answered yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Pending {
+    /// The message that led to the question.
+    pub(crate) question: String,
+    /// The turn of that message.
+    pub(crate) turn_id: String,
+    /// What may be chosen; empty means a person was offered.
+    pub(crate) choices: Vec<Choice>,
+    /// Whether it waits for the end of a workflow; then it is asked.
+    #[serde(default)]
+    pub(crate) later: bool,
+}
+
 /// Routes by the decision of the classifier; `asked` questions of `most` are used up.
 pub(crate) fn route(intent: &Intent, asked: u32, most: u32) -> Route {
     let choices = || {

@@ -3,6 +3,8 @@
 use bundle::Assistant;
 use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Turn};
 
+use crate::draft::Draft;
+
 /// The customer's message for a reason, in the words of the bundle.
 pub(crate) fn message(assistant: &Assistant, reason: HandoffReason) -> String {
     let key = reason.as_str_name().trim_start_matches("HANDOFF_REASON_").to_lowercase();
@@ -10,12 +12,7 @@ pub(crate) fn message(assistant: &Assistant, reason: HandoffReason) -> String {
 }
 
 /// The context packet for the person who takes over.
-pub(crate) fn packet(
-    turn: &Turn,
-    notice: &HandoffNotice,
-    said: &str,
-    created_at: prost_types::Timestamp,
-) -> Handoff {
+fn packet(turn: &Turn, notice: &HandoffNotice, said: &str, created_at: prost_types::Timestamp) -> Handoff {
     let title = turn.intent.as_ref().map(|intent| intent.title.as_str()).unwrap_or_default();
     Handoff {
         handoff_id: notice.handoff_id.clone(),
@@ -49,4 +46,18 @@ fn summary(reason: HandoffReason, intent_title: &str, last_message: &str) -> Str
         said.push('…');
     }
     format!("{topic} ({reason}): \"{said}\"")
+}
+
+impl Draft<'_> {
+    /// What the person who takes over gets; nothing new when a person has the conversation already.
+    pub(crate) fn packet(&self) -> Option<Handoff> {
+        let said = self.masked.as_deref().unwrap_or(&self.said);
+        let notice = self.turn.handoff.as_ref().filter(|_| !self.muted)?;
+        Some(packet(&self.turn, notice, said, timestamp(self.accepted_at)))
+    }
+}
+
+pub(crate) fn timestamp(micros: i64) -> prost_types::Timestamp {
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1000;
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }

@@ -3,9 +3,8 @@
 use proto::*;
 
 use crate::draft::Draft;
-use crate::gate::Choice;
+use crate::gate::{Choice, Pending};
 use crate::stages::Timed;
-use crate::store::Pending;
 use crate::turn::Orchestrator;
 
 /// Most questions of a message that are looked after one by one; the first ones.

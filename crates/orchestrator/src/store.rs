@@ -8,7 +8,7 @@ use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
-use crate::gate::Choice;
+use crate::gate::Pending;
 use crate::spool::{Kind, spool};
 
 const SCHEMA: &str = "
@@ -45,20 +45,6 @@ const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
 
 /// Most bytes of the conversation that reach the generator; the newest come first.
 const HISTORY_BYTES: usize = 16 * 1024;
-
-/// A question the customer has not answered yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Pending {
-    /// The message that led to the question.
-    pub(crate) question: String,
-    /// The turn of that message.
-    pub(crate) turn_id: String,
-    /// What may be chosen; empty means a person was offered.
-    pub(crate) choices: Vec<Choice>,
-    /// Whether it waits for the end of a workflow; then it is asked.
-    #[serde(default)]
-    pub(crate) later: bool,
-}
 
 /// A message at the door.
 #[derive(Debug, Clone)]

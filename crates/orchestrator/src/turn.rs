@@ -12,13 +12,13 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
-use crate::gate::{self, Route};
+use crate::gate::{self, Pending, Route};
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
 use crate::parts;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
-use crate::store::{Accepted, Admission, Finish, Journal, Orphan, Pending};
+use crate::store::{Accepted, Admission, Finish, Journal, Orphan};
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
