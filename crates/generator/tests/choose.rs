@@ -1,6 +1,6 @@
 //! The model's choice among intents, against a real HTTP server.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so do its helpers")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
 
 use std::sync::{Arc, Mutex};
 

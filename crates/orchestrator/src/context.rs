@@ -45,8 +45,8 @@ pub(crate) fn leaning(message: &str) -> Leaning {
     let normal = text::normalise(message);
     let words: Vec<&str> = text::words(&normal).collect();
     let said = words.join(" ");
-    let opens = |opener: &&str| said.strip_prefix(*opener).is_some_and(|rest| rest.starts_with(' '));
-    if OPENERS.iter().any(|opener| opens(&opener)) || words.iter().any(|word| POINTERS.contains(word)) {
+    let opens = |opener: &str| said.strip_prefix(opener).is_some_and(|rest| rest.starts_with(' '));
+    if OPENERS.iter().any(|opener| opens(opener)) || words.iter().any(|word| POINTERS.contains(word)) {
         Leaning::Back
     } else if words.len() <= FEW_WORDS {
         Leaning::Short
