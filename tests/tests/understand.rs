@@ -28,6 +28,9 @@ both! {
         assert_eq!(then.outcome(), Outcome::Answered, "{then:?}");
         assert_eq!(intent(&then).name, "contactless_limit");
         assert!(then.answer.contains("frozen"), "{}", then.answer);
+        // What stands alone is read alone, whatever was asked before.
+        let other = world.say(id, "How long does it take to get a replacement card by post?").await;
+        assert_eq!(intent(&other).name, "card_delivery", "{other:?}");
         let alone = world.say("", "and does it work with a frozen card?").await;
         assert_ne!(intent(&alone).name, "contactless_limit", "without the first it means something else");
     }
@@ -39,6 +42,20 @@ both! {
         for document in ["contactless-limit", "card-delivery-times"] {
             assert!(cited(&turn).contains(&document), "{document}: {turn:?}");
         }
+    }
+
+    async fn a_question_beside_a_workflow_waits_for_its_end(world: &World) {
+        let both = "My card was stolen, somebody nicked my wallet with my debit card in it, block the stolen card \
+                    ending 1234 please. When does the Hull branch open?";
+        let begun = world.say("", both).await;
+        assert_eq!(begun.outcome(), Outcome::ActionPending, "{begun:?}");
+        let id = begun.conversation_id.as_str();
+        let ended = world.say(id, "cancel").await;
+        assert_eq!(ended.workflow.as_ref().unwrap().state(), ExecutionState::Cancelled, "{ended:?}");
+        assert!(ended.answer.contains("You also asked about"), "{}", ended.answer);
+        let answered = world.say(id, "yes").await;
+        assert_eq!(answered.outcome(), Outcome::Answered, "{answered:?}");
+        assert!(cited(&answered).contains(&"branch-opening-hours"), "{answered:?}");
     }
 
     async fn a_fact_is_told_before_its_workflow_begins(world: &World) {

@@ -249,8 +249,7 @@ fn repeated(said: &[Said<'_>]) -> Vec<Repeated> {
     let mut first: BTreeMap<String, &Said<'_>> = BTreeMap::new();
     let mut repeated = Vec::new();
     for one in said {
-        let normal = text::normalise(one.text);
-        let words = text::words(&normal).collect::<Vec<_>>().join(" ");
+        let words = text::plain(one.text);
         let before = *first.entry(words.clone()).or_insert(one);
         // A title may well be one of its intent's examples.
         let is_own_title = before.intent == one.intent && (before.is_title || one.is_title);

@@ -2,10 +2,6 @@
 
 /// Sharpness of the kernel `exp(BETA * cosine)`. With 10 and 30 joint models are as good.
 const BETA: f32 = 20.0;
-/// Largest value of a quantised query: its product with examples of a byte sums up within 32 bits for vectors
-/// of up to 4,096 values.
-const QUERY_MAX: f32 = 4095.0;
-
 /// Centred examples, those of a class together, one byte a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Examples {
@@ -28,8 +24,8 @@ impl Examples {
             Self { counts: vec![0; classes], values: Vec::new(), scales: Vec::new(), radii: Vec::new() };
         for index in order {
             examples.counts[labels[index]] += 1;
-            let scale = scale(&vectors[index], f32::from(i8::MAX));
-            examples.values.extend(vectors[index].iter().map(|value| (value / scale).round() as i8));
+            let (scale, values) = encoder::pack(&vectors[index]);
+            examples.values.extend(values);
             examples.scales.push(scale);
             examples.radii.push(radii[index]);
         }
@@ -39,15 +35,14 @@ impl Examples {
     /// The logarithm of the mean kernel to the examples of each class, and the highest cosine to any example
     /// before centring, for a centred vector of length 1 and its distance to the mean.
     pub(crate) fn see(&self, vector: &[f32], radius: f32) -> (Vec<f32>, f32) {
-        let unit = scale(vector, QUERY_MAX);
-        let query: Vec<i16> = vector.iter().map(|value| (value / unit).round() as i16).collect();
-        let rows = self.values.chunks_exact(query.len().max(1));
+        let query = encoder::Query::new(vector);
+        let rows = self.values.chunks_exact(query.dimension().max(1));
         let mut rows = rows.zip(&self.scales).zip(&self.radii);
         let mut nearest = -1.0_f32;
         let density = |&count: &u32| {
             let mut sum = 0.0;
-            for ((row, scale), other) in rows.by_ref().take(count as usize) {
-                let cosine = dot(&query, row) as f32 * unit * scale;
+            for ((row, &scale), other) in rows.by_ref().take(count as usize) {
+                let cosine = query.product(scale, row);
                 sum += (BETA * (cosine - 1.0)).exp();
                 // The law of cosines: both were of length 1 before the mean was taken from them.
                 let square = radius * radius + other * other - 2.0 * radius * other * cosine;
@@ -57,18 +52,6 @@ impl Examples {
         };
         (self.counts.iter().map(density).collect(), nearest)
     }
-}
-
-/// What 1 stands for when the largest value becomes `most`.
-fn scale(vector: &[f32], most: f32) -> f32 {
-    let largest = vector.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    if largest > 0.0 { largest / most } else { 1.0 }
-}
-
-/// Cannot overflow, and wrapping sums let the compiler take eight products at a time.
-fn dot(query: &[i16], row: &[i8]) -> i32 {
-    let products = query.iter().zip(row).map(|(&query, &value)| i32::from(query) * i32::from(value));
-    products.fold(0, i32::wrapping_add)
 }
 
 #[cfg(test)]

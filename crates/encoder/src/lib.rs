@@ -3,6 +3,7 @@
 //! The encoder is optional: without it every stage works from words alone, the linear tier.
 
 mod local;
+mod packed;
 mod remote;
 mod store;
 
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use kit::config::{Encoder as Config, Tier};
 
+pub use packed::{Query, pack};
 pub use store::Vectors;
 
 /// Why there is no vector.

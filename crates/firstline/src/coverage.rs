@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bundle::{Audience, Curated, Intent, Place, Question, Reader};
+use bundle::{Audience, Intent, Place, Question, Reader};
 use encoder::Encoder;
 use generator::answer::{Answer, Passage, Request};
 use generator::config::Provider;
@@ -12,6 +12,7 @@ use generator::prompt::Prompt;
 use generator::write::{Event, Writer};
 use jiff::civil::Date;
 use kit::config::Settings;
+use orchestrator::Curated;
 use retriever::{Query, Retriever};
 
 /// A public article and how often it served.
@@ -119,30 +120,6 @@ impl Stages {
     }
 }
 
-/// The approved answers of today.
-struct Approved {
-    questions: BTreeSet<String>,
-    intents: BTreeSet<String>,
-}
-
-impl Approved {
-    fn of(answers: &[Curated]) -> Self {
-        let questions = answers.iter().flat_map(|answer| &answer.questions);
-        let intents = answers.iter().flat_map(|answer| &answer.intents);
-        Self { questions: questions.map(|text| key(text)).collect(), intents: intents.cloned().collect() }
-    }
-
-    fn answers(&self, text: &str, intent: Option<&Intent>) -> bool {
-        self.questions.contains(&key(text))
-            || intent.is_some_and(|intent| self.intents.contains(&intent.name))
-    }
-}
-
-fn key(question: &str) -> String {
-    let normal = text::normalise(question);
-    text::words(&normal).collect::<Vec<_>>().join(" ")
-}
-
 /// Asks all examples and golden questions of a bundle whose index is built. Approved answers that have
 /// expired on `today` count for nothing. `progress` is told how many of how many are asked.
 pub(crate) async fn survey(
@@ -158,7 +135,10 @@ pub(crate) async fn survey(
     let questions = if has_questions { reader.questions(None)? } else { Vec::new() };
     let mut curated = reader.curated()?;
     curated.retain(|answer| today <= answer.expires);
-    let approved = Approved::of(&curated);
+    let approved = Curated::read(reader)?;
+    let is_approved = |text: &str, intent: Option<&Intent>| {
+        approved.find(text, intent.map(|intent| intent.name.as_str()), today).is_some()
+    };
     let acting: BTreeSet<_> = reader.workflows()?.into_iter().flat_map(|workflow| workflow.intents).collect();
     let mut served = Served::default();
     served.cited(curated.iter().flat_map(|answer| &answer.documents));
@@ -175,7 +155,7 @@ pub(crate) async fn survey(
         for text in &intent.examples {
             step();
             let reply = stages.ask(text, Some(intent)).await?;
-            if !acting.contains(&intent.name) && !approved.answers(text, Some(intent)) {
+            if !acting.contains(&intent.name) && !is_approved(text, Some(intent)) {
                 examples += 1;
                 unanswered.extend(reply.cited.is_empty().then(|| text.clone()));
             }
@@ -188,7 +168,7 @@ pub(crate) async fn survey(
         step();
         let intent = question.intents.first().and_then(|name| intents.iter().find(|one| one.name == *name));
         let reply = stages.ask(&question.text, intent).await?;
-        let is_answerable = question.outcomes == ["ANSWERED"] && !approved.answers(&question.text, intent);
+        let is_answerable = question.outcomes == ["ANSWERED"] && !is_approved(&question.text, intent);
         if is_answerable && reply.cited.is_empty() {
             let found = question.documents.iter().filter(|id| reply.found.contains(*id)).cloned().collect();
             lost.push(Lost { question, found });

@@ -31,10 +31,10 @@ pub struct Choice {
 pub enum Opinion {
     /// No model was asked, and why.
     Skipped(&'static str),
-    /// The model's choice, `None` when no intent fits.
+    /// The model's choice, `None` when it finds that no intent fits.
     Given {
-        /// Name of the intent.
-        name: Option<String>,
+        /// Name of the intent, or why the reply is no choice: it was paid for all the same.
+        name: Result<Option<String>, &'static str>,
         /// Name of the model.
         model: String,
         /// Tokens spent.
@@ -53,7 +53,7 @@ impl Writer {
     /// Asks the model which of the intents a message is about, never later than `deadline`.
     ///
     /// # Errors
-    /// The model or its server fails, or says something else than one of the names.
+    /// The model or its server fails.
     pub async fn choose(
         &self,
         text: &str,
@@ -88,25 +88,28 @@ impl Writer {
                 said.push_str(&words);
             }
             let usage = usage(reply.usage, &prompt, &said, most.output);
-            Ok((read(&said, choices)?, reply.model.take().unwrap_or_else(|| config.model.clone()), usage))
+            Ok((read(&said, choices), reply.model.take().unwrap_or_else(|| config.model.clone()), usage))
         };
         let chosen: Result<_, Error> = chosen.instrument(span.clone()).await;
+        let failed = match &chosen {
+            Err(error) => Some(error.reason()),
+            Ok((name, ..)) => name.as_ref().err().map(|_| "GARBAGE"),
+        };
         let (model, usage) =
             chosen.as_ref().map_or(("", Usage::default()), |(_, model, usage)| (model, *usage));
-        write::close(&span, model, usage, chosen.as_ref().err().map(Error::reason));
+        write::close(&span, model, usage, failed);
         let (name, model, usage) = chosen?;
         let cost_usd = price.map_or(0.0, |price| price.cost_usd(usage));
         Ok(Opinion::Given { name, model, usage, cost_usd })
     }
 }
 
-fn read(said: &str, choices: &[Choice]) -> Result<Option<String>, Error> {
-    let garbage = |what: &str| Error::Garbage(what.to_owned());
+fn read(said: &str, choices: &[Choice]) -> Result<Option<String>, &'static str> {
     let Chosen { intent } =
-        serde_json::from_str(said).map_err(|_| garbage("the reply does not follow the schema"))?;
+        serde_json::from_str(said).map_err(|_| "the model's reply does not follow the schema")?;
     let name = choices.iter().find(|choice| choice.name == intent).map(|choice| choice.name.clone());
     if name.is_none() && intent != NONE {
-        return Err(garbage("the reply names an intent nobody offered"));
+        return Err("the model's reply names an intent nobody offered");
     }
     Ok(name)
 }

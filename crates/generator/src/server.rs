@@ -137,7 +137,8 @@ impl GeneratorService for Server {
                 proto::ChooseIntentResponse { skipped: why.to_owned(), ..Default::default() }
             }
             Opinion::Given { name, model, usage, cost_usd } => proto::ChooseIntentResponse {
-                name: name.unwrap_or_default(),
+                failure: name.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+                name: name.ok().flatten().unwrap_or_default(),
                 model,
                 usage: Some(proto::Usage { input_tokens: usage.input, output_tokens: usage.output }),
                 cost_usd,

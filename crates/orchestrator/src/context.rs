@@ -6,31 +6,21 @@ use crate::draft::Draft;
 use crate::turn::Orchestrator;
 
 /// How a message begins that goes on with the question before it.
-const OPENERS: [&str; 12] = [
-    "and",
-    "or",
-    "but",
-    "so",
-    "then",
-    "what about",
-    "how about",
-    "what if",
-    "what happens",
-    "same",
-    "also",
-    "even",
-];
+const OPENERS: [&str; 11] =
+    ["and", "or", "but", "so", "then", "what about", "how about", "what if", "same", "also", "even"];
 /// Words that stand for something said before.
-const POINTERS: [&str; 18] = [
-    "it", "its", "that", "this", "these", "those", "them", "they", "their", "one", "ones", "there", "he",
-    "she", "him", "her", "then", "instead",
-];
+const POINTERS: [&str; 11] =
+    ["it", "its", "them", "they", "their", "ones", "he", "she", "him", "her", "instead"];
+/// Words that do so at the end of a message; elsewhere they mostly belong to what follows.
+const POINTERS_AT_THE_END: [&str; 7] = ["that", "this", "these", "those", "one", "there", "then"];
+/// What comes before an "it" that stands for nothing when a "to" follows: "how long does it take to".
+const BEFORE_EMPTY_IT: [&str; 6] = ["is", "does", "will", "would", "was", "did"];
 /// A message of so few words may lack what it is about.
 const FEW_WORDS: usize = 7;
 
 /// How far a message leans on the question before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Leaning {
+enum Leaning {
     /// It stands alone.
     None,
     /// It is so short that it may lack what it is about.
@@ -41,12 +31,19 @@ pub(crate) enum Leaning {
 
 /// By its first words, its pronouns and its length; the lists are English, other languages stand alone unless
 /// they are short.
-pub(crate) fn leaning(message: &str) -> Leaning {
+fn leaning(message: &str) -> Leaning {
     let normal = text::normalise(message);
     let words: Vec<&str> = text::words(&normal).collect();
     let said = words.join(" ");
     let opens = |opener: &str| said.strip_prefix(opener).is_some_and(|rest| rest.starts_with(' '));
-    if OPENERS.iter().any(|opener| opens(opener)) || words.iter().any(|word| POINTERS.contains(word)) {
+    let points = |(at, word): (usize, &&str)| {
+        let empty = *word == "it"
+            && at.checked_sub(1).is_some_and(|before| BEFORE_EMPTY_IT.contains(&words[before]))
+            && words[at..].contains(&"to");
+        POINTERS.contains(word) && !empty
+    };
+    let ends = words.last().is_some_and(|word| POINTERS_AT_THE_END.contains(word));
+    if ends || OPENERS.iter().any(|opener| opens(opener)) || words.iter().enumerate().any(points) {
         Leaning::Back
     } else if words.len() <= FEW_WORDS {
         Leaning::Short
@@ -56,7 +53,7 @@ pub(crate) fn leaning(message: &str) -> Leaning {
 }
 
 /// The customer's last question before this message.
-pub(crate) fn before(history: &[Utterance]) -> Option<&str> {
+fn before(history: &[Utterance]) -> Option<&str> {
     let mut said = history.iter().rev().filter(|utterance| utterance.role() == Role::Customer);
     said.next().map(|utterance| utterance.text.as_str())
 }
@@ -103,6 +100,10 @@ mod tests {
             ("what about my mortgage", Leaning::Back),
             ("does it cost anything", Leaning::Back),
             ("how far back can I go", Leaning::Short),
+            ("do I get a card of my own for that", Leaning::Back),
+            ("is there a fee for sending money to a friend abroad", Leaning::None),
+            ("how long does it take to get a new card by post", Leaning::None),
+            ("is it safe to go on with it until the next one comes", Leaning::Back),
             ("Android phones are what I want to set the app up on", Leaning::None),
             ("How do I report a card which was stolen from my bag today", Leaning::None),
         ] {

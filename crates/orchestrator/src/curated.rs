@@ -9,7 +9,7 @@ use proto::Citation;
 
 /// An approved answer, ready to be given.
 #[derive(Debug, Clone)]
-pub(crate) struct Approved {
+pub struct Approved {
     pub(crate) text: String,
     pub(crate) citations: Vec<Citation>,
     expires: Date,
@@ -17,7 +17,7 @@ pub(crate) struct Approved {
 
 /// The approved answers of a bundle by normalised question and by intent.
 #[derive(Debug, Default)]
-pub(crate) struct Curated {
+pub struct Curated {
     by_question: BTreeMap<String, usize>,
     by_intent: BTreeMap<String, usize>,
     answers: Vec<Approved>,
@@ -25,7 +25,10 @@ pub(crate) struct Curated {
 
 impl Curated {
     /// Reads the answers and, for their citations, the documents they name.
-    pub(crate) fn read(reader: &Reader) -> Result<Self, Problems> {
+    ///
+    /// # Errors
+    /// Answers or, where there are some, articles that do not validate.
+    pub fn read(reader: &Reader) -> Result<Self, Problems> {
         let mut curated = Self::default();
         let answers = reader.curated()?;
         if answers.is_empty() {
@@ -34,7 +37,9 @@ impl Curated {
         let documents = reader.knowledge()?;
         for answer in answers {
             let index = curated.answers.len();
-            curated.by_question.extend(answer.questions.iter().map(|question| (key(question), index)));
+            curated
+                .by_question
+                .extend(answer.questions.iter().map(|question| (text::plain(question), index)));
             curated.by_intent.extend(answer.intents.into_iter().map(|intent| (intent, index)));
             let cited =
                 answer.documents.iter().filter_map(|id| documents.iter().find(|document| document.id == *id));
@@ -45,16 +50,11 @@ impl Curated {
     }
 
     /// The answer to a question in these words, or to an accepted intent, unless it has expired.
-    pub(crate) fn find(&self, question: &str, intent: Option<&str>, today: Date) -> Option<&Approved> {
-        let by_question = self.by_question.get(&key(question));
+    pub fn find(&self, question: &str, intent: Option<&str>, today: Date) -> Option<&Approved> {
+        let by_question = self.by_question.get(&text::plain(question));
         let index = by_question.or_else(|| intent.and_then(|intent| self.by_intent.get(intent)))?;
         self.answers.get(*index).filter(|answer| today <= answer.expires)
     }
-}
-
-fn key(question: &str) -> String {
-    let normal = text::normalise(question);
-    text::words(&normal).collect::<Vec<_>>().join(" ")
 }
 
 /// The sentence of the document that shares most words with the answer stands as its quote.

@@ -9,7 +9,7 @@ use crate::gate::{self, Choice, Passage as Allowed, Pending};
 use crate::handoff::{self, timestamp, words};
 use crate::stages::{Failure, Timed};
 use crate::store::{Admission, Conversation, Finish, OpenExecution};
-use crate::turn::{Events, Orchestrator};
+use crate::turn::{Events, Orchestrator, receipt};
 
 /// The answers of the stages that are asked at the same time.
 pub(crate) struct Fan {
@@ -36,6 +36,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) said: String,
     customer_key: String,
     pub(crate) pending: Option<Pending>,
+    /// A question of several whose intent has a workflow, to be offered after the answer.
+    pub(crate) beside: Option<(Choice, String)>,
     /// Asked beside a workflow, to be offered when that has ended.
     pub(crate) kept: Option<Pending>,
     asked: bool,
@@ -73,6 +75,7 @@ impl<'o> Draft<'o> {
             said: admission.text.clone(),
             customer_key: admission.customer_key.clone(),
             pending: None,
+            beside: None,
             kept: None,
             asked: false,
             muted: false,
@@ -380,11 +383,6 @@ impl<'o> Draft<'o> {
             Some(_) => None,
         }
     }
-}
-
-/// The journal's receipt for a message.
-pub(crate) fn receipt(turn: &Turn) -> Accepted {
-    Accepted { turn_id: turn.turn_id.clone(), conversation_id: turn.conversation_id.clone() }
 }
 
 /// Sends the last events of a turn and returns it.

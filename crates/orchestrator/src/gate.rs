@@ -107,17 +107,14 @@ pub(crate) fn route(intent: &Intent, asked: u32, most: u32) -> Route {
 pub(crate) fn chosen<'c>(choices: &'c [Choice], reply: &str) -> Option<&'c Choice> {
     const PLACES: [[&str; 4]; 2] =
         [["1", "one", "first", "the first one"], ["2", "two", "second", "the second one"]];
-    let normal = text::normalise(reply);
-    let words: Vec<&str> = text::words(&normal).collect();
-    let said = words.join(" ");
+    let said = text::plain(reply);
     let by_place =
         PLACES.iter().position(|names| names.contains(&said.as_str())).and_then(|index| choices.get(index));
     let only = choices.first().filter(|_| choices.len() == 1 && takes_offer(reply));
     by_place.or(only).or_else(|| {
         choices.iter().find(|choice| {
-            let title = text::normalise(&choice.title);
-            let title: Vec<&str> = text::words(&title).collect();
-            !title.is_empty() && (title == words || said.contains(&title.join(" ")))
+            let title = text::plain(&choice.title);
+            !title.is_empty() && said.contains(&title)
         })
     })
 }

@@ -22,6 +22,7 @@ mod store;
 mod turn;
 
 pub use config::Config;
+pub use curated::{Approved, Curated};
 pub use keyword::Keywords;
 pub use parts::OFFERS;
 pub use server::{NAME, service};

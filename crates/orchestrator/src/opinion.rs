@@ -30,8 +30,8 @@ impl Orchestrator {
         let chosen = self.stages.choose_intent(ChooseIntentRequest { text, choices, turn_id }).await;
         let Ok(chosen) = draft.took("generator", chosen) else { return intent };
         draft.pays(chosen.usage, chosen.cost_usd);
-        if !chosen.skipped.is_empty() {
-            draft.note(format!("no third opinion: {}", chosen.skipped));
+        if let Some(why) = [&chosen.skipped, &chosen.failure].into_iter().find(|why| !why.is_empty()) {
+            draft.note(format!("no third opinion: {why}"));
             return intent;
         }
         let ChooseIntentResponse { name, model, .. } = chosen;

@@ -12,12 +12,12 @@ const MAX_PARTS: usize = 3;
 /// A shorter piece asks nothing of its own.
 const MIN_WORDS: usize = 3;
 
-/// The questions of a message that asks several; empty when it asks one.
-pub(crate) fn parts(message: &str) -> Vec<&str> {
+/// The first questions of a message that ask something of their own.
+fn parts(message: &str) -> Vec<&str> {
     let mut parts = text::questions(message);
     parts.retain(|part| part.split_whitespace().count() >= MIN_WORDS);
     parts.truncate(MAX_PARTS);
-    if parts.len() < 2 { Vec::new() } else { parts }
+    parts
 }
 
 /// How the orchestrator's own words after an answer begin: they offer something and state nothing.
@@ -44,47 +44,52 @@ const REQUESTS: [&str; 15] = [
 
 /// Whether a message asks to know something, and not for something to be done; by English words.
 pub(crate) fn asks_for_facts(message: &str) -> bool {
-    let normal = text::normalise(message);
-    let said = format!(" {} ", text::words(&normal).collect::<Vec<_>>().join(" "));
+    let said = format!(" {} ", text::plain(message));
     let requests = REQUESTS.iter().any(|request| said.contains(&format!(" {request} ")));
     !requests && !text::questions(message).is_empty()
 }
 
 impl Orchestrator {
-    /// Offers a workflow after an answer: that of its intent, or of another sentence of the message.
+    /// Offers a workflow after an answer: that of its intent, of another question, or of another sentence.
     pub(crate) async fn offer_workflow(&self, draft: &mut Draft<'_>, intent: Intent, question: &str) {
         if draft.conversation.open.is_some() {
             return;
         }
-        let sentences = text::sentences(question);
-        let others = sentences.iter().map(|range| &question[range.clone()]).filter(|_| sentences.len() > 1);
-        let mut wanted = self.begins(&intent).then_some((intent, question));
-        for part in others.take(MAX_PARTS) {
-            if wanted.is_none() {
-                let classified = self.stages.classify(part).await;
-                let intent = draft.took("classifier", classified).ok().map(|(intent, _)| intent);
-                wanted = intent.filter(|intent| self.begins(intent)).map(|intent| (intent, part));
+        let mut wanted =
+            self.choice(&intent).map(|choice| (choice, question.to_owned())).or(draft.beside.take());
+        for range in text::sentences(question) {
+            let part = &question[range];
+            if wanted.is_some() || part.len() == question.len() || !text::questions(part).is_empty() {
+                continue;
             }
+            let classified = self.stages.classify(part).await;
+            let Ok((intent, _)) = draft.took("classifier", classified) else { break };
+            wanted = self.choice(&intent).map(|choice| (choice, part.to_owned()));
         }
-        let Some((intent, part)) = wanted else { return };
-        draft.note(format!("the workflow of {} is offered", intent.name));
-        draft.turn.answer.push_str(&format!("\n\n{}{}. Shall I?", OFFERS[0], intent.title));
-        let choices = vec![Choice { name: intent.name, title: intent.title }];
-        let (question, turn_id) = (part.to_owned(), draft.turn.turn_id.clone());
-        draft.pending = Some(Pending { question, turn_id, choices, later: false });
+        let Some((choice, question)) = wanted else { return };
+        draft.note(format!("the workflow of {} is offered", choice.name));
+        draft.turn.answer.push_str(&format!("\n\n{}{}. Shall I?", OFFERS[0], choice.title));
+        let turn_id = draft.turn.turn_id.clone();
+        draft.pending = Some(Pending { question, turn_id, choices: vec![choice], later: false });
     }
 
-    fn begins(&self, intent: &Intent) -> bool {
-        intent.decision() == IntentDecision::Accept && self.actionable.contains(&intent.name)
+    /// The intent, when it is accepted and has a workflow.
+    fn choice(&self, intent: &Intent) -> Option<Choice> {
+        let begins = intent.decision() == IntentDecision::Accept && self.actionable.contains(&intent.name);
+        begins.then(|| Choice { name: intent.name.clone(), title: intent.title.clone() })
     }
 
     /// Finds passages for each question of a message that asks several, so that one answer can serve all.
     pub(crate) async fn in_parts(&self, draft: &mut Draft<'_>, question: &str) {
+        let parts = parts(question);
         let mut found: Vec<Vec<Passage>> = Vec::new();
         let mut ms = 0.0;
-        for part in parts(question) {
+        for part in parts.iter().filter(|_| parts.len() > 1) {
             let Some((intent, retrieved)) = self.read_part(draft, part).await else { return };
             draft.note(format!("question {} of several: intent {}", found.len() + 1, intent.name));
+            if draft.beside.is_none() {
+                draft.beside = self.choice(&intent).map(|choice| (choice, (*part).to_owned()));
+            }
             ms += retrieved.ms;
             found.push(retrieved.result.unwrap_or_default());
         }
@@ -176,7 +181,7 @@ mod tests {
         let merged: Vec<_> = merge(found, 4).into_iter().map(|one| (one.document_id, one.score)).collect();
         let expected = [("a", 1.0), ("d", 1.0), ("b", 0.5)].map(|(id, score)| (id.to_owned(), score));
         assert_eq!(merged, expected);
-        assert!(parts("Where is my card?").is_empty());
+        assert_eq!(parts("My card is gone. Why? What does a new one cost?"), ["What does a new one cost?"]);
         assert_eq!(parts("Where is my card? And what does a new one cost?").len(), 2);
     }
 

@@ -91,6 +91,11 @@ pub(crate) struct Orchestrator {
     pub(crate) running: Running,
 }
 
+/// The journal's receipt for a message.
+pub(crate) fn receipt(turn: &Turn) -> proto::Accepted {
+    proto::Accepted { turn_id: turn.turn_id.clone(), conversation_id: turn.conversation_id.clone() }
+}
+
 /// Microseconds since the Unix epoch.
 pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_microsecond()
@@ -156,7 +161,7 @@ impl Orchestrator {
             Accepted::Foreign | Accepted::New(_) => return Err(Error::Foreign),
         };
         if let Some(events) = events {
-            let _ = events.send(Event::Accepted(crate::draft::receipt(&turn))).await;
+            let _ = events.send(Event::Accepted(receipt(&turn))).await;
         }
         Ok(announce(events, turn).await)
     }
@@ -286,7 +291,6 @@ impl Orchestrator {
             draft.note("an approved answer fits");
             return draft.answer(approved.text.clone(), approved.citations.clone(), "curated").await;
         }
-        self.in_parts(draft, question).await;
         let Some(intent) = draft.turn.intent.clone() else {
             draft.note("without a classification only approved answers are given");
             return draft.hand_over(HandoffReason::GuardError);
@@ -300,10 +304,13 @@ impl Orchestrator {
         };
         let unanswered = match least.filter(|least| *least < 1.0) {
             None => HandoffReason::NoKnowledge,
-            Some(least) => match self.generate(draft, question, least).await {
-                Ok(()) => return self.offer_workflow(draft, intent, question).await,
-                Err(reason) => reason,
-            },
+            Some(least) => {
+                self.in_parts(draft, question).await;
+                match self.generate(draft, question, least).await {
+                    Ok(()) => return self.offer_workflow(draft, intent, question).await,
+                    Err(reason) => reason,
+                }
+            }
         };
         if asks && !leans && !gate::ends(unanswered) && self.begin(draft, message, question).await {
             return;

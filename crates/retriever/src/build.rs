@@ -8,7 +8,7 @@ use encoder::{Encoder, Vectors};
 use tantivy::directory::{INDEX_WRITER_LOCK, META_LOCK, MmapDirectory};
 use tantivy::indexer::NoMergePolicy;
 
-use crate::index::{self, Error, FORMAT, Fields, bodies, cut};
+use crate::index::{self, Error, FORMAT, Fields, cut};
 
 /// Most memory to write with. Small knowledge needs no more than its own size; a million passages of 60 words
 /// in arenas of 15 MB are some hundred segments to merge.
@@ -46,8 +46,8 @@ pub fn build(
     let temporary = built.path.with_extension(format!("tmp-{}", std::process::id()));
     remove(&temporary).map_err(Error::at(&temporary))?;
     fs::create_dir_all(&temporary).map_err(Error::at(&temporary))?;
-    let vectors = encoder.map(|encoder| Vectors::open(&reader.build_dir(), "passages", encoder));
-    let outcome = write(&temporary, &documents, vectors, progress)
+    let known = encoder.map(|encoder| Vectors::open(&reader.build_dir(), "passages", encoder));
+    let outcome = write(&temporary, &documents, known, progress)
         .and_then(|()| fs::rename(&temporary, &built.path).map_err(Error::at(&built.path)));
     if let Err(error) = outcome {
         let _ = remove(&temporary);
@@ -102,7 +102,7 @@ pub(crate) fn find(reader: &Reader, encoder: Option<&Encoder>) -> Result<Option<
 fn write(
     folder: &Path,
     documents: &[Document],
-    vectors: Option<Vectors<'_>>,
+    known: Option<Vectors<'_>>,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), Error> {
     let directory = MmapDirectory::open(folder).map_err(tantivy::TantivyError::from)?;
@@ -112,16 +112,15 @@ fn write(
     let mut writer = index::writer(&index, text.min(MAX_ARENA_BYTES))?;
     writer.set_merge_policy(Box::new(NoMergePolicy));
     let cut = cut(documents);
-    let mut meaning = Vec::new();
-    if let Some(mut vectors) = vectors {
-        let bodies = bodies(&cut);
-        meaning = vectors.of(&bodies.iter().map(String::as_str).collect::<Vec<_>>(), progress)?;
-    }
-    let mut meaning = meaning.into_iter();
+    let vectors = match known {
+        Some(mut known) => index::vectors(&cut, |texts| known.of(texts, progress))?,
+        None => Vec::new(),
+    };
+    let mut vectors = vectors.into_iter();
     let total = cut.len() as u64;
     for (done, cut) in cut.iter().enumerate() {
         progress(done as u64, total);
-        fields.add(&writer, cut, &mut meaning)?;
+        fields.add(&writer, cut, &mut vectors)?;
     }
     writer.commit()?;
     let segments = index.searchable_segment_ids()?;

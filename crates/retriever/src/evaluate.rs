@@ -15,7 +15,7 @@ use tantivy::directory::RamDirectory;
 
 use crate::chunk::Chunk;
 use crate::config::Config;
-use crate::index::{self, Error, Fields, bodies};
+use crate::index::{self, Error, Fields};
 use crate::search::Query;
 use crate::store::Retriever;
 
@@ -120,12 +120,13 @@ fn load(
     })?;
     let whole = |document: &Document| Chunk { heading: String::new(), range: 0..document.content.len() };
     let cut: Vec<_> = documents.iter().map(|document| (document, vec![whole(document)])).collect();
-    let mut vectors = Vec::new();
-    if let Some(encoder) = &encoder {
-        let bodies = bodies(&cut);
-        let texts: Vec<&str> = bodies.iter().map(String::as_str).collect();
-        vectors = encoder.embed_all(&texts, &|done| progress(done as u64, texts.len() as u64))?;
-    }
+    let total = documents.len() as u64;
+    let vectors = match &encoder {
+        Some(encoder) => {
+            index::vectors(&cut, |texts| encoder.embed_all(texts, &|done| progress(done as u64, total)))?
+        }
+        None => Vec::new(),
+    };
     let mut vectors = vectors.into_iter();
     let index = index::open(RamDirectory::create())?;
     let (_, fields) = Fields::schema();

@@ -235,10 +235,14 @@ fn body(document: &Document, chunk: &Chunk) -> String {
     format!("{}\n{}\n{}", document.title, chunk.heading, &document.content[chunk.range.clone()])
 }
 
-/// The texts of passages, for an encoder.
-pub(crate) fn bodies(cut: &[Cut<'_>]) -> Vec<String> {
-    let passages = cut.iter().flat_map(|(document, chunks)| chunks.iter().map(|chunk| (*document, chunk)));
-    passages.map(|(document, chunk)| body(document, chunk)).collect()
+/// The vectors of passages in their order, by what encodes their texts.
+pub(crate) fn vectors(
+    cut: &[Cut<'_>],
+    encode: impl FnOnce(&[&str]) -> Result<Vec<Vec<f32>>, encoder::Error>,
+) -> Result<Vec<Vec<f32>>, Error> {
+    let passages = cut.iter().flat_map(|(document, chunks)| chunks.iter().map(|chunk| body(document, chunk)));
+    let bodies: Vec<String> = passages.collect();
+    Ok(encode(&bodies.iter().map(String::as_str).collect::<Vec<_>>())?)
 }
 
 pub(crate) fn audience_name(audience: Audience) -> &'static str {

@@ -61,8 +61,9 @@ pub(crate) fn search(source: &Source<'_>, question: &Query<'_>) -> Result<Vec<(f
         Some((_, vector)) => {
             let Source { searcher, meanings, config, .. } = *source;
             let words = by_words(source, question, CANDIDATES.max(k))?;
-            let near = meanings.nearest(searcher, vector, question.audience, CANDIDATES.max(k));
-            let cosine = |address| meanings.cosine(searcher, address, vector);
+            let vector = encoder::Query::new(vector);
+            let near = meanings.nearest(searcher, &vector, question.audience, CANDIDATES.max(k));
+            let cosine = |address| meanings.cosine(searcher, address, &vector);
             fuse(words, near, cosine, config.meaning_weight, k)
         }
     };

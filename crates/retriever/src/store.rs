@@ -16,7 +16,7 @@ use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyEr
 
 use crate::build::find;
 use crate::config::Config;
-use crate::index::{self, Error, Fields, Frozen, audience_name, bodies, cut};
+use crate::index::{self, Error, Fields, Frozen, audience_name, cut};
 use crate::meaning::Meanings;
 use crate::search::{Found, Query, Source, search};
 use crate::synonyms::Synonyms;
@@ -188,11 +188,10 @@ impl Retriever {
         let mut change = blake3::Hasher::new_derive_key("firstline retriever put 1");
         latest.values().for_each(|document| digest(&mut change, document));
         let cut = cut(latest.values().copied());
-        let mut vectors = Vec::new();
-        if let Some(encoder) = &self.encoder {
-            let bodies = bodies(&cut);
-            vectors = encoder.embed_all(&bodies.iter().map(String::as_str).collect::<Vec<_>>(), &|_| {})?;
-        }
+        let vectors = match &self.encoder {
+            Some(encoder) => index::vectors(&cut, |texts| encoder.embed_all(texts, &|_| {}))?,
+            None => Vec::new(),
+        };
         let mut vectors = vectors.into_iter();
         let index_version = self.commit(change, |writer| {
             cut.iter().try_for_each(|cut| {

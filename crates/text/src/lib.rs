@@ -4,6 +4,6 @@ mod normalise;
 mod questions;
 mod sentences;
 
-pub use normalise::{despace, is_invisible, normalise, words};
+pub use normalise::{despace, is_invisible, normalise, plain, words};
 pub use questions::questions;
 pub use sentences::{Block, BlockKind, blocks, sentences};

@@ -43,6 +43,12 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The words of a text in normal form, one space between them: what two texts share that say the same words.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    words(&normalise(text)).collect::<Vec<_>>().join(" ")
+}
+
 /// Everything `normalise` does but the collapse of white space.
 fn fold(text: &str) -> String {
     if text.is_ascii() {
