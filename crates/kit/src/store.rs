@@ -326,16 +326,20 @@ mod tests {
             connection.execute_batch("PRAGMA max_page_count = 1000000")?;
             filled.map(|_| ())
         };
-        // The writer waits in the first until the others are queued, so that they share a commit.
+        // The writer is held in a group of one write until the others are queued, so that they share a commit.
+        let (entered, inside) = oneshot::channel();
         let (release, released) = std::sync::mpsc::channel::<()>();
-        let busy = move |_: &Connection| {
+        let busy = store.write(move |_| {
+            entered.send(()).unwrap();
             released.recv().unwrap();
             Ok(())
+        });
+        let others = async {
+            inside.await.unwrap();
+            let free = async { release.send(()).unwrap() };
+            tokio::join!(insert(&store, 1), store.write(fill), insert(&store, 2), free)
         };
-        let (_, one, full, two, _) =
-            tokio::join!(store.write(busy), insert(&store, 1), store.write(fill), insert(&store, 2), async {
-                release.send(()).unwrap()
-            });
+        let (_, (one, full, two, ())) = tokio::join!(busy, others);
         let full = full.map_err(|error| std::error::Error::source(&error).unwrap().to_string());
         assert!(full.as_ref().unwrap_err().contains("full"), "{full:?}");
         assert!(one.is_err() && two.is_err());
