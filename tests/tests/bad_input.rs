@@ -71,6 +71,17 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         &["intents/b.toml:4:", "unknown category \"nowhere\"", "allowed general"],
     );
     check(
+        |dir| {
+            append(dir, "intents/a.toml", "handoff = true\n");
+            append(
+                dir,
+                "curated.toml",
+                "[[answer]]\nid = \"h\"\nintents = [\"hours\"]\ntext = \"t\"\nowner = \"o\"\nexpires = 2099-01-01\n",
+            );
+        },
+        &["curated.toml:3:", "\"hours\" has handoff = true"],
+    );
+    check(
         |dir| append(dir, "prompts/answer.j2", "---\nversion: 1\n---\nline\n{{ question \n"),
         &["prompts/answer.j2:5:", "broken template"],
     );

@@ -35,6 +35,22 @@ both! {
         assert_ne!(intent(&alone).name, "contactless_limit", "without the first it means something else");
     }
 
+    async fn what_was_answered_last_is_what_the_next_question_is_about(world: &World) {
+        let first = world.say("", "What account can my 13 year old son have?").await;
+        let then = world.say(&first.conversation_id, "how much could he take out at a cash machine").await;
+        assert_eq!(then.outcome(), Outcome::Answered, "{then:?}");
+        assert_eq!(cited(&then)[0], "young-account", "{then:?}");
+        // Without an answer before it nobody knows what "it" is: the customer is asked.
+        let unclear = world.say("", "does it cost anything").await;
+        assert_eq!(unclear.outcome(), Outcome::Clarify, "{unclear:?}");
+    }
+
+    async fn an_intent_that_the_bundle_gives_to_a_person_is_handed_over(world: &World) {
+        let turn = world.say("", "this is too complicated for a computer").await;
+        assert_eq!(turn.outcome(), Outcome::Handoff, "{turn:?}");
+        assert_eq!(turn.handoff.as_ref().unwrap().reason(), HandoffReason::IntentPolicy, "{turn:?}");
+    }
+
     async fn every_question_of_a_message_is_answered(world: &World) {
         let turn =
             world.say("", "What is the contactless limit, and how long does a new card take to arrive?").await;

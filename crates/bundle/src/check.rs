@@ -1,6 +1,6 @@
 //! What is checked across the parts of a bundle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::intents::Utterances;
@@ -63,7 +63,7 @@ fn references(
     curated: &[Curated],
     workflows: &[(PathBuf, Workflow)],
 ) -> Vec<Problem> {
-    let names: BTreeSet<_> = intents.iter().map(|intent| intent.name.as_str()).collect();
+    let names: BTreeMap<_, _> = intents.iter().map(|intent| (intent.name.as_str(), intent.handoff)).collect();
     let mut problems = curated_references(reader, &names, documents, curated);
     let mut proposed = BTreeMap::new();
     for (file, workflow) in workflows {
@@ -72,8 +72,8 @@ fn references(
             problems.push(Problem::new(file, line, message));
         };
         for intent in &workflow.intents {
-            if !names.contains(intent.as_str()) {
-                refuse(intent, no_intent(intent, &names));
+            if let Some(problem) = unserved(intent, &names) {
+                refuse(intent, problem);
             }
             if let Some(other) = proposed.insert(intent, &workflow.name) {
                 let message =
@@ -87,7 +87,7 @@ fn references(
 
 fn curated_references(
     reader: &Reader,
-    names: &BTreeSet<&str>,
+    names: &BTreeMap<&str, bool>,
     documents: &[Document],
     curated: &[Curated],
 ) -> Vec<Problem> {
@@ -108,15 +108,24 @@ fn curated_references(
             };
             refuse([&answer.id, "documents", id], message);
         }
-        for intent in answer.intents.iter().filter(|intent| !names.contains(intent.as_str())) {
-            refuse([&answer.id, "intents", intent], no_intent(intent, names));
+        for intent in &answer.intents {
+            if let Some(problem) = unserved(intent, names) {
+                refuse([&answer.id, "intents", intent], problem);
+            }
         }
     }
     problems
 }
 
-fn no_intent(written: &str, names: &BTreeSet<&str>) -> String {
-    no_name("intent", written, names.iter().copied(), "the name of one in intents/")
+/// Why an answer or a workflow would never serve an intent; `names` says of each whether a person takes it.
+fn unserved(written: &str, names: &BTreeMap<&str, bool>) -> Option<String> {
+    match names.get(written) {
+        Some(false) => None,
+        Some(true) => {
+            Some(format!("intent {written:?} has handoff = true, allowed one that a person does not take"))
+        }
+        None => Some(no_name("intent", written, names.keys().copied(), "the name of one in intents/")),
+    }
 }
 
 pub(crate) fn no_name<'n>(

@@ -35,6 +35,8 @@ struct IntentEntry {
     #[serde(default)]
     threshold: Option<Spanned<f64>>,
     #[serde(default)]
+    handoff: bool,
+    #[serde(default)]
     examples: Vec<Spanned<String>>,
 }
 
@@ -141,6 +143,7 @@ impl Intents<'_> {
             risk: entry.risk.or(category.map(|category| category.risk)).unwrap_or_default(),
             description: entry.description,
             threshold: entry.threshold.map(Spanned::into_inner),
+            handoff: entry.handoff,
             examples: Vec::new(),
             place: Place { file: file.to_owned(), line },
             example_places: Vec::new(),

@@ -115,6 +115,8 @@ pub struct Intent {
     pub description: String,
     /// Confidence from which it is accepted, 0..=1.
     pub threshold: Option<f64>,
+    /// Whether who means it is given to a person at once.
+    pub handoff: bool,
     /// Utterances.
     pub examples: Vec<String>,
     /// Where its table stands.

@@ -1,8 +1,11 @@
 //! A message that leans on what was said before it.
 
-use proto::{IntentDecision, Role, Utterance};
+use std::collections::BTreeSet;
+
+use proto::{Intent, IntentDecision, IntentSource, Role, Turn, Utterance};
 
 use crate::draft::Draft;
+use crate::gate;
 use crate::turn::Orchestrator;
 
 /// How a message begins that goes on with the question before it.
@@ -27,6 +30,19 @@ enum Leaning {
     Short,
     /// It points back to what was said, or goes on with it.
     Back,
+}
+
+/// How a message was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// By itself.
+    Alone,
+    /// By itself, though it points back to something that nobody knows.
+    Dangling,
+    /// Together with the question before it.
+    Joined,
+    /// The same, and it asks for nothing but an answer.
+    Asking,
 }
 
 /// By its first words, its pronouns and its length; the lists are English, other languages stand alone unless
@@ -60,24 +76,37 @@ fn before(history: &[Utterance]) -> Option<&str> {
 
 impl Orchestrator {
     /// A message that leans on the question before it is classified, and its passages are found, together with
-    /// that question. What asks for nothing but an answer then starts no workflow: `true`.
-    pub(crate) async fn in_context(&self, draft: &mut Draft<'_>, question: &str) -> bool {
+    /// that question and with what answered it.
+    pub(crate) async fn in_context(&self, draft: &mut Draft<'_>, question: &str) -> Reading {
         let leaning = leaning(question);
         let alone = draft.accepted_intent().is_some();
+        // What a longer message points back to may stand in itself.
+        let dangles = leaning == Leaning::Back && question.split_whitespace().count() <= FEW_WORDS;
+        let unread = if dangles { Reading::Dangling } else { Reading::Alone };
         if leaning == Leaning::None || alone && leaning == Leaning::Short {
-            return false;
+            return Reading::Alone;
         }
-        let Some(before) = before(&draft.conversation.history).map(str::to_owned) else { return false };
+        let Some(before) = before(&draft.conversation.history).map(str::to_owned) else { return unread };
         let joined = format!("{before} {question}");
         let classified = self.stages.classify(&joined).await;
-        let Ok((intent, embedding)) = draft.took("classifier", classified) else { return false };
+        let Ok((mut intent, embedding)) = draft.took("classifier", classified) else { return unread };
         if intent.decision() == IntentDecision::Person {
-            return false;
+            return unread;
         }
-        draft.context = before;
+        let last = self.last_answer(draft).await;
+        if last.is_none() && intent.decision() != IntentDecision::Accept {
+            // What leans on a question that was not understood either is no clearer with it.
+            return unread;
+        }
         draft.note("understood with the question before it");
+        if last.as_ref().is_some_and(|last| self.stays_with(last, &mut intent)) {
+            draft.note("the intent of the last answer stands");
+        }
+        let titles = last.iter().flat_map(|turn| &turn.citations).map(|citation| citation.title.as_str());
+        let titles: BTreeSet<&str> = titles.collect();
+        draft.context = titles.into_iter().fold(before, |context, title| format!("{context} {title}"));
         // The words of the message itself count twice.
-        let query = format!("{joined} {question}");
+        let query = format!("{} {question} {question}", draft.context);
         draft.better = match self.retrieve_better(&query, &intent, embedding).await {
             Some(better) => Some(better),
             None => Some(self.stages.retrieve(&query, "", None).await),
@@ -85,7 +114,25 @@ impl Orchestrator {
         if !alone || intent.decision() != IntentDecision::OutOfScope {
             draft.reads(intent);
         }
-        !text::questions(question).is_empty()
+        if text::questions(question).is_empty() { Reading::Joined } else { Reading::Asking }
+    }
+
+    async fn last_answer(&self, draft: &Draft<'_>) -> Option<Turn> {
+        let read = self.journal.last_answer(draft.turn.conversation_id.clone()).await;
+        read.inspect_err(|error| tracing::warn!(%error, "read without the last answer")).ok().flatten()
+    }
+
+    /// Where the classifier is unsure, the intent that was answered last stands, if it is among the likely ones.
+    fn stays_with(&self, last: &Turn, intent: &mut Intent) -> bool {
+        let Some(name) = last.intent.as_ref().map(|intent| &intent.name) else { return false };
+        let likely = intent.name == *name || intent.alternatives.iter().any(|other| other.name == *name);
+        let stays = likely && gate::is_unsure(intent) && self.intents.contains_key(name);
+        if stays {
+            self.prefer(intent, name);
+            intent.set_decision(IntentDecision::Accept);
+            intent.set_source(IntentSource::Conversation);
+        }
+        stays
     }
 }
 

@@ -260,6 +260,7 @@ impl<'o> Draft<'o> {
                 rank + 1
             ));
         }
+        self.note(format!("the passages support an answer at {:.2}", generation.support));
         for sentence in &generation.sentences {
             self.decisions.push(format!("support {:.2}: {}", sentence.support, sentence.text));
         }

@@ -5,6 +5,7 @@ mod answer;
 mod config;
 mod context;
 mod curated;
+mod decide;
 mod deliver;
 mod desk;
 mod draft;

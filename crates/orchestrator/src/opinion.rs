@@ -1,4 +1,5 @@
-//! The third opinion: a model chooses among the intents that the classifier is unsure of.
+//! The third opinion, where a model chooses among the intents that the classifier is unsure of, and what the bundle
+//! says of an intent.
 
 use proto::*;
 
@@ -41,8 +42,7 @@ impl Orchestrator {
         });
         let mut chosen = intent;
         if self.intents.contains_key(&name) {
-            prefer(&mut chosen, &name);
-            self.rename(&mut chosen, &name);
+            self.prefer(&mut chosen, &name);
             chosen.set_source(IntentSource::Model);
             if !self.actionable.contains(&name) {
                 chosen.set_decision(IntentDecision::Accept);
@@ -50,6 +50,17 @@ impl Orchestrator {
             draft.turn.intent = Some(chosen.clone());
         }
         chosen
+    }
+
+    /// Hands over what the bundle gives to a person whenever it is meant; `false` when it does not.
+    pub(crate) fn goes_to_a_person(&self, draft: &mut Draft<'_>) -> bool {
+        let known = draft.accepted_intent().and_then(|intent| self.intents.get(&intent.name));
+        let goes = known.is_some_and(|known| known.handoff);
+        if goes {
+            draft.note("the bundle gives this intent to a person");
+            draft.hand_over(HandoffReason::IntentPolicy);
+        }
+        goes
     }
 
     /// Makes it the intent of this name, with what the bundle says of it.
@@ -61,13 +72,15 @@ impl Orchestrator {
             intent.set_risk(known.risk);
         }
     }
-}
 
-/// Exchanges the best intent with the alternative of this name, with its probability.
-fn prefer(intent: &mut Intent, name: &str) {
-    let Some(place) = intent.alternatives.iter().position(|other| other.name == name) else { return };
-    let other = &mut intent.alternatives[place];
-    std::mem::swap(&mut intent.confidence, &mut other.probability);
-    other.name.clone_from(&intent.name);
-    other.title.clone_from(&intent.title);
+    /// Exchanges the best intent with the alternative of this name, with its probability.
+    pub(crate) fn prefer(&self, intent: &mut Intent, name: &str) {
+        if let Some(place) = intent.alternatives.iter().position(|other| other.name == name) {
+            let other = &mut intent.alternatives[place];
+            std::mem::swap(&mut intent.confidence, &mut other.probability);
+            other.name.clone_from(&intent.name);
+            other.title.clone_from(&intent.title);
+        }
+        self.rename(intent, name);
+    }
 }

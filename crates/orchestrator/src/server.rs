@@ -51,8 +51,8 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         bundle::Risk::High => Risk::High,
     };
     let intents = reader.intents()?.into_iter().map(|intent| {
-        let bundle::Intent { name, title, description, category, .. } = intent;
-        (name, Known { title, description, category, risk: risk(intent.risk) })
+        let bundle::Intent { name, title, description, category, handoff, .. } = intent;
+        (name, Known { title, description, category, risk: risk(intent.risk), handoff })
     });
     let orchestrator = Arc::new(Orchestrator {
         intents: intents.collect(),

@@ -201,6 +201,17 @@ impl Journal {
         };
         self.0.read(read).await
     }
+
+    /// The last turn of a conversation that belongs to its present context, where it was answered; role 2 is ours.
+    pub(crate) async fn last_answer(&self, id: String) -> Result<Option<Turn>, Error> {
+        let query = "SELECT turn FROM utterance JOIN conversation USING (conversation_id) JOIN turn USING (turn_id)
+            WHERE utterance.conversation_id = ? AND seq > context_from AND role = 2 AND NOT private ORDER BY seq DESC LIMIT 1";
+        let last = move |reader: &Connection| {
+            reader.query_row(query, [id], |row| row.get::<_, Vec<u8>>(0)).optional()
+        };
+        let turn = self.0.read(last).await?.and_then(|bytes| Turn::decode(bytes.as_slice()).ok());
+        Ok(turn.filter(|turn| turn.outcome() == Outcome::Answered))
+    }
 }
 
 fn orphan(row: &Row<'_>) -> rusqlite::Result<Orphan> {

@@ -101,11 +101,12 @@ pub enum Reason {
     Sentiment,
     Budget,
     Overload,
+    IntentPolicy,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unspecified,
         Self::UserKeyword,
         Self::UserRequest,
@@ -122,9 +123,10 @@ impl Reason {
         Self::Sentiment,
         Self::Budget,
         Self::Overload,
+        Self::IntentPolicy,
     ];
 
-    /// The reason of a number 0..=15.
+    /// The reason of a number 0..=16.
     pub fn from_number(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as i64 == number)
     }
@@ -132,11 +134,11 @@ impl Reason {
     /// Whether the handoff is what the company or the customer decided beforehand.
     ///
     /// Planned are exactly the reasons of `E_planned` in the rollout design (its AFTER_BUDGET is
-    /// `Budget`; VIP_RULE has no number in the contract). Every other reason is unplanned, also
+    /// `Budget`; VIP_RULE has no number in the contract) and `IntentPolicy`. Every other reason is unplanned, also
     /// those the design does not list (`OutOfScope`, `UnknownEffect`, `Overload`) and a missing one:
     /// the unplanned rate guards a rollout, and what is unsure must count against it.
     pub fn is_planned(self) -> bool {
-        matches!(self, Self::SafetyPolicy | Self::HumanPreferred | Self::Budget)
+        matches!(self, Self::SafetyPolicy | Self::HumanPreferred | Self::Budget | Self::IntentPolicy)
     }
 
     /// Snake case, as a label of a metric.
@@ -158,6 +160,7 @@ impl Reason {
             Self::Sentiment => "sentiment",
             Self::Budget => "budget",
             Self::Overload => "overload",
+            Self::IntentPolicy => "intent_policy",
         }
     }
 }
@@ -301,7 +304,7 @@ mod tests {
     fn planned_are_the_reasons_of_the_rollout_design_and_no_other() {
         let planned: Vec<_> =
             Reason::ALL.into_iter().filter(|reason| reason.is_planned()).map(Reason::name).collect();
-        assert_eq!(planned, ["human_preferred", "safety_policy", "budget"]);
+        assert_eq!(planned, ["human_preferred", "safety_policy", "budget", "intent_policy"]);
     }
 
     #[test]

@@ -324,7 +324,7 @@ fn the_numbers_stored_are_those_of_the_contract() {
         assert_eq!(contract, format!("HANDOFF_REASON_{}", reason.name().to_uppercase()));
     }
     assert!(
-        Outcome::try_from(8).is_err() && HandoffReason::try_from(16).is_err(),
+        Outcome::try_from(8).is_err() && HandoffReason::try_from(17).is_err(),
         "a new one needs a name here"
     );
 }
