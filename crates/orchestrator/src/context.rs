@@ -68,6 +68,11 @@ fn leaning(message: &str) -> Leaning {
     }
 }
 
+/// Whether a message points back to what was said before it, or goes on with it.
+pub(crate) fn leans_back(message: &str) -> bool {
+    leaning(message) == Leaning::Back
+}
+
 /// The customer's last question before this message.
 fn before(history: &[Utterance]) -> Option<&str> {
     let mut said = history.iter().rev().filter(|utterance| utterance.role() == Role::Customer);

@@ -89,6 +89,9 @@ impl Orchestrator {
             draft.note("an approved answer fits");
             return draft.answer(approved.text.clone(), approved.citations.clone(), "curated").await;
         }
+        if draft.decision() != IntentDecision::Language {
+            self.in_parts(draft, question).await;
+        }
         let Some(intent) = draft.turn.intent.clone() else {
             draft.note("without a classification only approved answers are given");
             return draft.hand_over(HandoffReason::GuardError);
@@ -133,7 +136,6 @@ impl Orchestrator {
         if least >= 1.0 {
             return Err(HandoffReason::NoKnowledge);
         }
-        self.in_parts(draft, question).await;
         self.generate(draft, question, least).await
     }
 

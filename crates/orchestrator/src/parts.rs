@@ -2,6 +2,7 @@
 
 use proto::*;
 
+use crate::context::leans_back;
 use crate::draft::Draft;
 use crate::gate::{Choice, Pending};
 use crate::stages::Timed;
@@ -12,12 +13,17 @@ const MAX_PARTS: usize = 3;
 /// A shorter piece asks nothing of its own.
 const MIN_WORDS: usize = 3;
 
-/// The first questions of a message that ask something of their own.
-fn parts(message: &str) -> Vec<&str> {
+/// The first questions of a message that ask something of their own, in words that can be understood: "and how long
+/// do they take?" comes with the question before it.
+fn parts(message: &str) -> Vec<String> {
     let mut parts = text::questions(message);
     parts.retain(|part| part.split_whitespace().count() >= MIN_WORDS);
     parts.truncate(MAX_PARTS);
-    parts
+    let with_before = |(index, part): (usize, &&str)| match index.checked_sub(1) {
+        Some(before) if leans_back(part) => format!("{} {part}", parts[before]),
+        _ => (*part).to_owned(),
+    };
+    parts.iter().enumerate().map(with_before).collect()
 }
 
 /// How the orchestrator's own words after an answer begin: they offer something and state nothing.
@@ -79,7 +85,8 @@ impl Orchestrator {
         begins.then(|| Choice { name: intent.name.clone(), title: intent.title.clone() })
     }
 
-    /// Finds passages for each question of a message that asks several, so that one answer can serve all.
+    /// Finds passages for each question of a message that asks several, so that one answer can serve all. Where
+    /// nothing is clear from the whole, the first question that is understood says what the message is about.
     pub(crate) async fn in_parts(&self, draft: &mut Draft<'_>, question: &str) {
         let parts = parts(question);
         let mut found: Vec<Vec<Passage>> = Vec::new();
@@ -87,8 +94,11 @@ impl Orchestrator {
         for part in parts.iter().filter(|_| parts.len() > 1) {
             let Some((intent, retrieved)) = self.read_part(draft, part).await else { return };
             draft.note(format!("question {} of several: intent {}", found.len() + 1, intent.name));
+            if intent.decision() == IntentDecision::Accept && draft.accepted_intent().is_none() {
+                draft.reads(intent.clone());
+            }
             if draft.beside.is_none() {
-                draft.beside = self.choice(&intent).map(|choice| (choice, (*part).to_owned()));
+                draft.beside = self.choice(&intent).map(|choice| (choice, part.clone()));
             }
             ms += retrieved.ms;
             found.push(retrieved.result.unwrap_or_default());
@@ -114,12 +124,12 @@ impl Orchestrator {
     pub(crate) async fn keep_others(&self, draft: &mut Draft<'_>, question: &str) {
         let workflow = draft.intent_name().to_owned();
         for part in parts(question) {
-            let classified = self.stages.classify(part).await;
+            let classified = self.stages.classify(&part).await;
             let Ok((intent, _)) = draft.took("classifier", classified) else { return };
             if intent.decision() == IntentDecision::Accept && intent.name != workflow {
                 draft.note(format!("also asked: {}, kept for later", intent.name));
                 let choice = Choice { name: intent.name, title: intent.title };
-                let (question, turn_id) = (part.to_owned(), draft.turn.turn_id.clone());
+                let (question, turn_id) = (part, draft.turn.turn_id.clone());
                 draft.kept = Some(Pending { question, turn_id, choices: vec![choice], later: true });
                 return;
             }
@@ -182,7 +192,8 @@ mod tests {
         let expected = [("a", 1.0), ("d", 1.0), ("b", 0.5)].map(|(id, score)| (id.to_owned(), score));
         assert_eq!(merged, expected);
         assert_eq!(parts("My card is gone. Why? What does a new one cost?"), ["What does a new one cost?"]);
-        assert_eq!(parts("Where is my card? And what does a new one cost?").len(), 2);
+        let both = ["What does a transfer cost", "What does a transfer cost how long does it take?"];
+        assert_eq!(parts("What does a transfer cost and how long does it take?"), both);
     }
 
     #[test]
