@@ -52,14 +52,7 @@ fn leaning(message: &str) -> Leaning {
     let words: Vec<&str> = text::words(&normal).collect();
     let said = words.join(" ");
     let opens = |opener: &str| said.strip_prefix(opener).is_some_and(|rest| rest.starts_with(' '));
-    let points = |(at, word): (usize, &&str)| {
-        let empty = *word == "it"
-            && at.checked_sub(1).is_some_and(|before| BEFORE_EMPTY_IT.contains(&words[before]))
-            && words[at..].contains(&"to");
-        POINTERS.contains(word) && !empty
-    };
-    let ends = words.last().is_some_and(|word| POINTERS_AT_THE_END.contains(word));
-    if ends || OPENERS.iter().any(|opener| opens(opener)) || words.iter().enumerate().any(points) {
+    if OPENERS.iter().any(|opener| opens(opener)) || points_back(message) {
         Leaning::Back
     } else if words.len() <= FEW_WORDS {
         Leaning::Short
@@ -68,9 +61,18 @@ fn leaning(message: &str) -> Leaning {
     }
 }
 
-/// Whether a message points back to what was said before it, or goes on with it.
-pub(crate) fn leans_back(message: &str) -> bool {
-    leaning(message) == Leaning::Back
+/// Whether a word of the message stands for something said before.
+pub(crate) fn points_back(message: &str) -> bool {
+    let normal = text::normalise(message);
+    let words: Vec<&str> = text::words(&normal).collect();
+    let points = |(at, word): (usize, &&str)| {
+        let empty = *word == "it"
+            && at.checked_sub(1).is_some_and(|before| BEFORE_EMPTY_IT.contains(&words[before]))
+            && words[at..].contains(&"to");
+        POINTERS.contains(word) && !empty
+    };
+    let ends = words.last().is_some_and(|word| POINTERS_AT_THE_END.contains(word));
+    ends || words.iter().enumerate().any(points)
 }
 
 /// The customer's last question before this message.

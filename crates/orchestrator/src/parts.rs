@@ -2,7 +2,7 @@
 
 use proto::*;
 
-use crate::context::leans_back;
+use crate::context::points_back;
 use crate::draft::Draft;
 use crate::gate::{Choice, Pending};
 use crate::stages::Timed;
@@ -20,7 +20,7 @@ fn parts(message: &str) -> Vec<String> {
     parts.retain(|part| part.split_whitespace().count() >= MIN_WORDS);
     parts.truncate(MAX_PARTS);
     let with_before = |(index, part): (usize, &&str)| match index.checked_sub(1) {
-        Some(before) if leans_back(part) => format!("{} {part}", parts[before]),
+        Some(before) if points_back(part) => format!("{} {part}", parts[before]),
         _ => (*part).to_owned(),
     };
     parts.iter().enumerate().map(with_before).collect()
@@ -192,8 +192,8 @@ mod tests {
         let expected = [("a", 1.0), ("d", 1.0), ("b", 0.5)].map(|(id, score)| (id.to_owned(), score));
         assert_eq!(merged, expected);
         assert_eq!(parts("My card is gone. Why? What does a new one cost?"), ["What does a new one cost?"]);
-        let both = ["What does a transfer cost", "What does a transfer cost how long does it take?"];
-        assert_eq!(parts("What does a transfer cost and how long does it take?"), both);
+        let both = ["What does a transfer cost", "What does a transfer cost how fast is it?"];
+        assert_eq!(parts("What does a transfer cost and how fast is it?"), both);
     }
 
     #[test]
