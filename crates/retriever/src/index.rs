@@ -84,6 +84,9 @@ pub enum Error {
         /// Those of the index.
         index: String,
     },
+    /// No client for the reranker can be built.
+    #[error("retriever.rerank: no HTTP client")]
+    Reranker(#[source] reqwest::Error),
     /// The index cannot be changed by this process.
     #[error("the index is read only: {0}")]
     ReadOnly(String),

@@ -12,6 +12,7 @@ use crate::gate::{Gate, Gated};
 use crate::index::{Fields, Passage};
 use crate::meaning::Meanings;
 use crate::query;
+use crate::rerank::Reranker;
 use crate::synonyms::Synonyms;
 
 /// How many passages of each ranking are looked at together.
@@ -48,14 +49,23 @@ pub(crate) struct Source<'a> {
     pub(crate) fields: &'a Fields,
     pub(crate) config: &'a Config,
     pub(crate) synonyms: &'a Synonyms,
+    pub(crate) reranker: Option<&'a Reranker>,
 }
 
 type Hits = Vec<(Score, DocAddress)>;
 
 /// Ranks by words and, with a vector, by meaning as well. The audience is part of both queries, so no later step
-/// can forget it.
+/// can forget it. What a reranker sees is what the caller may see.
 pub(crate) fn search(source: &Source<'_>, question: &Query<'_>) -> Result<Vec<(f32, Passage)>, TantivyError> {
     let k = question.k.max(1);
+    let Some(reranker) = source.reranker else { return best(source, question, k) };
+    let mut reranked = reranker.rerank(question.text, best(source, question, reranker.candidates().max(k))?);
+    reranked.truncate(k);
+    Ok(reranked)
+}
+
+/// The best `k` by the index alone.
+fn best(source: &Source<'_>, question: &Query<'_>, k: usize) -> Result<Vec<(f32, Passage)>, TantivyError> {
     let hits = match question.vector {
         None => by_words(source, question, k)?,
         Some((_, vector)) => {

@@ -32,10 +32,15 @@ const MAX_STREAM_BYTES: usize = 32 << 20;
 /// The bundle does not validate, its index was not built, or it cannot be opened.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = Reader::open(&context.server.bundle)?;
-    let settings = context.server.encoder.clone();
-    let opened = tokio::task::spawn_blocking(move || Opened::new(&settings)).await?;
-    let encoder = opened.encoder().cloned();
-    let retriever = Retriever::open_live(&reader, encoder, &context.server.data_dir, &config)?;
+    let waits = !config.rerank.base_url.is_empty();
+    let server = context.server.clone();
+    // Clients that wait for a server of models are made where waiting is allowed.
+    let open = move || {
+        let opened = Opened::new(&server.encoder);
+        let retriever = Retriever::open_live(&reader, opened.encoder().cloned(), &server.data_dir, &config)?;
+        Ok::<_, Error>((opened, retriever))
+    };
+    let (opened, retriever) = tokio::task::spawn_blocking(open).await??;
     let state = retriever.state();
     tracing::info!(
         documents = state.documents,
@@ -44,13 +49,15 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         tier = opened.describe(),
         "index open"
     );
-    let server = Server { retriever: Arc::new(retriever), context };
+    let server = Server { retriever: Arc::new(retriever), waits, context };
     Ok(kit::Stage::new(NAME)
         .with(RetrieverServiceServer::new(server).max_decoding_message_size(MAX_MESSAGE_BYTES)))
 }
 
 struct Server {
     retriever: Arc<Retriever>,
+    /// Whether a search waits for a reranker.
+    waits: bool,
     context: kit::Context,
 }
 
@@ -72,7 +79,7 @@ impl RetrieverService for Server {
             let what = format!("is {}, allowed 1..={MAX_K}, or 0 for {DEFAULT_K}", request.k);
             return Err(kit::fault::invalid(NAME, "K_OUT_OF_RANGE", "k", what));
         }
-        let is_short = request.query.len() <= MAX_INLINE_BYTES;
+        let inline = request.query.len() <= MAX_INLINE_BYTES && !self.waits;
         let audience = match request.audience() {
             proto::Audience::Internal => Audience::Internal,
             proto::Audience::Public | proto::Audience::Unspecified => Audience::Public,
@@ -86,7 +93,7 @@ impl RetrieverService for Server {
             span.in_scope(|| retriever.search(&Query { text, vector, audience, category, k }))
         };
         let found =
-            if is_short { search(&self.retriever).map_err(refuse)? } else { self.block(search).await? };
+            if inline { search(&self.retriever).map_err(refuse)? } else { self.block(search).await? };
         let passages = found.passages.into_iter().map(|(score, passage)| to_proto(score, passage)).collect();
         Ok(Response::new(proto::RetrieveResponse { passages, index_version: found.index_version }))
     }
@@ -167,9 +174,12 @@ impl Fault for Error {
             Self::Document { .. } => Kind::Invalid,
             Self::ReadOnly(_) | Self::Mismatch { .. } => Kind::Precondition,
             Self::Encoder(_) => Kind::Unavailable,
-            Self::Bundle(_) | Self::Absent(_) | Self::Io { .. } | Self::Index(_) | Self::Dataset { .. } => {
-                Kind::Internal
-            }
+            Self::Bundle(_)
+            | Self::Absent(_)
+            | Self::Io { .. }
+            | Self::Index(_)
+            | Self::Reranker(_)
+            | Self::Dataset { .. } => Kind::Internal,
         }
     }
 
@@ -179,9 +189,12 @@ impl Fault for Error {
             Self::ReadOnly(_) => "INDEX_READ_ONLY",
             Self::Mismatch { .. } => "ENCODER_MISMATCH",
             Self::Encoder(_) => "ENCODER_FAILED",
-            Self::Bundle(_) | Self::Absent(_) | Self::Io { .. } | Self::Index(_) | Self::Dataset { .. } => {
-                "INDEX_FAILED"
-            }
+            Self::Bundle(_)
+            | Self::Absent(_)
+            | Self::Io { .. }
+            | Self::Index(_)
+            | Self::Reranker(_)
+            | Self::Dataset { .. } => "INDEX_FAILED",
         }
     }
 

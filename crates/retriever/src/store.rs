@@ -18,6 +18,7 @@ use crate::build::find;
 use crate::config::Config;
 use crate::index::{self, Error, Fields, Frozen, audience_name, cut};
 use crate::meaning::Meanings;
+use crate::rerank::Reranker;
 use crate::search::{Found, Query, Source, search};
 use crate::synonyms::Synonyms;
 
@@ -66,6 +67,7 @@ pub struct Retriever {
     fields: Fields,
     config: Config,
     synonyms: Synonyms,
+    reranker: Option<Reranker>,
     /// What the vectors of the passages are by; `None` in the linear tier.
     encoder: Option<Arc<Encoder>>,
     /// Version of the index as it was built.
@@ -136,9 +138,11 @@ impl Retriever {
         let known = encoder.as_ref().map(|_| Meanings::default());
         let snapshot = RwLock::new(Arc::new(snapshot(&index, &reader, &fields, &base, known.as_ref())?));
         let (config, synonyms) = (config.clone(), Synonyms::default());
-        let retriever = Self { index, reader, fields, config, synonyms, encoder, base, access, snapshot };
+        let reranker = Reranker::new(&config.rerank).map_err(Error::Reranker)?;
+        let retriever =
+            Self { index, reader, fields, config, synonyms, reranker: None, encoder, base, access, snapshot };
         retriever.warm()?;
-        Ok(retriever)
+        Ok(Self { reranker, ..retriever })
     }
 
     /// Searches with the synonyms of the bundle.
@@ -163,7 +167,8 @@ impl Retriever {
         let snapshot = self.snapshot();
         let Self { fields, config, synonyms, .. } = self;
         let Snapshot { searcher, meanings, .. } = &*snapshot;
-        let passages = search(&Source { searcher, meanings, fields, config, synonyms }, query)?;
+        let reranker = self.reranker.as_ref();
+        let passages = search(&Source { searcher, meanings, fields, config, synonyms, reranker }, query)?;
         Ok(Found { passages, index_version: snapshot.state.index_version.clone() })
     }
 
