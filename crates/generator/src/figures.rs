@@ -54,16 +54,17 @@ pub(crate) struct Figure {
     /// As written.
     written: f64,
     pub(crate) kind: Kind,
+    in_digits: bool,
     /// Index of its first token, and of the first after it.
     pub(crate) tokens: (usize, usize),
 }
 
 impl Figure {
-    /// Whether a source has to have it: "a day" and "one" may be a way of speaking.
+    /// Whether a source has to have it: "a day" and "one" may be a way of speaking, "1 day" is none.
     pub(crate) fn counts(&self) -> bool {
         match self.kind {
             Kind::Plain => self.written > 1.0,
-            Kind::Duration => !equal(self.written, 1.0, 0.0),
+            Kind::Duration => self.in_digits || !equal(self.written, 1.0, 0.0),
             _ => true,
         }
     }
@@ -106,7 +107,8 @@ pub(crate) fn read(tokens: &[Token]) -> Vec<Figure> {
         if kind == Kind::Plain {
             (kind, value, end) = unit(&word, at, end, value);
         }
-        found.push(Figure { value, written, kind, tokens: (at, end) });
+        let in_digits = digits(word(at)).is_some();
+        found.push(Figure { value, written, kind, in_digits, tokens: (at, end) });
         at = end.max(at + 1);
     }
     found
@@ -164,7 +166,10 @@ fn unit<'a>(word: &impl Fn(usize) -> &'a str, at: usize, end: usize, value: f64)
     if matches!(word(end), "%" | "percent") {
         return (Kind::Percent, value, end + 1);
     }
-    let next = end + usize::from(BETWEEN.contains(&word(end)));
+    // "2 to 4 days": both are days.
+    let ranges = matches!(word(end), "to" | "or") && digits(word(end + 1)).is_some();
+    let next = end + if ranges { 2 } else { 0 };
+    let next = next + usize::from(BETWEEN.contains(&word(next)));
     match duration(word(next)) {
         Some(hours) => (Kind::Duration, value * hours, end),
         None => (Kind::Plain, value, end),
@@ -228,9 +233,13 @@ mod tests {
     use crate::terms::Terms;
     use crate::tokens::Reading;
 
-    fn one(text: &str) -> Figure {
+    fn all(text: &str) -> Vec<Figure> {
         let terms = Terms::new();
-        let found = Reading::new(&terms, &Lexicon::new(&terms), text).figures;
+        Reading::new(&terms, &Lexicon::new(&terms), text).figures
+    }
+
+    fn one(text: &str) -> Figure {
+        let found = all(text);
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         found[0]
     }
@@ -255,6 +264,8 @@ mod tests {
         for (this, that) in [("24 pounds", "24 hours"), ("5 days", "5 weeks"), ("£5", "$5"), ("3%", "5%")] {
             assert!(!one(this).is(&one(that)), "{this} <> {that}");
         }
-        assert!(!one("a day").counts() && one("5").counts());
+        assert!(!one("a day").counts() && one("5").counts() && one("1 day").counts());
+        let range = all("2 to 4 working days");
+        assert!(range[0].is(&one("48 hours")) && range[1].is(&one("4 days")), "{range:?}");
     }
 }

@@ -52,7 +52,8 @@ pub(crate) type Features = [f64; WEIGHTS.len()];
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) sentences: Vec<Reading>,
-    clauses: Vec<Reading>,
+    /// Parts of the sentences, each with the index of its sentence.
+    clauses: Vec<(usize, Reading)>,
     /// Content stems of all sentences, and of the headings above them.
     known: Pool,
     stems: HashSet<String>,
@@ -89,12 +90,15 @@ impl Judge {
     pub(crate) fn source<'s>(&self, sentences: impl Iterator<Item = &'s str>, headings: &[&str]) -> Source {
         let sentences: Vec<Reading> = sentences.map(|sentence| self.read(sentence)).collect();
         let headings: Vec<Reading> = headings.iter().map(|heading| self.read(heading)).collect();
+        let clauses = sentences.iter().enumerate().flat_map(|(at, sentence)| {
+            sentence.clauses(&self.lexicon).into_iter().map(move |part| (at, part))
+        });
         let mut known = Pool::default();
         for stem in sentences.iter().chain(&headings).flat_map(|reading| &reading.pool.stems) {
             known.add(&self.lexicon, stem);
         }
         Source {
-            clauses: sentences.iter().flat_map(|sentence| sentence.clauses(&self.lexicon)).collect(),
+            clauses: clauses.collect(),
             stems: sentences.iter().flat_map(|sentence| sentence.stems.iter().cloned()).collect(),
             words: sentences.iter().flat_map(|sentence| sentence.words.iter().cloned()).collect(),
             figures: sentences
@@ -223,7 +227,8 @@ impl Judge {
         (2.0 * worst).clamp(0.0, 1.0)
     }
 
-    /// How much better words fit a part with a rival than any part that has the thing itself.
+    /// How much better words fit a part with a rival than any part that has the thing itself. Parts of a
+    /// sentence that has it are no rivals: "Ann, born in May 1950, is a poet".
     fn gap<'t>(
         &self,
         rest: impl Iterator<Item = &'t Token>,
@@ -236,11 +241,11 @@ impl Judge {
             return 0.0;
         }
         let (mut own, mut rival) = (0.0_f64, 0.0_f64);
-        for part in &source.clauses {
+        for (sentence, part) in &source.clauses {
             let fits = self.share(&rest, &part.pool).unwrap_or(0.0);
             if has(part) {
                 own = own.max(fits);
-            } else if rivals(part) {
+            } else if rivals(part) && !has(&source.sentences[*sentence]) {
                 rival = rival.max(fits);
             }
         }
@@ -257,18 +262,19 @@ fn denied(claim: &Reading, best: &Reading) -> usize {
     claim.polarity().into_iter().filter(differs).count()
 }
 
-/// Whether two neighbouring words of a sentence stand the other way round in its source.
+/// Whether two neighbouring words of a sentence stand the other way round in its source; "singer and poet"
+/// is "poet and singer".
 fn is_turned(claim: &Reading, best: &Reading) -> bool {
     let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
     let order = best.tokens.iter().filter(|token| token.is_subject());
     order.enumerate().for_each(|(at, token)| places.entry(&token.stem).or_default().push(at));
-    let words: Vec<&Token> = claim.tokens.iter().filter(|token| token.is_subject()).collect();
-    words.windows(2).any(|pair| {
-        let [Some(first), Some(second)] = [0, 1].map(|at| places.get(pair[at].stem.as_str())) else {
-            return false;
-        };
+    let words: Vec<usize> = (0..claim.tokens.len()).filter(|at| claim.tokens[*at].is_subject()).collect();
+    let listed = |at: usize| at > 0 && matches!(claim.tokens[at - 1].word.as_str(), "and" | "or");
+    words.windows(2).filter(|pair| !listed(pair[1])).any(|pair| {
+        let [one, other] = [0, 1].map(|at| claim.tokens[pair[at]].stem.as_str());
+        let (Some(first), Some(second)) = (places.get(one), places.get(other)) else { return false };
         let mut apart = first.iter().flat_map(|a| second.iter().map(move |b| (a, b)));
-        pair[0].stem != pair[1].stem
+        one != other
             && !apart.clone().any(|(a, b)| b > a && b - a <= MAX_DISTANCE)
             && apart.all(|(a, b)| b < a)
     })
@@ -301,5 +307,18 @@ mod tests {
             let (yes, no) = (support(right, passage), support(wrong, passage));
             assert!(yes > no + 0.1, "{right} {yes}, {wrong} {no}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_one_sentence_or_list_is_no_contradiction_and_ranges_are_compared() {
+        let passage = "Ann Lee (born 3 May 1950, in Hull) is a British poet and singer. A standard transfer arrives \
+                       within 2 to 4 days. An urgent transfer arrives within 1 day.";
+        for right in
+            ["Ann Lee is a British singer and poet.", "A standard transfer arrives within 2 to 4 days."]
+        {
+            assert!(support(right, passage) > 0.8, "{right} {}", support(right, passage));
+        }
+        let wrong = support("A standard transfer arrives within 1 to 2 days.", passage);
+        assert!(wrong < 0.4, "{wrong}");
     }
 }
