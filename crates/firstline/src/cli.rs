@@ -174,7 +174,8 @@ enum EvalCommand {
         /// Test answers, JSONL of {"knowledge", "question", "response", "grounded"}
         #[arg(long, value_name = "FILE")]
         test: PathBuf,
-        /// Answers to choose the threshold on; default: generator.sentence_threshold's default
+        /// Answers to choose the weight of shared words and the threshold on; default: generator.overlap_weight and
+        /// generator.sentence_threshold
         #[arg(long, value_name = "FILE")]
         dev: Option<PathBuf>,
     },
@@ -284,7 +285,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
             crate::eval::retrieval(&settings, encoder, &beir, json)
         }
         Command::Eval(EvalCommand::Grounding { test, dev }) => {
-            crate::eval::grounding(&test, dev.as_deref(), json)
+            crate::eval::grounding(&Settings::discover(config.as_deref())?, &test, dev.as_deref(), json)
         }
         command => {
             let settings = Settings::discover(config.as_deref())?;

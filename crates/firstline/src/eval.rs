@@ -60,11 +60,17 @@ pub(crate) fn retrieval(
 }
 
 /// `eval grounding`.
-pub(crate) fn grounding(test: &Path, dev: Option<&Path>, as_json: bool) -> anyhow::Result<bool> {
+pub(crate) fn grounding(
+    settings: &Settings,
+    test: &Path,
+    dev: Option<&Path>,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let config = settings.table::<generator::Config>(generator::NAME)?;
     let test = generator::read_examples(test)?;
     let dev = dev.map(generator::read_examples).transpose()?;
     anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
-    print(&generator::evaluate(&test, dev.as_deref()), as_json)
+    print(&generator::evaluate(&test, dev.as_deref(), &config), as_json)
 }
 
 fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {

@@ -249,7 +249,7 @@ mod tests {
 
     /// The text released, with what each sentence cites, when words arrive in pieces of `size` characters.
     fn ground(words: &str, size: usize) -> (String, Vec<Citation>) {
-        let (judge, request) = (Judge::new(), request());
+        let (judge, request) = (Judge::new(0.0), request());
         let mut grounder = Grounder::new(&judge, &request, crate::Config::default().sentence_threshold);
         let characters: Vec<char> = words.chars().collect();
         let mut checked = Vec::new();
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_figure_that_no_passage_has_never_leaves_whatever_the_threshold() {
-        let (judge, request) = (Judge::new(), request());
+        let (judge, request) = (Judge::new(0.0), request());
         let mut grounder = Grounder::new(&judge, &request, 0.0);
         grounder.push("A replacement card costs 50 pounds and arrives within 3 to 5 working days. ");
         assert!(grounder.finish(true).is_empty());
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_sentence_cut_off_at_the_end_does_not_leave() {
-        let (judge, request) = (Judge::new(), request());
+        let (judge, request) = (Judge::new(0.0), request());
         let mut grounder = Grounder::new(&judge, &request, crate::Config::default().sentence_threshold);
         let mut left = grounder.push("A replacement card costs 5 pounds [1]. It arrives within 3 to");
         left.extend(grounder.finish(false));

@@ -34,6 +34,8 @@ pub struct Report {
     pub auroc: Option<f64>,
     /// Support from which an answer is kept, 0..=1.
     pub threshold: f64,
+    /// Weight of shared words in the support, as `generator.overlap_weight`.
+    pub overlap_weight: f64,
     /// Median time to check one answer, with reading its knowledge, in microseconds, one thread.
     pub p50_us: Option<f64>,
     /// Area under the ROC curve of the share of an answer's words that the knowledge has.
@@ -65,6 +67,8 @@ pub enum Error {
     },
 }
 
+/// Weights of shared words that are tried.
+const OVERLAP_WEIGHTS: [f64; 5] = [0.0, 1.0, 2.0, 4.0, 8.0];
 /// Share of shared words from which plain overlap keeps an answer where no file says.
 const OVERLAP_THRESHOLD: f64 = 0.5;
 
@@ -82,16 +86,16 @@ pub fn read_examples(path: &Path) -> Result<Vec<Example>, Error> {
     parsed.collect()
 }
 
-/// The figures on `test`, with the threshold of best balanced accuracy on `dev`, else the default.
+/// The figures on `test`, with the weight of shared words and the threshold of best balanced accuracy on `dev`, else
+/// the configured ones.
 #[must_use]
-pub fn evaluate(test: &[Example], dev: Option<&[Example]>) -> Report {
-    let judge = Judge::new();
-    let checked = |example: &Example| check(&judge, example);
-    let threshold = |score: &dyn Fn(&Example) -> f64, default: f64| {
-        dev.and_then(|dev| best_threshold(&label(dev, score))).unwrap_or(default)
-    };
-    let own_threshold = threshold(&checked, Config::default().sentence_threshold);
-    let overlap_threshold = threshold(&overlap, OVERLAP_THRESHOLD);
+pub fn evaluate(test: &[Example], dev: Option<&[Example]>, config: &Config) -> Report {
+    let (overlap_weight, threshold) = dev
+        .and_then(fit)
+        .map_or((config.overlap_weight, config.sentence_threshold), |(_, weight, threshold)| {
+            (weight, threshold)
+        });
+    let judge = Judge::new(overlap_weight);
     let mut times = Vec::with_capacity(test.len());
     let mut own = Vec::with_capacity(test.len());
     for example in test {
@@ -99,16 +103,30 @@ pub fn evaluate(test: &[Example], dev: Option<&[Example]>) -> Report {
         own.push((check(&judge, example), example.grounded));
         times.push(start.elapsed().as_secs_f64() * 1e6);
     }
-    let plain = label(test, &overlap);
+    let plain = label(test, overlap);
+    let plain_threshold = dev.and_then(|dev| best_threshold(&label(dev, overlap)));
+    let plain_threshold = plain_threshold.map_or(OVERLAP_THRESHOLD, |(_, threshold)| threshold);
     Report {
         n: test.len(),
-        balanced_accuracy: balanced_accuracy(&own, own_threshold),
+        balanced_accuracy: balanced_accuracy(&own, threshold),
         auroc: auroc(&own),
-        threshold: own_threshold,
+        threshold,
+        overlap_weight,
         p50_us: stats::percentile(&times, 0.5),
         word_overlap_auroc: auroc(&plain),
-        word_overlap_balanced_accuracy: balanced_accuracy(&plain, overlap_threshold),
+        word_overlap_balanced_accuracy: balanced_accuracy(&plain, plain_threshold),
     }
+}
+
+/// The best balanced accuracy on labelled answers, with its weight of shared words and its threshold; the lower
+/// weight of equals. `None` for want of either kind of answer.
+fn fit(dev: &[Example]) -> Option<(f64, f64, f64)> {
+    let fitted = OVERLAP_WEIGHTS.into_iter().filter_map(|weight| {
+        let judge = Judge::new(weight);
+        let (accuracy, threshold) = best_threshold(&label(dev, |example| check(&judge, example)))?;
+        Some((accuracy, weight, threshold))
+    });
+    fitted.reduce(|best, next| if next.0 > best.0 { next } else { best })
 }
 
 /// The support of an answer: that of its weakest sentence that says something.
@@ -143,7 +161,7 @@ fn overlap(example: &Example) -> f64 {
     own.intersection(&known).count() as f64 / own.len().max(1) as f64
 }
 
-fn label(examples: &[Example], score: &dyn Fn(&Example) -> f64) -> Vec<(f64, bool)> {
+fn label(examples: &[Example], score: impl Fn(&Example) -> f64) -> Vec<(f64, bool)> {
     examples.iter().map(|example| (score(example), example.grounded)).collect()
 }
 
@@ -161,8 +179,10 @@ fn balanced_accuracy(scored: &[(f64, bool)], threshold: f64) -> Option<f64> {
     Some((right(true)? + right(false)?) / 2.0)
 }
 
-/// Halfway between the two scores that separate best; `None` for want of either kind.
-fn best_threshold(scored: &[(f64, bool)]) -> Option<f64> {
+/// The best balanced accuracy, and a threshold between two scores: the middle one of those that come within one
+/// standard error of it (Breiman et al., 1984), since the very best is an accident of few answers. `None` for want of
+/// either kind.
+fn best_threshold(scored: &[(f64, bool)]) -> Option<(f64, f64)> {
     let mut sorted = scored.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let all = scored.iter().filter(|one| one.1).count() as f64;
@@ -170,20 +190,30 @@ fn best_threshold(scored: &[(f64, bool)]) -> Option<f64> {
     if all == 0.0 || others == 0.0 {
         return None;
     }
-    let (mut kept, mut dropped, mut best) = (all, 0.0, (0.5, sorted[0].0));
+    let (mut kept, mut dropped) = (all, 0.0);
+    let mut cuts = Vec::new();
     for pair in sorted.windows(2) {
         if pair[0].1 {
             kept -= 1.0
         } else {
             dropped += 1.0
         }
-        let accuracy = (kept / all + dropped / others) / 2.0;
-        if pair[0].0 < pair[1].0 && accuracy > best.0 {
-            best = (accuracy, f64::midpoint(pair[0].0, pair[1].0));
+        if pair[0].0 < pair[1].0 {
+            let (kept, dropped) = (kept / all, dropped / others);
+            let variance = kept * (1.0 - kept) / all + dropped * (1.0 - dropped) / others;
+            cuts.push((
+                f64::midpoint(kept, dropped),
+                variance.sqrt() / 2.0,
+                f64::midpoint(pair[0].0, pair[1].0),
+            ));
         }
     }
-    Some(best.1)
+    let (best, error, _) =
+        cuts.iter().copied().reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    cuts.retain(|cut| cut.0 >= best - error);
+    Some((best, cuts[cuts.len() / 2].2))
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,13 +232,16 @@ mod tests {
             example("A replacement card costs 50 pounds.", false),
             example("A replacement card costs 5 pounds. A blocked card can be unblocked.", false),
         ];
-        let report = evaluate(&test, None);
+        let config = Config::default();
+        let report = evaluate(&test, None, &config);
         assert_eq!((report.n, report.auroc, report.balanced_accuracy), (4, Some(1.0), Some(1.0)));
         assert!(report.word_overlap_auroc < Some(0.6), "{report:?}");
-        assert_eq!(evaluate(&test[..2], None).auroc, None);
+        assert_eq!(evaluate(&test[..2], None, &config).auroc, None);
         // The threshold comes from the other file, between its two answers.
-        let chosen = evaluate(&test, Some(&test[..3])).threshold;
-        let score = |index: usize| check(&Judge::new(), &test[index]);
+        let chosen = evaluate(&test, Some(&test[..3]), &config);
+        assert_eq!(chosen.overlap_weight, 0.0, "shared words tell nothing here");
+        let chosen = chosen.threshold;
+        let score = |index: usize| check(&Judge::new(0.0), &test[index]);
         assert!(score(2) < chosen && chosen < score(1).min(score(0)), "{chosen}");
     }
 

@@ -77,7 +77,8 @@ impl Writer {
                 tracing::warn!(model = config.model, "no price under generator.prices, its cost counts as 0");
             }
         }
-        Ok(Self { config, judge: Judge::new(), model })
+        let judge = Judge::new(config.overlap_weight);
+        Ok(Self { config, judge, model })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
