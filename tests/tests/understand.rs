@@ -10,6 +10,9 @@ use proto::*;
 use serde_json::{Value, json};
 use tests::{Transport, World, both};
 use tokio::task::JoinSet;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 fn cited(turn: &Turn) -> Vec<&str> {
     turn.citations.iter().map(|citation| citation.document_id.as_str()).collect()
@@ -146,4 +149,23 @@ async fn a_model_chooses_where_the_classifier_is_unsure_and_can_be_switched_off(
         }
         world.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_encoder_health_says_so_and_words_alone_answer() {
+    let nowhere = tests::scratch();
+    let models = format!("{:?}", nowhere.path().display().to_string());
+    let values = [("server", "encoder.tier", "\"dense\""), ("server", "encoder.models", models.as_str())];
+    let world = World::with(Transport::Tcp, &values).await;
+    for stage in [classifier::NAME, retriever::NAME] {
+        let mut client = HealthClient::new(world.links.get(stage).unwrap());
+        for (service, expected) in [("", ServingStatus::Serving), ("dense", ServingStatus::NotServing)] {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let status = client.check(request).await.unwrap().into_inner().status();
+            assert_eq!(status, expected, "{stage} {service:?}");
+        }
+    }
+    let turn = world.say("", "What is the contactless limit?").await;
+    assert_eq!((turn.outcome(), turn.intent.unwrap().encoder.as_str()), (Outcome::Answered, ""));
+    world.stop().await;
 }

@@ -41,11 +41,11 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let places = model.intents().iter().map(place).collect::<Option<_>>();
     let places = places.context("the model names an intent the bundle does not have")?;
     let locales = Locales::new(&assistant.locales);
-    let encoder = opened.encoder().cloned();
+    let (encoder, dense) = (opened.encoder().cloned(), opened.encoder().is_some());
     let server = Server { model, person, locales, encoder, tier, rules, infos, places };
     let service =
         ClassifierServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
-    Ok(kit::Stage::new(NAME).with(service))
+    Ok(kit::Stage::new(NAME).reporting(Opened::HEALTH, dense).with(service))
 }
 
 struct Server {

@@ -99,6 +99,9 @@ impl Opened {
         }
     }
 
+    /// Name of the health check that says whether the dense tier runs.
+    pub const HEALTH: &'static str = "dense";
+
     /// The tier in words: "linear", "dense (MODEL)", or "linear, because ...".
     pub fn describe(&self) -> String {
         match self {

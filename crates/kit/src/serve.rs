@@ -80,12 +80,22 @@ pub struct Stage {
     name: &'static str,
     routes: Routes,
     services: Vec<&'static str>,
+    /// Names of health checks beside the services', and whether each serves.
+    parts: Vec<(&'static str, bool)>,
 }
 
 impl Stage {
     /// A stage without services.
     pub fn new(name: &'static str) -> Self {
-        Self { name, routes: Routes::default(), services: Vec::new() }
+        Self { name, routes: Routes::default(), services: Vec::new(), parts: Vec::new() }
+    }
+
+    /// Adds a health check of a part that the stage can do without: whoever asks for this name learns whether it
+    /// serves, the health of the stage itself is not touched.
+    #[must_use]
+    pub fn reporting(mut self, part: &'static str, serves: bool) -> Self {
+        self.parts.push((part, serves));
+        self
     }
 
     /// Adds a gRPC service.
@@ -203,6 +213,14 @@ pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> an
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in &stage.services {
         reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    for (part, serves) in &stage.parts {
+        let status = if *serves {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        reporter.set_service_status(part, status).await;
     }
     // Both versions: Python's client and older grpcurls know the first only.
     let (first, reflection) = (reflection(&stage).build_v1alpha()?, reflection(&stage).build_v1()?);

@@ -51,6 +51,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     );
     let server = Server { retriever: Arc::new(retriever), waits, context };
     Ok(kit::Stage::new(NAME)
+        .reporting(Opened::HEALTH, opened.encoder().is_some())
         .with(RetrieverServiceServer::new(server).max_decoding_message_size(MAX_MESSAGE_BYTES)))
 }
 
