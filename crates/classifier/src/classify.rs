@@ -1,6 +1,6 @@
 //! The trained model, and what it says of a text.
 
-use crate::calibrate::{Evidence, Fitted, Weights, evidence, joined, outlier, probabilities};
+use crate::calibrate::{Evidence, Fitted, Weights, evidence, joined, outlier, probabilities, set_confidence};
 use crate::dense::{Dense, Glance};
 use crate::features::Ngrams;
 use crate::linear::{Linear, Sight};
@@ -88,6 +88,7 @@ impl Model {
         let out_of_scope = outlier(&fitted.outlier, &view.evidence);
         let mut ranked: Vec<_> = view.probabilities.into_iter().enumerate().collect();
         ranked.sort_by(|left, right| right.1.total_cmp(&left.1));
+        set_confidence(&fitted.confidence, &mut ranked);
         Scores { ranked, out_of_scope, known_words: f64::from(sight.known_words), dense }
     }
 }

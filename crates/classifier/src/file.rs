@@ -11,7 +11,7 @@ use crate::train::Error;
 /// First bytes of every model file.
 const MAGIC: &[u8; 8] = b"FLINTENT";
 /// Changes whenever the body, the features or the scoring do: an old file must not be read as a new one.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 const HASH_BYTES: usize = 32;
 
 impl Model {
@@ -109,7 +109,7 @@ impl Model {
 
 fn write_fitted(body: &mut Vec<u8>, fitted: &Fitted) {
     let limits = [fitted.threshold, fitted.acceptance];
-    let values = fitted.weights.iter().chain(&limits).chain(&fitted.outlier);
+    let values = fitted.weights.iter().chain(&fitted.confidence).chain(&limits).chain(&fitted.outlier);
     body.extend(values.flat_map(|value| value.to_le_bytes()));
 }
 
@@ -139,9 +139,9 @@ impl<'a> Input<'a> {
     }
 
     fn fitted(&mut self) -> Result<Fitted, Error> {
-        let weights = self.doubles()?;
+        let (weights, confidence) = (self.doubles()?, self.doubles()?);
         let [threshold, acceptance] = self.doubles()?;
-        Ok(Fitted { weights, threshold, acceptance, outlier: self.doubles()? })
+        Ok(Fitted { weights, confidence, threshold, acceptance, outlier: self.doubles()? })
     }
 
     /// The dense part, which begins with the size of a vector; 0 stands for none.

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use encoder::Vectors;
 
 use crate::calibrate::{
-    Evidence, Fitted, PRIOR_BOTH, PRIOR_TEMPERATURE, PRIOR_WEIGHTS, PRIOR_WORDS, Weights, acceptance,
-    fit_outlier, further, join, outlier, threshold,
+    AS_IT_IS, Evidence, Fitted, PRIOR_BOTH, PRIOR_TEMPERATURE, PRIOR_WEIGHTS, PRIOR_WORDS, Weights,
+    acceptance, fit_confidence, fit_outlier, further, join, outlier, sure, threshold,
 };
 use crate::classify::{Meaning, Model, View};
 use crate::folds::{Fold, Held, Set};
@@ -141,8 +141,12 @@ fn fit(plain: &[Vec<Held>], judged: &[Vec<Held>], dense: bool) -> Fitted {
     let weights = if dense { both_weights(plain) } else { word_weights(plain) };
     let view = |held: &Held| View::new(&held.sight, held.glance.as_ref().filter(|_| dense), &weights);
     let known = plain.iter().flatten().filter_map(|held| Some((view(held), held.label?)));
-    let accepted: Vec<_> =
+    let found: Vec<_> =
         known.map(|(view, label)| (view.probabilities[view.best], view.best == label)).collect();
+    // Words, meaning and density joined are calibrated already.
+    let confidence = if dense { AS_IT_IS } else { fit_confidence(&found) };
+    let accepted: Vec<_> =
+        found.iter().map(|(probability, right)| (sure(&confidence, *probability), *right)).collect();
     let (mut inside, mut unknown, mut outside) = (Vec::new(), Vec::new(), Vec::new());
     for held in judged.iter().flatten() {
         let View { best, evidence, .. } = view(held);
@@ -163,6 +167,7 @@ fn fit(plain: &[Vec<Held>], judged: &[Vec<Held>], dense: bool) -> Fitted {
     let outside: Vec<_> = outside.iter().map(|evidence| outlier(&outlier_weights, evidence)).collect();
     Fitted {
         weights,
+        confidence,
         outlier: outlier_weights,
         threshold: further(threshold(&inside, &outside)),
         acceptance: acceptance(&accepted),
