@@ -155,7 +155,7 @@ pub(crate) async fn survey(
         for text in &intent.examples {
             step();
             let reply = stages.ask(text, Some(intent)).await?;
-            if !acting.contains(&intent.name) && !is_approved(text, Some(intent)) {
+            if !acting.contains(&intent.name) && !intent.handoff && !is_approved(text, Some(intent)) {
                 examples += 1;
                 unanswered.extend(reply.cited.is_empty().then(|| text.clone()));
             }
