@@ -1,7 +1,7 @@
 //! From scores to probabilities: weights, out-of-scope score and thresholds, all fitted on scores of examples
 //! the scoring model was not trained on.
 
-use crate::newton::{Place, minimise};
+use learn::{Place, minimise};
 
 /// What is fitted on the scores of one tier.
 #[derive(Debug, Clone, PartialEq)]

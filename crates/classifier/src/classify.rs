@@ -2,8 +2,8 @@
 
 use crate::calibrate::{Evidence, Fitted, Weights, evidence, joined, outlier, probabilities, set_confidence};
 use crate::dense::{Dense, Glance};
-use crate::features::Ngrams;
 use crate::linear::{Linear, Sight};
+use learn::Ngrams;
 
 /// A trained classifier.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@
 use crate::calibrate::Fitted;
 use crate::classify::{Meaning, Model};
 use crate::dense::Dense;
-use crate::features::Vocabulary;
 use crate::linear::Linear;
 use crate::near::Examples;
 use crate::train::Error;
+use learn::{Vocabulary, Weights};
 
 /// First bytes of every model file.
 const MAGIC: &[u8; 8] = b"FLINTENT";
@@ -47,7 +47,7 @@ impl Model {
         let keys = input.many(features, u64::from_le_bytes)?;
         let idf = input.many(features, f32::from_le_bytes)?;
         let scales = input.many(features, f32::from_le_bytes)?;
-        let weights = input.many(features.saturating_mul(intents.len()), i8::from_le_bytes)?;
+        let values = input.many(features.saturating_mul(intents.len()), i8::from_le_bytes)?;
         let mut centroids = Vec::new();
         for _ in 0..intents.len() {
             let length = input.number()?;
@@ -59,7 +59,8 @@ impl Model {
             return Err(Error::Damaged("its parts do not fit together"));
         }
         let vocabulary = Vocabulary::new(keys, idf, word_features);
-        let linear = Linear { classes: intents.len(), vocabulary, scales, weights, centroids };
+        let weights = Weights { classes: intents.len(), scales, values };
+        let linear = Linear { vocabulary, weights, centroids };
         let version =
             blake3::Hash::from_slice(hash).map_or_else(|_| String::new(), |hash| hash.to_hex().to_string());
         Ok(Self { intents, linear, words, meaning, version })
@@ -73,7 +74,7 @@ impl Model {
     fn body(&self) -> Vec<u8> {
         let linear = &self.linear;
         let vocabulary = &linear.vocabulary;
-        let mut body = Vec::with_capacity(linear.weights.len() * 2);
+        let mut body = Vec::with_capacity(linear.weights.values.len() * 2);
         let number = |body: &mut Vec<u8>, value: usize| body.extend((value as u32).to_le_bytes());
         number(&mut body, self.intents.len());
         for intent in &self.intents {
@@ -84,8 +85,10 @@ impl Model {
         number(&mut body, vocabulary.len());
         number(&mut body, vocabulary.words);
         body.extend(vocabulary.keys.iter().flat_map(|key| key.to_le_bytes()));
-        body.extend(vocabulary.idf.iter().chain(&linear.scales).flat_map(|value| value.to_le_bytes()));
-        body.extend(linear.weights.iter().flat_map(|weight| weight.to_le_bytes()));
+        body.extend(
+            vocabulary.idf.iter().chain(&linear.weights.scales).flat_map(|value| value.to_le_bytes()),
+        );
+        body.extend(linear.weights.values.iter().flat_map(|weight| weight.to_le_bytes()));
         for centroid in &linear.centroids {
             number(&mut body, centroid.len());
             body.extend(centroid.iter().flat_map(|(id, _)| id.to_le_bytes()));

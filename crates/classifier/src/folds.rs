@@ -6,10 +6,9 @@ use encoder::Vectors;
 use rayon::prelude::*;
 
 use crate::dense::{Dense, Glance};
-use crate::features::Ngrams;
 use crate::linear::{Linear, Sight};
-use crate::solve::Random;
 use crate::train::{Error, Example};
+use learn::{Ngrams, Random};
 
 /// Parts of the cross-validation.
 const FOLDS: usize = 5;

@@ -1,22 +1,18 @@
 //! The linear model: one row of quantised weights a feature, one centroid a class.
 
+use learn::{Ngrams, Vector, Vocabulary, Weights};
+
 use crate::classify::best;
-use crate::features::{Ngrams, Vector, Vocabulary};
 use crate::solve::solve;
 
 /// Cost of a margin violation. Cross-validation is flat between 1 and 5; below 1 small sets lose.
 const COST: f32 = 2.0;
 
-/// Weights over the features of a vocabulary. One byte a weight changes no decision that is not a tie and
-/// makes the model four times smaller.
+/// Weights over the features of a vocabulary.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    pub(crate) classes: usize,
     pub(crate) vocabulary: Vocabulary,
-    /// What a weight of 1 stands for, by feature.
-    pub(crate) scales: Vec<f32>,
-    /// Feature-major, `classes` values a feature.
-    pub(crate) weights: Vec<i8>,
+    pub(crate) weights: Weights,
     /// The mean example of each class, of length 1: features ascending with their values.
     pub(crate) centroids: Vec<Vec<(u32, f32)>>,
 }
@@ -40,17 +36,9 @@ impl Linear {
         let vocabulary = Vocabulary::fit(texts);
         let rows: Vec<_> = texts.iter().map(|text| vocabulary.vector(text)).collect();
         let exact = solve(&rows, labels, classes, vocabulary.len(), COST);
-        let (mut scales, mut weights) =
-            (Vec::with_capacity(vocabulary.len()), Vec::with_capacity(exact.len()));
-        for row in exact.chunks(classes) {
-            let scale = row.iter().fold(0.0_f32, |most, weight| most.max(weight.abs())) / f32::from(i8::MAX);
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            scales.push(scale);
-            // The cast saturates, and the quotient is within i8::MAX anyway.
-            weights.extend(row.iter().map(|weight| (weight * inverse).round() as i8));
-        }
+        let weights = Weights::pack(&exact, classes);
         let centroids = (0..classes).map(|class| centroid(&rows, labels, class)).collect();
-        Self { classes, vocabulary, scales, weights, centroids }
+        Self { vocabulary, weights, centroids }
     }
 
     /// Scores a text; `None` when nothing in it is known.
@@ -59,14 +47,7 @@ impl Linear {
         if vector.items.is_empty() {
             return None;
         }
-        let mut scores = vec![0.0; self.classes];
-        for &(id, value) in &vector.items {
-            let value = value * self.scales[id as usize];
-            let weights = &self.weights[id as usize * self.classes..][..self.classes];
-            for (score, &weight) in scores.iter_mut().zip(weights) {
-                *score += value * f32::from(weight);
-            }
-        }
+        let scores = self.weights.scores(&vector);
         let likeness = cosine(&vector, &self.centroids[best(&scores)]);
         let Vector { known_words, known_parts, .. } = vector;
         Some(Sight { scores, likeness, known_words, known_parts })

@@ -1,6 +1,6 @@
 //! A multi-class linear support vector machine, trained in its dual.
 
-use crate::features::Vector;
+use learn::{Random, Vector};
 
 /// The training ends when no example violates its optimality by more than this.
 const TOLERANCE: f32 = 0.1;
@@ -124,26 +124,6 @@ impl Subproblem {
             }
         }
         violation
-    }
-}
-
-/// SplitMix64 (Steele et al., OOPSLA 2014): a fixed sequence on every machine.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Shuffles in place (Fisher and Yates).
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let other = (self.next() % (last as u64 + 1)) as usize;
-            items.swap(last, other);
-        }
     }
 }
 

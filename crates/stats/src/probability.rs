@@ -7,17 +7,54 @@ pub fn auroc(positives: &[f64], negatives: &[f64]) -> Option<f64> {
     if positives.is_empty() || negatives.is_empty() {
         return None;
     }
-    let mut scores: Vec<(f64, bool)> = positives.iter().map(|&score| (score, true)).collect();
-    scores.extend(negatives.iter().map(|&score| (score, false)));
-    scores.sort_by(|left, right| left.0.total_cmp(&right.0));
-    let (mut below, mut wins) = (0.0, 0.0);
-    for tied in scores.chunk_by(|left, right| left.0 == right.0) {
+    let (mut above, mut wins) = (0.0, 0.0);
+    for tied in ranked(positives, negatives).chunk_by(|left, right| left.0 == right.0) {
         let hits = tied.iter().filter(|(_, positive)| *positive).count() as f64;
         let misses = tied.len() as f64 - hits;
-        wins += hits * (below + misses / 2.0);
-        below += misses;
+        wins += misses * (above + hits / 2.0);
+        above += hits;
     }
     Some(wins / (positives.len() as f64 * negatives.len() as f64))
+}
+
+/// The mean of the precision at each positive, best score first, 0..1; `None` without positives. Equal scores
+/// come as one group. The area under the precision-recall curve without interpolation, the
+/// `average_precision_score` of scikit-learn.
+pub fn average_precision(positives: &[f64], negatives: &[f64]) -> Option<f64> {
+    let (mut hits, mut seen, mut sum) = (0.0, 0.0, 0.0);
+    for tied in ranked(positives, negatives).chunk_by(|left, right| left.0 == right.0) {
+        let new = tied.iter().filter(|(_, positive)| *positive).count() as f64;
+        hits += new;
+        seen += tied.len() as f64;
+        sum += new * hits / seen;
+    }
+    (!positives.is_empty()).then(|| sum / positives.len() as f64)
+}
+
+/// The share of positives above the threshold at which at most the share `fpr` of the negatives is above it,
+/// 0..1; `None` when either side is empty.
+pub fn recall_at_fpr(fpr: f64, positives: &[f64], negatives: &[f64]) -> Option<f64> {
+    if positives.is_empty() || negatives.is_empty() {
+        return None;
+    }
+    let (mut hits, mut alarms, mut best) = (0.0, 0.0, 0.0);
+    for tied in ranked(positives, negatives).chunk_by(|left, right| left.0 == right.0) {
+        let new = tied.iter().filter(|(_, positive)| *positive).count();
+        hits += new as f64;
+        alarms += (tied.len() - new) as f64;
+        if alarms <= fpr * negatives.len() as f64 {
+            best = hits;
+        }
+    }
+    Some(best / positives.len() as f64)
+}
+
+/// Scores with whether they are a positive's, highest first.
+fn ranked(positives: &[f64], negatives: &[f64]) -> Vec<(f64, bool)> {
+    let mut scores: Vec<(f64, bool)> = positives.iter().map(|&score| (score, true)).collect();
+    scores.extend(negatives.iter().map(|&score| (score, false)));
+    scores.sort_by(|left, right| right.0.total_cmp(&left.0));
+    scores
 }
 
 /// Bins of [`ece`], the number of Guo et al. 2017.
@@ -65,6 +102,18 @@ mod tests {
         assert!((auroc(&positives, &negatives).unwrap() - wins / 12.0).abs() < 1e-12);
         assert_eq!(auroc(&[1.0, 1.0], &[1.0]), Some(0.5));
         assert_eq!(auroc(&[], &[1.0]), None);
+    }
+
+    #[test]
+    fn precision_and_recall_treat_equal_scores_as_one_step() {
+        // sklearn.metrics.average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) documents 0.83...
+        let score = average_precision(&[0.35, 0.8], &[0.1, 0.4]).unwrap();
+        assert!((score - 5.0 / 6.0).abs() < 1e-12);
+        assert_eq!(average_precision(&[0.5], &[0.5]), Some(0.5));
+        assert_eq!(average_precision(&[], &[0.5]), None);
+        assert_eq!(recall_at_fpr(0.5, &[0.35, 0.8], &[0.1, 0.4]), Some(1.0));
+        assert_eq!(recall_at_fpr(0.4, &[0.35, 0.8], &[0.1, 0.4]), Some(0.5));
+        assert_eq!(recall_at_fpr(0.0, &[0.5], &[0.5]), Some(0.0));
     }
 
     #[test]

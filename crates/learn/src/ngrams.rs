@@ -19,14 +19,14 @@ const IDF_EXPONENT: f32 = 0.5;
 
 /// The n-grams of one text as 64-bit hashes, each list sorted and with repetitions.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ngrams {
+pub struct Ngrams {
     words: Vec<u64>,
     parts: Vec<u64>,
 }
 
 impl Ngrams {
     /// The n-grams of a text in its normal form.
-    pub(crate) fn of(text: &str) -> Self {
+    pub fn of(text: &str) -> Self {
         let normal = text::normalise(text);
         let end = normal.char_indices().nth(MAX_CHARS).map_or(normal.len(), |(index, _)| index);
         let mut ngrams = Self::default();
@@ -75,17 +75,18 @@ fn finish(hash: u64) -> u64 {
 
 /// A text as the vocabulary sees it: known features with their weights, ascending, of length 1 (or 0).
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Vector {
-    pub(crate) items: Vec<(u32, f32)>,
+pub struct Vector {
+    /// Places in the vocabulary with their values.
+    pub items: Vec<(u32, f32)>,
     /// Share of the word n-grams that are known, 0..=1.
-    pub(crate) known_words: f32,
+    pub known_words: f32,
     /// Share of the character n-grams that are known, 0..=1.
-    pub(crate) known_parts: f32,
+    pub known_parts: f32,
 }
 
 impl Vector {
     /// The squared length: 1, less without any known word or part.
-    pub(crate) fn square(&self) -> f32 {
+    pub fn square(&self) -> f32 {
         self.items.iter().map(|(_, value)| value * value).sum()
     }
 }
@@ -93,16 +94,19 @@ impl Vector {
 /// The n-grams of the training texts with their inverse document frequencies: words first, then parts, each
 /// in ascending order of their hashes.
 #[derive(Debug, Clone)]
-pub(crate) struct Vocabulary {
-    pub(crate) keys: Vec<u64>,
-    pub(crate) idf: Vec<f32>,
-    pub(crate) words: usize,
+pub struct Vocabulary {
+    /// Hashes of the n-grams.
+    pub keys: Vec<u64>,
+    /// The weight of each, above 0.
+    pub idf: Vec<f32>,
+    /// How many of them are of words.
+    pub words: usize,
     ids: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
 }
 
 impl Vocabulary {
     /// The vocabulary of training texts.
-    pub(crate) fn fit(texts: &[&Ngrams]) -> Self {
+    pub fn fit(texts: &[&Ngrams]) -> Self {
         let mut counted = count(texts.iter().map(|text| text.words.as_slice()));
         let words = counted.len();
         let parts = count(texts.iter().map(|text| text.parts.as_slice()));
@@ -114,18 +118,18 @@ impl Vocabulary {
     }
 
     /// A vocabulary of which the first `words` keys are words.
-    pub(crate) fn new(keys: Vec<u64>, idf: Vec<f32>, words: usize) -> Self {
+    pub fn new(keys: Vec<u64>, idf: Vec<f32>, words: usize) -> Self {
         let ids = keys.iter().zip(0..).map(|(&key, id)| (key, id)).collect();
         Self { keys, idf, words, ids }
     }
 
     /// Number of features.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// The vector of a text: (1 + ln tf) * idf, each block scaled to its share.
-    pub(crate) fn vector(&self, text: &Ngrams) -> Vector {
+    pub fn vector(&self, text: &Ngrams) -> Vector {
         let mut items = Vec::with_capacity(text.words.len() + text.parts.len());
         let known_words = self.block(&text.words, WORD_SHARE, &mut items);
         let known_parts = self.block(&text.parts, 1.0 - WORD_SHARE, &mut items);

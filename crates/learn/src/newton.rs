@@ -6,17 +6,17 @@ const STEPS: usize = 60;
 const SETTLED: f64 = 1e-6;
 
 /// A function, its gradient and a positive definite matrix near its second derivatives, at one place.
-pub(crate) struct Place<const N: usize> {
-    pub(crate) value: f64,
-    pub(crate) gradient: [f64; N],
-    pub(crate) curvature: [[f64; N]; N],
+pub struct Place<const N: usize> {
+    /// The value.
+    pub value: f64,
+    /// The gradient.
+    pub gradient: [f64; N],
+    /// The matrix.
+    pub curvature: [[f64; N]; N],
 }
 
 /// The place near `start` where a smooth function is lowest.
-pub(crate) fn minimise<const N: usize>(
-    start: [f64; N],
-    function: impl Fn(&[f64; N]) -> Place<N>,
-) -> [f64; N] {
+pub fn minimise<const N: usize>(start: [f64; N], function: impl Fn(&[f64; N]) -> Place<N>) -> [f64; N] {
     let mut best = start;
     let mut place = function(&best);
     for _ in 0..STEPS {
