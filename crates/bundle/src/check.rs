@@ -36,6 +36,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
     let prompts = keep(reader.prompts(), &mut problems);
     keep(reader.policy(), &mut problems);
     let lexicons = keep(reader.lexicons(), &mut problems);
+    let guarded = keep(reader.safety_examples(), &mut problems);
     let asked = keep(questions::shipped(reader), &mut problems);
     if problems.is_empty() {
         problems.extend(questions::references(Path::new(layout::QUESTIONS), &asked, &intents, &documents));
@@ -51,6 +52,7 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
         ("workflows", workflows.len()),
         ("prompts", prompts.len()),
         ("lexicons", lexicons.len()),
+        ("safety examples", guarded.len()),
         ("questions", asked.len()),
     ];
     finish(counts, problems)

@@ -17,15 +17,16 @@ const FILES: [&str; 7] = [
     "eval/grounding_dev.jsonl",
 ];
 /// Folders of the format, each with the endings or the names its files may have.
-const FOLDERS: [(&str, &[&str]); 5] = [
+const FOLDERS: [(&str, &[&str]); 6] = [
     ("intents", &[".toml", ".jsonl"]),
     ("knowledge", &[".md", ".jsonl", "synonyms.toml"]),
     ("workflows", &[".toml"]),
     ("prompts", &["answer.j2"]),
     ("safety/lexicons", &[".toml"]),
+    ("safety/examples", &[".jsonl"]),
 ];
 const ALLOWED: &str = "assistant.toml, curated.toml, intents/, knowledge/, workflows/, prompts/, safety/, eval/ and notes such as README.md";
-const ALLOWED_IN_SAFETY: &str = "policy.toml and lexicons/";
+const ALLOWED_IN_SAFETY: &str = "policy.toml, lexicons/ and examples/";
 const ALLOWED_IN_EVAL: &str = "questions.jsonl, grounding.jsonl and grounding_dev.jsonl";
 
 /// What measures the assistant and is nothing of it: its hash stays the same when a question is added.

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use crate::policy::{Action, Lexicon, Policy};
 pub(crate) use crate::problem::Lines;
 pub use crate::problem::{Place, Problem, Problems};
 use crate::types::*;
@@ -259,50 +258,9 @@ impl Reader {
         Ok(prompts)
     }
 
-    /// `safety/policy.toml`; the default without the file.
-    ///
-    /// # Errors
-    /// The file does not parse or holds a value out of range.
-    pub fn policy(&self) -> Result<Policy, Problems> {
-        let file = Path::new("safety/policy.toml");
-        if !self.files.contains_key(file) {
-            return Ok(Policy::default());
-        }
-        let text = self.text(file)?;
-        let policy: Policy = parse(file, &text)?;
-        let mut problems = Vec::new();
-        for (name, category) in &policy.categories {
-            let line = find_key(&text, &format!("categories.{name}"));
-            if category.threshold.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-                let message = format!("categories.{name}.threshold is out of range, allowed 0..=1");
-                problems.push(Problem::new(file, line, message));
-            }
-            if matches!(category.on_failure, Some(Action::Allow | Action::Rewrite)) {
-                let message = format!("categories.{name}.on_failure, allowed escalate and block");
-                problems.push(Problem::new(file, line, message));
-            }
-        }
-        finish(policy, problems)
-    }
-
-    /// The lexicons of all files under `safety/lexicons/`.
-    ///
-    /// # Errors
-    /// A file that does not parse or holds a weight out of range.
-    pub fn lexicons(&self) -> Result<Vec<Lexicon>, Problems> {
-        let mut lexicons = Vec::new();
-        for file in self.under("safety/lexicons") {
-            let text = self.text(file)?;
-            let lexicon: Lexicon = parse(file, &text)?;
-            for term in &lexicon.terms {
-                if !(0.0..=1.0).contains(&term.weight) {
-                    let message = format!("weight of {:?} is {}, allowed 0..=1", term.phrase, term.weight);
-                    return Err(Problem::new(file, find_key(&text, &term.phrase), message).into());
-                }
-            }
-            lexicons.push(lexicon);
-        }
-        Ok(lexicons)
+    /// Whether there is such a file.
+    pub(crate) fn holds(&self, file: &Path) -> bool {
+        self.files.contains_key(file)
     }
 
     /// Names of the files under a folder, sorted.

@@ -82,7 +82,7 @@ impl Model {
             body.extend(intent.bytes());
         }
         write_fitted(&mut body, &self.words);
-        number(&mut body, vocabulary.len());
+        number(&mut body, vocabulary.features());
         number(&mut body, vocabulary.words);
         body.extend(vocabulary.keys.iter().flat_map(|key| key.to_le_bytes()));
         body.extend(

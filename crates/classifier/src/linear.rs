@@ -35,7 +35,7 @@ impl Linear {
     pub(crate) fn fit(texts: &[&Ngrams], labels: &[usize], classes: usize) -> Self {
         let vocabulary = Vocabulary::fit(texts);
         let rows: Vec<_> = texts.iter().map(|text| vocabulary.vector(text)).collect();
-        let exact = solve(&rows, labels, classes, vocabulary.len(), COST);
+        let exact = solve(&rows, labels, classes, vocabulary.features(), COST);
         let weights = Weights::pack(&exact, classes);
         let centroids = (0..classes).map(|class| centroid(&rows, labels, class)).collect();
         Self { vocabulary, weights, centroids }

@@ -9,8 +9,10 @@ mod store;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use kit::config::{Encoder as Config, Tier};
+use moka::sync::Cache;
 
 pub use packed::{Query, pack};
 pub use store::Vectors;
@@ -40,6 +42,9 @@ pub enum Error {
         /// Why.
         message: String,
     },
+    /// The text was asked for by another caller at the same time, and that one failed.
+    #[error("{0}")]
+    Shared(Arc<Error>),
     /// Vectors cannot be kept.
     #[error("{}", path.display())]
     Io {
@@ -57,7 +62,13 @@ pub struct Encoder {
     id: String,
     dimension: usize,
     source: Source,
+    /// By the hash of a text: classifier and safety ask for the same message at the same time.
+    recent: Cache<blake3::Hash, Vec<f32>>,
 }
+
+/// Vectors remembered, and for how long: about as long as a turn.
+const RECENT: u64 = 256;
+const RECENT_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 enum Source {
@@ -120,12 +131,17 @@ impl Encoder {
     pub fn open(config: &Config) -> Result<Self, Error> {
         if config.base_url.is_empty() {
             let (local, id, dimension) = local::Local::open(config)?;
-            return Ok(Self { id, dimension, source: Source::Local(Box::new(local)) });
+            return Ok(Self::new(id, dimension, Source::Local(Box::new(local))));
         }
         let remote = remote::Remote::new(config)?;
         let dimension = remote.embed(&["dimension"])?.first().map_or(0, Vec::len);
         let id = format!("{}@{}", config.model, config.base_url.trim_end_matches('/'));
-        Ok(Self { id, dimension, source: Source::Remote(remote) })
+        Ok(Self::new(id, dimension, Source::Remote(remote)))
+    }
+
+    fn new(id: String, dimension: usize, source: Source) -> Self {
+        let recent = Cache::builder().max_capacity(RECENT).time_to_live(RECENT_FOR).build();
+        Self { id, dimension, source, recent }
     }
 
     /// Names the model and its content: vectors of different ids are never compared.
@@ -138,11 +154,16 @@ impl Encoder {
         self.dimension
     }
 
-    /// The vector of a text, of length 1. What is beyond the model's window, 256 tokens here, does not count.
+    /// The vector of a text, of length 1. What is beyond the model's window, 256 tokens here, does not count. Stages
+    /// of one process that ask for the same text get it for one run of the model.
     ///
     /// # Errors
     /// The model or its server fails.
     pub fn embed(&self, text: &str) -> Result<Vec<f32>, Error> {
+        self.recent.try_get_with(blake3::hash(text.as_bytes()), || self.run(text)).map_err(Error::Shared)
+    }
+
+    fn run(&self, text: &str) -> Result<Vec<f32>, Error> {
         match &self.source {
             Source::Local(local) => local.embed(text),
             Source::Remote(remote) => {

@@ -176,14 +176,15 @@ pub(crate) fn build_command(dir: &Path, settings: &Settings, as_json: bool) -> a
     let built = build_now(dir, &settings.server()?.encoder)?;
     if as_json {
         let out = json!({
-            "bundle": built.bundle, "classifier": built.classifier, "index": built.index,
+            "bundle": built.bundle, "classifier": built.classifier, "guard": built.guard,
+            "index": built.index,
             "seconds": built.seconds, "tier": built.tier,
         });
         show::line(&out.to_string());
     } else {
-        let Built { bundle, classifier, index, seconds, tier } = built;
+        let Built { bundle, classifier, guard, index, seconds, tier } = built;
         show::line(&format!(
-            "bundle {bundle}: classifier {classifier}, index {index}, tier {tier}, {seconds:.1} s"
+            "bundle {bundle}: classifier {classifier}, guard {guard}, index {index}, tier {tier}, {seconds:.1} s"
         ));
     }
     Ok(true)
@@ -193,6 +194,7 @@ pub(crate) fn build_command(dir: &Path, settings: &Settings, as_json: bool) -> a
 pub(crate) struct Built {
     bundle: String,
     classifier: String,
+    guard: String,
     index: String,
     seconds: f64,
     tier: String,
@@ -215,6 +217,9 @@ pub(crate) fn build_now(dir: &Path, encoder: &config::Encoder) -> anyhow::Result
     let model =
         classifier::build(&reader, encoder, &|done, total| bar.set(done, total)).context("classifier")?;
     bar.finish();
+    let bar = show::Bar::new("training the guard");
+    let guard = safety::build(&reader, encoder, &|done, total| bar.set(done, total)).context("safety")?;
+    bar.finish();
     let bar = show::Bar::new("building the index");
     let index =
         retriever::build(&reader, encoder, &|done, total| bar.set(done, total)).context("retriever")?;
@@ -222,6 +227,7 @@ pub(crate) fn build_now(dir: &Path, encoder: &config::Encoder) -> anyhow::Result
     Ok(Built {
         bundle: reader.hash().to_owned(),
         classifier: model.version,
+        guard: guard.version().to_owned(),
         index: index.version,
         seconds: start.elapsed().as_secs_f64(),
         tier: tier.describe(),

@@ -158,6 +158,21 @@ enum EvalCommand {
         #[arg(long, value_enum)]
         tier: Option<TierArg>,
     },
+    /// The input rail: attacks and harm caught, ordinary messages stopped
+    Safety {
+        /// Messages, JSONL of {"text", "unsafe": true or false, "categories": [...]}; several files give one table
+        #[arg(long, value_name = "FILE", required = true)]
+        test: Vec<PathBuf>,
+        /// Folder of a bundle whose policy, lexicons and examples count too; default: the platform's own alone
+        #[arg(long, value_name = "DIR")]
+        bundle: Option<PathBuf>,
+        /// What customers write, or passages of a knowledge base with planted instructions
+        #[arg(long, value_enum, default_value = "input")]
+        rail: RailArg,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
     /// The whole assistant: golden questions through all stages, in this process
     Assistant(GoldenArgs),
     /// Passage retrieval
@@ -185,6 +200,21 @@ enum EvalCommand {
 pub(crate) enum TierArg {
     Linear,
     Dense,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum RailArg {
+    Input,
+    Passages,
+}
+
+impl From<RailArg> for safety::Rail {
+    fn from(rail: RailArg) -> Self {
+        match rail {
+            RailArg::Input => Self::Input,
+            RailArg::Passages => Self::Passages,
+        }
+    }
 }
 
 /// Which assistant is meant.
@@ -278,6 +308,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         Command::Eval(EvalCommand::Handoff { test, tier }) => {
             let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
             crate::eval::handoff(encoder.as_ref(), &test, json)
+        }
+        Command::Eval(EvalCommand::Safety { test, bundle, rail, tier }) => {
+            let settings = Settings::discover(config.as_deref())?;
+            let encoder = crate::eval::encoder(&settings, tier)?;
+            crate::eval::safety(&settings, encoder.as_ref(), bundle.as_deref(), rail.into(), &test, json)
         }
         Command::Eval(EvalCommand::Retrieval { beir, tier }) => {
             let settings = Settings::discover(config.as_deref())?;

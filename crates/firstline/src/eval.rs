@@ -1,6 +1,6 @@
 //! `firstline eval`: figures of a stage on a data set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use encoder::Encoder;
@@ -71,6 +71,77 @@ pub(crate) fn grounding(
     let dev = dev.map(generator::read_examples).transpose()?;
     anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
     print(&generator::evaluate(&test, dev.as_deref(), &config), as_json)
+}
+
+/// `eval safety`.
+pub(crate) fn safety(
+    settings: &Settings,
+    encoder: Option<&Encoder>,
+    bundle: Option<&Path>,
+    rail: safety::Rail,
+    tests: &[PathBuf],
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let config = settings.table::<safety::Config>(safety::NAME)?;
+    let bar = show::Bar::new("training the guard");
+    let told = |done, total| bar.set(done, total);
+    let rails = match bundle {
+        Some(bundle) => safety::rails(&bundle::Reader::open(bundle)?, encoder, &config, &told)?,
+        None => {
+            let guard = safety::platform(&settings.server()?.data_dir.join("eval"), encoder, &told)?;
+            safety::Rails::new(safety::Policy::baseline()?, &[], Arc::new(guard), config.max_slot_chars)?
+        }
+    };
+    let reports = tests.iter().map(|test| safety::evaluate(&rails, rail, encoder, test, &told));
+    let reports = reports.collect::<Result<Vec<_>, _>>()?;
+    bar.finish();
+    match &reports[..] {
+        [report] if as_json => print(report, true),
+        reports if as_json => {
+            show::line(&serde_json::to_string(reports)?);
+            Ok(true)
+        }
+        reports => {
+            table(reports);
+            Ok(true)
+        }
+    }
+}
+
+/// A line for each data set, and below it one for each of its categories.
+fn table(reports: &[safety::Report]) {
+    let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    let heads = ["unsafe", "safe", "recall", "fpr", "precision", "auroc", "auprc", "r@2%", "r@5%"];
+    show::line(&format!("{:<28}{}", "", heads.map(|head| format!("{head:>10}")).concat()));
+    for report in reports {
+        let name = Path::new(&report.file).file_stem().unwrap_or_default().to_string_lossy();
+        let figures = [
+            report.n_unsafe.to_string(),
+            report.n_safe.to_string(),
+            figure(report.recall),
+            figure(report.fpr),
+            figure(report.precision),
+            figure(report.auroc),
+            figure(report.auprc),
+            figure(report.recall_at_fpr_2),
+            figure(report.recall_at_fpr_5),
+        ];
+        show::line(&format!("{name:<28}{}", figures.map(|value| format!("{value:>10}")).concat()));
+        for (name, category) in &report.by_category {
+            let figures = [
+                category.n.to_string(),
+                category.false_alarms.to_string(),
+                figure(category.recall),
+                String::new(),
+                String::new(),
+                figure(category.auroc),
+                figure(category.auprc),
+                figure(category.recall_at_fpr_2),
+            ];
+            show::line(&format!("  {name:<26}{}", figures.map(|value| format!("{value:>10}")).concat()));
+        }
+        show::line(&format!("  tier {}, {} us a text", report.tier, figure(report.p50_us)));
+    }
 }
 
 fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {

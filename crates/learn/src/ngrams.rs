@@ -124,7 +124,7 @@ impl Vocabulary {
     }
 
     /// Number of features.
-    pub fn len(&self) -> usize {
+    pub fn features(&self) -> usize {
         self.keys.len()
     }
 

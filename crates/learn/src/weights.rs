@@ -1,10 +1,12 @@
 //! Linear weights of one byte each.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ngrams::Vector;
 
 /// Weights over the features of a vocabulary, a row of classes for each feature. One byte a weight changes no
 /// decision that is not a tie and makes a model four times smaller.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Weights {
     /// Classes.
     pub classes: usize,

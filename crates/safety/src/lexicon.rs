@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::policy::{Category, Error};
+use crate::error::Error;
+use crate::policy::Category;
 
 macro_rules! baseline {
     ($($name:literal),+ $(,)?) => { [$((concat!("safety/src/baseline/", $name), include_str!(concat!("baseline/", $name)))),+] };
@@ -95,7 +96,7 @@ impl Lexicon {
 
     /// The built-in lexicons: those of every rail, and those of the passage rail only.
     pub fn baseline() -> Result<(Vec<Self>, Vec<Self>), Error> {
-        let read = |(file, text): &(&'static str, &str)| {
+        let read = |(file, text): &(&'static str, &str)| -> Result<Self, Error> {
             let lexicon: Self = toml::from_str(text).map_err(|source| Error::Baseline { file, source })?;
             Ok(Self { file: (*file).to_owned(), ..lexicon })
         };
@@ -116,11 +117,9 @@ pub(crate) fn sets() -> Result<BTreeMap<String, String>, Error> {
     toml::from_str(SETS.1).map_err(|source| Error::Baseline { file: SETS.0, source })
 }
 
-/// The text of every built-in file, for the hash in the policy id.
-pub(crate) fn fingerprint() -> blake3::Hasher {
-    let mut hasher = blake3::Hasher::new();
+/// Adds the text of every built-in file, for the hash in the policy id.
+pub(crate) fn fingerprint(hasher: &mut blake3::Hasher) {
     for (file, text) in BASELINE.iter().chain(&PLANTED).chain([&SETS]) {
         hasher.update(file.as_bytes()).update(&[0]).update(text.as_bytes()).update(&[0]);
     }
-    hasher
 }

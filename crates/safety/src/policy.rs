@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::error::Error;
+
 const BASELINE: &str = include_str!("baseline/policy.toml");
 
 /// A kind of harm a rail looks for.
@@ -54,6 +56,30 @@ impl Category {
         Self::ALL[self as usize].1
     }
 
+    /// The category a name stands for, ours or of a well-known data set or guard (OpenAI's moderation, the hazards
+    /// of MLCommons that Llama Guard 3 numbers S1 to S14).
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let plain = name.trim().to_ascii_lowercase().replace(['/', '-', ' '], "_");
+        if let Some((category, _)) = Self::ALL.iter().find(|(_, known)| *known == plain) {
+            return Some(*category);
+        }
+        Some(match plain.as_str() {
+            "self_harm_intent" | "self_harm_instructions" | "s11" => Self::SelfHarm,
+            "violence_graphic" | "violent_crimes" | "s1" => Self::Violence,
+            "hate_threatening" | "s10" => Self::Hate,
+            "harassment_threatening" => Self::Threats,
+            "sexual_minors" | "child_exploitation" | "s4" => Self::Minors,
+            "sexual_content" | "sex_crimes" | "s3" | "s12" => Self::Sexual,
+            "illicit" | "illicit_violent" | "non_violent_crimes" | "s2" | "s7" | "s8" | "s9" | "s13"
+            | "s14" => Self::Illegal,
+            "specialized_advice" | "s6" => Self::RegulatedAdvice,
+            "defamation" | "s5" => Self::Harassment,
+            "injection" | "jailbreak" => Self::PromptInjection,
+            _ => return None,
+        })
+    }
+
     /// The category of a name; the error lists the names there are.
     pub(crate) fn parse(file: &str, name: &str) -> Result<Self, Error> {
         let found = Self::ALL.iter().find(|(_, known)| *known == name);
@@ -88,62 +114,6 @@ impl From<bundle::Action> for Action {
             bundle::Action::Block => Self::Block,
         }
     }
-}
-
-/// Why a policy or lexicon was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A category nobody knows.
-    #[error("{file}: category \"{name}\" is unknown, allowed: {allowed}")]
-    UnknownCategory {
-        /// The file that names it.
-        file: String,
-        /// The name found.
-        name: String,
-        /// The names there are.
-        allowed: String,
-    },
-    /// A number outside its range.
-    #[error("{file}: {key} is {value}, allowed {allowed}")]
-    OutOfRange {
-        /// The file that holds it.
-        file: String,
-        /// The key or phrase it belongs to.
-        key: String,
-        /// The number found.
-        value: f64,
-        /// The range, in words.
-        allowed: &'static str,
-    },
-    /// A failure action that would let the text pass.
-    #[error("{file}: on_failure of \"{category}\" must be escalate or block")]
-    OpenFailure {
-        /// The file that holds it.
-        file: String,
-        /// The category.
-        category: &'static str,
-    },
-    /// A phrase or rule that cannot be compiled.
-    #[error("{file}: \"{pattern}\" {message}")]
-    Pattern {
-        /// The file that holds it.
-        file: String,
-        /// The phrase or rule.
-        pattern: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A built-in file that is not TOML of the expected form.
-    #[error("{file} cannot be read")]
-    Baseline {
-        /// The file.
-        file: &'static str,
-        /// The cause.
-        source: toml::de::Error,
-    },
-    /// A built-in policy without one of the categories.
-    #[error("the built-in policy has no category \"{0}\"")]
-    Missing(&'static str),
 }
 
 /// What one category leads to.

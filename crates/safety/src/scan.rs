@@ -7,8 +7,9 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use regex::{Regex, RegexSet};
 
 use crate::decode::{View, words};
+use crate::error::Error;
 use crate::lexicon::{Lexicon, sets};
-use crate::policy::{Category, Error, Scores};
+use crate::policy::{Category, Scores};
 use crate::rule::{Rule, Sets};
 
 /// Shortest phrase, in bytes without its spaces, looked for in words that were spaced out letter by letter.

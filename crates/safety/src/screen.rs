@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::decode::{View, views};
 use crate::detect::{Kind, Span, detect, redact};
+use crate::error::Error;
+use crate::guard::Guard;
 use crate::lexicon::{Lexicon, fingerprint};
-use crate::policy::{Action, Category, Error, Judgement, Policy, Scores};
+use crate::policy::{Action, Category, Judgement, Policy, Scores};
 use crate::sanitise::{hosts, sanitise};
 use crate::scan::Scanner;
 
@@ -63,46 +65,64 @@ pub struct Rails {
     policy_id: Arc<str>,
     everywhere: Scanner,
     in_passages: Scanner,
+    guard: Arc<Guard>,
     max_slot_chars: usize,
 }
 
 impl Rails {
-    /// Compiles the built-in lexicons and those of a bundle under a policy. Slots may hold up to
+    /// Compiles the built-in lexicons and those of a bundle under a policy, beside a guard. Slots may hold up to
     /// `max_slot_chars` characters.
-    pub fn new(policy: Policy, own: &[Lexicon], max_slot_chars: usize) -> Result<Self, Error> {
+    pub fn new(
+        policy: Policy,
+        own: &[Lexicon],
+        guard: Arc<Guard>,
+        max_slot_chars: usize,
+    ) -> Result<Self, Error> {
         let (baseline, planted) = Lexicon::baseline()?;
         let everywhere = Scanner::new(baseline.iter().chain(own))?;
         let injections =
             |lexicon: &&Lexicon| lexicon.category().is_ok_and(|category| PLANTED.contains(&category));
         let in_passages = Scanner::new(baseline.iter().chain(own).filter(injections).chain(&planted))?;
         // The orchestrator remembers verdicts on passages by this id.
-        let mut hasher = fingerprint();
+        let mut hasher = blake3::Hasher::new();
+        fingerprint(&mut hasher);
         hasher
             .update(env!("CARGO_PKG_VERSION").as_bytes())
-            .update(format!("{policy:?}{own:?}{max_slot_chars}").as_bytes());
+            .update(format!("{policy:?}{own:?}{max_slot_chars}{}", guard.version()).as_bytes());
         let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
-        let rails = Self { policy, policy_id, everywhere, in_passages, max_slot_chars };
+        let rails = Self { policy, policy_id, everywhere, in_passages, guard, max_slot_chars };
         // The patterns for personal data compile on their first use: that must not be a customer's turn.
-        let _ = rails.input("warm-up: 0000 0000, a@b.example");
+        let _ = rails.input("warm-up: 0000 0000, a@b.example", None);
         Ok(rails)
     }
 
-    /// Screens what a customer wrote: its categories, with personal data and secrets masked.
+    /// Screens what a customer wrote: its categories, with personal data and secrets masked. The vector is the
+    /// text's, of the guard's encoder.
     #[must_use]
-    pub fn input(&self, text: &str) -> Verdict {
+    pub fn input(&self, text: &str, vector: Option<&[f32]>) -> Verdict {
         let redactions = detect(text);
-        let mut scores = self.scores(&self.everywhere, &views(text));
+        let mut scores = self.scores_of_input(text, vector);
         mark_secrets(&redactions, &mut scores);
         let judgement = self.policy.judge(&scores);
         let message = self.message(&judgement);
         Verdict { message, ..self.verdict(judgement, redact(text, &redactions), redactions) }
     }
 
+    /// The score of each category for what a customer wrote, secrets aside.
+    pub(crate) fn scores_of_input(&self, text: &str, vector: Option<&[f32]>) -> Scores {
+        let views = views(text);
+        self.guard.score(text, &views, &self.scores(&self.everywhere, &views), vector)
+    }
+
+    /// The scores of what makes a passage unusable.
+    pub(crate) fn scores_of_passage(&self, text: &str) -> Scores {
+        only(&self.scores(&self.in_passages, &views(text)), &PLANTED)
+    }
+
     /// Screens one passage: blocked when it holds instructions to whoever reads it by machine.
     #[must_use]
     pub fn passage(&self, text: &str) -> Verdict {
-        let all = self.scores(&self.in_passages, &views(text));
-        let mut judgement = self.policy.judge(&only(&all, &PLANTED));
+        let mut judgement = self.policy.judge(&self.scores_of_passage(text));
         if !judgement.categories.is_empty() {
             judgement.action = Action::Block;
         }

@@ -3,41 +3,70 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use encoder::{Encoder, Opened};
 use proto::safety_service_server::{SafetyService, SafetyServiceServer};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status as Refusal};
 
 use crate::config::Config;
+use crate::guard::Guard;
 use crate::lexicon::Lexicon;
 use crate::policy::{Action, Policy};
+use crate::scan::Scanner;
 use crate::screen::{Rails, Status, Verdict};
+use crate::{examples, train};
 
 /// Name of the stage.
 pub const NAME: &str = "safety";
 
-/// Compiles policy and lexicons of the bundle.
+/// Compiles policy and lexicons of the bundle and loads its guard.
 ///
 /// # Errors
-/// The bundle cannot be read, or names a category nobody knows or a phrase without words.
+/// The bundle cannot be read, names a category nobody knows or a phrase without words, or has no guard.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
-    let rails = compile(&bundle::Reader::open(&context.server.bundle)?, &config)?;
-    tracing::info!(policy = rails.policy_id(), "policy compiled");
+    let reader = bundle::Reader::open(&context.server.bundle)?;
+    let settings = context.server.encoder.clone();
+    let opened = tokio::task::spawn_blocking(move || Opened::new(&settings)).await?;
+    let guard = train::open(&reader, opened.encoder().map(AsRef::as_ref))?;
+    let rails = compile(&reader, guard, &config)?;
+    let (encoder, dense) = (opened.encoder().cloned(), opened.encoder().is_some());
+    tracing::info!(policy = rails.policy_id(), tier = opened.describe(), "policy compiled");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let server = Server { rails: Arc::new(rails), places: Arc::new(Semaphore::new(cores)), config };
+    let places = Arc::new(Semaphore::new(cores));
+    let server = Server { rails: Arc::new(rails), encoder, places, config };
     let service =
         SafetyServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
-    Ok(kit::Stage::new(NAME).with(service))
+    Ok(kit::Stage::new(NAME).reporting(Opened::HEALTH, dense).with(service))
 }
 
-/// Checks what only this stage knows of a bundle: that its policy and lexicons fit the categories.
+/// Checks what only this stage knows of a bundle: that its policy, lexicons and examples fit the categories.
 ///
 /// # Errors
 /// A category nobody knows, or a phrase without words.
 pub fn check(reader: &bundle::Reader) -> anyhow::Result<()> {
-    compile(reader, &Config::default()).map(|_| ())
+    policy(reader)?;
+    Scanner::new(&lexicons(reader)?)?;
+    examples::of_bundle(reader).map(|_| ())
 }
 
-fn compile(reader: &bundle::Reader, config: &Config) -> anyhow::Result<Rails> {
+/// The rails of a bundle with its guard, which is built when it is not there.
+///
+/// # Errors
+/// The bundle does not validate, the encoder fails, or its build folder cannot be written.
+pub fn rails(
+    reader: &bundle::Reader,
+    encoder: Option<&Encoder>,
+    config: &Config,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> anyhow::Result<Rails> {
+    compile(reader, train::build(reader, encoder, progress)?, config)
+}
+
+fn compile(reader: &bundle::Reader, guard: Guard, config: &Config) -> anyhow::Result<Rails> {
+    Ok(Rails::new(policy(reader)?, &lexicons(reader)?, Arc::new(guard), config.max_slot_chars)?)
+}
+
+fn policy(reader: &bundle::Reader) -> anyhow::Result<Policy> {
     let mut policy = Policy::baseline()?;
     let changes = reader.policy()?;
     for (name, category) in changes.categories {
@@ -46,12 +75,16 @@ fn compile(reader: &bundle::Reader, config: &Config) -> anyhow::Result<Rails> {
         let one = bundle::Policy { version: changes.version.clone(), categories: [(name, category)].into() };
         policy.adjust(&place, &one)?;
     }
-    let own = reader.lexicons()?.into_iter().map(|own| Lexicon::of_bundle("safety/lexicons", own));
-    Ok(Rails::new(policy, &own.collect::<Vec<_>>(), config.max_slot_chars)?)
+    Ok(policy)
+}
+
+fn lexicons(reader: &bundle::Reader) -> anyhow::Result<Vec<Lexicon>> {
+    Ok(reader.lexicons()?.into_iter().map(|own| Lexicon::of_bundle("safety/lexicons", own)).collect())
 }
 
 struct Server {
     rails: Arc<Rails>,
+    encoder: Option<Arc<Encoder>>,
     places: Arc<Semaphore>,
     config: Config,
 }
@@ -108,7 +141,17 @@ impl SafetyService for Server {
     ) -> Result<Response<proto::ScreenInputResponse>, Refusal> {
         let text = request.into_inner().text;
         self.admit("text", text.len())?;
-        let verdict = self.run(move |rails| rails.input(&text), |failed| failed).await;
+        let encoder = self.encoder.clone();
+        let screen = move |rails: &Rails| {
+            let vector = encoder.and_then(|encoder| {
+                encoder
+                    .embed(&text)
+                    .inspect_err(|error| tracing::warn!(%error, "screened by words alone"))
+                    .ok()
+            });
+            rails.input(&text, vector.as_deref())
+        };
+        let verdict = self.run(screen, |failed| failed).await;
         Ok(Response::new(proto::ScreenInputResponse { verdict: Some(verdict.into()) }))
     }
 
