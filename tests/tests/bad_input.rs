@@ -154,6 +154,20 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         |dir| append(dir, "workflows/w.toml", &workflow("hour", "card")),
         &["workflows/w.toml:4:", "\"hour\" does not exist", "such as \"hours\""],
     );
+    for (caps, line, expected) in [
+        ("per_day = 0\nper_customer_per_day = 1", 18, "caps.per_day is 0, allowed 1..=1000000"),
+        (
+            "per_day = 1\nper_customer_per_day = 2000000",
+            19,
+            "caps.per_customer_per_day is 2000000, allowed 1",
+        ),
+        ("amount = 10", 18, "caps.amount needs a slot of type \"amount\""),
+        ("per_week = 10", 18, "unknown field `per_week`"),
+    ] {
+        let text = format!("{}[caps]\n{caps}\n", workflow("hours", "card"));
+        let place = format!("workflows/w.toml:{line}: ");
+        check(|dir| append(dir, "workflows/w.toml", &text), &[&place, expected]);
+    }
     let missing = firstline(&["bundle", "check", "/nonexistent"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("no such folder"), "{missing:?}");
 }

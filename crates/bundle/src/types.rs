@@ -223,9 +223,24 @@ pub struct Workflow {
     pub done: String,
     /// The request that has the effect.
     pub request: RequestTemplate,
+    /// How often and how much.
+    #[serde(default)]
+    pub caps: Caps,
     /// What it needs to know.
     #[serde(default, rename = "slot")]
     pub slots: Vec<Slot>,
+}
+
+/// What a workflow may do at most; what is left out has no cap. Above it a person takes over. Days are by UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Caps {
+    /// Executions of a customer a day, 1..=1000000; without a customer's key, of a conversation.
+    pub per_customer_per_day: Option<u32>,
+    /// Executions of all customers a day, 1..=1000000.
+    pub per_day: Option<u32>,
+    /// Most of every amount of one execution, above 0, in the currency of its slot.
+    pub amount: Option<f64>,
 }
 
 /// Method of a request.

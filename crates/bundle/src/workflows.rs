@@ -65,6 +65,7 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
         let message = format!("max_attempts is {}, allowed 1..=10", request.max_attempts);
         refuse(&["request", "max_attempts"], message);
     }
+    check_caps(workflow, &mut refuse);
     let mut names = BTreeSet::new();
     for slot in &workflow.slots {
         if !is_name(&slot.name) || !names.insert(&slot.name) {
@@ -83,6 +84,22 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
         }
     }
     problems
+}
+
+fn check_caps(workflow: &Workflow, refuse: &mut impl FnMut(&[&str], String)) {
+    let Caps { per_customer_per_day, per_day, amount } = workflow.caps;
+    for (key, cap) in [("per_customer_per_day", per_customer_per_day), ("per_day", per_day)] {
+        if let Some(cap) = cap.filter(|cap| !(1..=1_000_000).contains(cap)) {
+            refuse(&["caps", key], format!("caps.{key} is {cap}, allowed 1..=1000000"));
+        }
+    }
+    let Some(amount) = amount else { return };
+    if !(amount > 0.0 && amount.is_finite()) {
+        refuse(&["caps", "amount"], format!("caps.amount is {amount}, allowed above 0"));
+    }
+    if !workflow.slots.iter().any(|slot| matches!(slot.kind, SlotKind::Amount { .. })) {
+        refuse(&["caps", "amount"], "caps.amount needs a slot of type \"amount\"".to_owned());
+    }
 }
 
 fn check_slot(slot: &Slot, refuse: &mut impl FnMut(&[&str], String)) {

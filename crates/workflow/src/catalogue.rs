@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use minijinja::value::Value as Context;
-use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
 use crate::date;
 use crate::fill::{Kind, Slot};
+use crate::template::{context, environment};
 use crate::words::{Word, clean, words};
 
 /// Name of the receiver's reference in `done`.
@@ -110,6 +110,7 @@ pub(crate) struct Workflow {
     /// Confidence of the intent needed, 0..=1.
     pub(crate) threshold: f64,
     pub(crate) slots: Vec<Slot>,
+    pub(crate) caps: bundle::Caps,
     pub(crate) request: bundle::RequestTemplate,
     confirmation: String,
     done: String,
@@ -198,6 +199,7 @@ impl Workflow {
             effect: workflow.effect,
             threshold: workflow.threshold,
             request: workflow.request,
+            caps: workflow.caps,
             confirmation: workflow.confirmation,
             done: workflow.done,
             slots,
@@ -316,17 +318,6 @@ impl Workflow {
             Err(Error::UnknownName { workflow, key, name, allowed })
         })
     }
-}
-
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    // An optional slot left out is empty where it is printed and false where it is tested.
-    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-    environment
-}
-
-fn context(slots: &BTreeMap<String, String>) -> Context {
-    Context::from_pairs(slots.iter().map(|(name, value)| (name.clone(), value.clone())))
 }
 
 #[cfg(test)]

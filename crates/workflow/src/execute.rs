@@ -69,11 +69,13 @@ impl Engine {
             updated_at: now,
             ..execution
         };
-        let (engine, id) = (self.clone(), approved.id.clone());
+        let (engine, id, caps) = (self.clone(), approved.id.clone(), workflow.caps);
         // From here on everything happens in a task of its own, because the call may be dropped any moment.
         let work = async move {
-            if let Some(approved) = engine.store.update(State::Proposed, approved, None).await? {
-                engine.deliver(approved, false).await;
+            match engine.store.approve(approved, caps).await? {
+                Some((approved, None)) => engine.deliver(approved, false).await,
+                Some((ended, Some(refusal))) => log(&ended, &refusal),
+                None => {}
             }
             Ok::<(), Error>(())
         };
@@ -263,7 +265,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(Execution, String), Error> {
         let reason = refusal.reason();
-        tracing::warn!(execution = execution.id, workflow = execution.workflow, reason, "refused: {refusal}");
+        log(&execution, refusal);
         let mut refused = if refusal.ends() {
             self.end(execution, reason, now).await?.ok_or(Error::Conflict)?
         } else {
@@ -289,4 +291,9 @@ impl Engine {
         };
         Ok((execution, message))
     }
+}
+
+fn log(execution: &Execution, refusal: &Refusal) {
+    let (id, workflow, reason) = (&execution.id, &execution.workflow, refusal.reason());
+    tracing::warn!(execution = id, workflow, reason, "refused: {refusal}");
 }

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::caps;
 use crate::catalogue::Workflow;
 use crate::store::{Execution, State};
 
@@ -52,6 +53,15 @@ pub(crate) enum Refusal {
     /// A value the slot would not take today.
     #[error("slot {0} has a value it does not take")]
     SlotInvalid(String),
+    /// More than one execution may move.
+    #[error("an amount is above caps.amount, allowed up to {0}")]
+    AmountCap(f64),
+    /// The customer had all executions of the day.
+    #[error("the customer had all of caps.per_customer_per_day, {0}")]
+    CustomerCap(u32),
+    /// All customers together had all executions of the day.
+    #[error("all customers had all of caps.per_day, {0}")]
+    DayCap(u32),
     /// The intent is less sure than the threshold in force demands.
     #[error("the confidence of the intent is {confidence}, allowed {threshold}..=1")]
     ConfidenceTooLow {
@@ -81,6 +91,9 @@ impl Refusal {
             Self::NotAwaitingConfirmation => "NOT_AWAITING_CONFIRMATION",
             Self::SlotMissing(_) => "SLOT_MISSING",
             Self::SlotInvalid(_) => "SLOT_INVALID",
+            Self::AmountCap(_) => "CAP_AMOUNT",
+            Self::CustomerCap(_) => "CAP_PER_CUSTOMER_PER_DAY",
+            Self::DayCap(_) => "CAP_PER_DAY",
             Self::ConfidenceTooLow { .. } => "CONFIDENCE_TOO_LOW",
             Self::SafetyUnavailable => "SAFETY_UNAVAILABLE",
             Self::SafetyRefused => "SAFETY_REFUSED",
@@ -94,7 +107,8 @@ impl Refusal {
     }
 }
 
-/// Lets an execution pass or says which condition failed. Returns the threshold in force.
+/// Lets an execution pass or says which condition failed; the caps of the day are for the store, which counts and
+/// approves at once. Returns the threshold in force.
 ///
 /// # Errors
 /// The first condition that does not hold.
@@ -122,6 +136,7 @@ pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Resul
     if let Some(unknown) = slots.keys().find(|name| workflow.slot(name).is_none()) {
         return Err(Refusal::SlotInvalid(unknown.clone()));
     }
+    caps::check_amounts(workflow, execution)?;
     let (confidence, threshold) = (execution.confidence, workflow.threshold);
     // NaN is in no range, so it never passes.
     if !(threshold..=1.0).contains(&confidence) {

@@ -1,6 +1,7 @@
 //! Workflows: proposal, slots, gate, confirmation and durable execution.
 
 mod amount;
+mod caps;
 mod catalogue;
 mod config;
 mod converse;
@@ -12,6 +13,7 @@ mod fill;
 mod gate;
 mod server;
 mod store;
+mod template;
 mod words;
 
 pub use catalogue::check;

@@ -8,8 +8,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::caps;
 use crate::converse::Progress;
 use crate::deliver::Delivery;
+use crate::gate::Refusal;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS execution (
@@ -31,10 +33,12 @@ CREATE TABLE IF NOT EXISTS execution (
     resolved_by TEXT NOT NULL,
     note TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    day INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS one_open ON execution (conversation_id) WHERE state = 'PROPOSED';
 CREATE INDEX IF NOT EXISTS by_conversation ON execution (conversation_id, created_at);
+CREATE INDEX IF NOT EXISTS by_day ON execution (workflow, day, customer_key, state) WHERE day IS NOT NULL;
 CREATE INDEX IF NOT EXISTS by_state ON execution (state, updated_at);
 CREATE TABLE IF NOT EXISTS turn (
     conversation_id TEXT NOT NULL,
@@ -255,7 +259,8 @@ impl Store {
     /// one, or the turn another answer, in the meantime.
     pub(crate) async fn insert(&self, execution: Execution, turn: Turn) -> Result<bool> {
         let write = self.0.write(move |connection| {
-            let insert = "INSERT INTO execution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            let insert =
+                "INSERT INTO execution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)
                 ON CONFLICT DO NOTHING";
             let inserted = connection.prepare_cached(insert)?.execute(params![
                 execution.id,
@@ -291,33 +296,28 @@ impl Store {
         execution: Execution,
         turn: Option<Turn>,
     ) -> Result<Option<Execution>> {
+        let write = self.0.write(move |connection| step(connection, from, execution, turn.as_ref()));
+        lost_or(write.await)
+    }
+
+    /// Approves a proposal unless a cap of the day is reached, which ends it: counted and written at once, so that
+    /// two at the same time cannot both be the last. `None` as for [`Store::update`].
+    pub(crate) async fn approve(
+        &self,
+        approved: Execution,
+        caps: bundle::Caps,
+    ) -> Result<Option<(Execution, Option<Refusal>)>> {
         let write = self.0.write(move |connection| {
-            let update = "UPDATE execution SET state = :state, progress = :progress, threshold = :threshold,
-                delivery = :delivery, attempts = :attempts, reference = :reference, error = :error,
-                confirmed_in = :confirmed_in, resolved_by = :resolved_by, note = :note,
-                updated_at = :updated_at, fence = fence + 1
-                WHERE execution_id = :id AND state = :from AND fence = :fence";
-            let updated = connection.prepare_cached(update)?.execute(named_params! {
-                ":state": execution.state.name(),
-                ":progress": rendered(&execution.progress)?,
-                ":threshold": execution.threshold,
-                ":delivery": execution.delivery.as_ref().map(rendered).transpose()?,
-                ":attempts": execution.attempts,
-                ":reference": execution.reference,
-                ":error": execution.error,
-                ":confirmed_in": execution.confirmed_in,
-                ":resolved_by": execution.resolved_by,
-                ":note": execution.note,
-                ":updated_at": execution.updated_at.as_millisecond(),
-                ":id": execution.id,
-                ":from": from.name(),
-                ":fence": execution.fence,
-            })?;
-            must_change(updated)?;
-            if let Some(turn) = turn {
-                answer(connection, &execution, &turn)?;
-            }
-            Ok(Execution { fence: execution.fence + 1, ..execution })
+            let refusal = caps::reached(connection, &approved, &caps)?;
+            let Some(refusal) = refusal else {
+                let update = "UPDATE execution SET day = ? WHERE execution_id = ?";
+                let day = caps::day(approved.updated_at);
+                connection.prepare_cached(update)?.execute(params![day, approved.id])?;
+                return Ok((step(connection, State::Proposed, approved, None)?, None));
+            };
+            let error = refusal.reason().to_owned();
+            let ended = Execution { state: State::Cancelled, delivery: None, error, ..approved };
+            Ok((step(connection, State::Proposed, ended, None)?, Some(refusal)))
         });
         lost_or(write.await)
     }
@@ -328,6 +328,41 @@ impl Store {
             "DELETE FROM execution WHERE state IN ('DONE', 'FAILED', 'CANCELLED') AND updated_at < ?";
         self.0.write(move |connection| connection.execute(delete, [before.as_millisecond()])).await
     }
+}
+
+/// One change of an execution; an error when it was no longer at `from` with its fence.
+fn step(
+    connection: &Connection,
+    from: State,
+    execution: Execution,
+    turn: Option<&Turn>,
+) -> rusqlite::Result<Execution> {
+    let update = "UPDATE execution SET state = :state, progress = :progress, threshold = :threshold,
+        delivery = :delivery, attempts = :attempts, reference = :reference, error = :error,
+        confirmed_in = :confirmed_in, resolved_by = :resolved_by, note = :note,
+        updated_at = :updated_at, fence = fence + 1
+        WHERE execution_id = :id AND state = :from AND fence = :fence";
+    let updated = connection.prepare_cached(update)?.execute(named_params! {
+        ":state": execution.state.name(),
+        ":progress": rendered(&execution.progress)?,
+        ":threshold": execution.threshold,
+        ":delivery": execution.delivery.as_ref().map(rendered).transpose()?,
+        ":attempts": execution.attempts,
+        ":reference": execution.reference,
+        ":error": execution.error,
+        ":confirmed_in": execution.confirmed_in,
+        ":resolved_by": execution.resolved_by,
+        ":note": execution.note,
+        ":updated_at": execution.updated_at.as_millisecond(),
+        ":id": execution.id,
+        ":from": from.name(),
+        ":fence": execution.fence,
+    })?;
+    must_change(updated)?;
+    if let Some(turn) = turn {
+        answer(connection, &execution, turn)?;
+    }
+    Ok(Execution { fence: execution.fence + 1, ..execution })
 }
 
 fn answer(connection: &Connection, execution: &Execution, turn: &Turn) -> rusqlite::Result<()> {

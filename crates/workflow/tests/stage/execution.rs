@@ -19,7 +19,7 @@ use crate::support::{self, Desk, SECRET};
 
 /// What the receiver does with the next request; when nothing is planned it answers 200 with a reference.
 #[derive(Clone, Copy)]
-enum Act {
+pub(crate) enum Act {
     Status(u16),
     Redirect(u16),
     Long,
@@ -30,7 +30,7 @@ enum Act {
 
 /// A request that reached the receiver.
 #[derive(Debug, Clone, PartialEq)]
-struct Seen {
+pub(crate) struct Seen {
     method: Method,
     path: String,
     key: String,
@@ -38,7 +38,7 @@ struct Seen {
 }
 
 #[derive(Clone)]
-struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     plan: Arc<Mutex<VecDeque<Act>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -48,7 +48,7 @@ struct Receiver {
 
 impl Receiver {
     /// Lives in its own runtime, because it outlives the stage in tests of restarts.
-    fn start(plan: &[Act]) -> Self {
+    pub(crate) fn start(plan: &[Act]) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let receiver = Self {
@@ -68,11 +68,11 @@ impl Receiver {
         receiver
     }
 
-    fn settings(&self) -> String {
+    pub(crate) fn settings(&self) -> String {
         settings(self.address)
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -121,7 +121,7 @@ async fn receive(
 
 /// Brings a conversation to the confirmation and returns the execution: idempotent for a lost card,
 /// non-idempotent for a move of money.
-async fn propose(desk: &Desk, conversation: &str, idempotent: bool) -> String {
+pub(crate) async fn propose(desk: &Desk, conversation: &str, idempotent: bool) -> String {
     desk.talk(conversation);
     let proposed = if idempotent {
         desk.say("I lost card 5678", "lost_card").await
@@ -136,7 +136,7 @@ async fn propose(desk: &Desk, conversation: &str, idempotent: bool) -> String {
 }
 
 /// Changes a row behind the back of the stage.
-fn tamper(dir: &Path, change: &str) {
+pub(crate) fn tamper(dir: &Path, change: &str) {
     rusqlite::Connection::open(dir.join("data/workflow.db")).unwrap().execute(change, []).unwrap();
 }
 

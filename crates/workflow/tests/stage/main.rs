@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
 
+mod caps;
 mod dialogues;
 mod execution;
 mod support;

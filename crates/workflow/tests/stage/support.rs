@@ -154,6 +154,7 @@ pub(crate) struct Desk {
     pub(crate) client: WorkflowServiceClient<kit::Link>,
     pub(crate) context: kit::Context,
     conversation: Mutex<String>,
+    customer: Mutex<String>,
     turns: AtomicU32,
 }
 
@@ -166,12 +167,18 @@ impl Desk {
         context.server.data_dir = dir.join("data");
         let stage = workflow::service(toml::from_str(settings).unwrap(), context.clone()).await.unwrap();
         let client = WorkflowServiceClient::new(kit::Link::local(&stage));
-        Self { client, context, conversation: Mutex::new("c1".to_owned()), turns: AtomicU32::new(0) }
+        let (conversation, customer) = (Mutex::new("c1".to_owned()), Mutex::new("k".to_owned()));
+        Self { client, context, conversation, customer, turns: AtomicU32::new(0) }
     }
 
     /// Begins a new conversation.
     pub(crate) fn talk(&self, conversation: &str) {
         *self.conversation.lock().unwrap() = conversation.to_owned();
+    }
+
+    /// Speaks as another customer.
+    pub(crate) fn customer(&self, key: &str) {
+        *self.customer.lock().unwrap() = key.to_owned();
     }
 
     /// The next message, classified as `intent`; an intent that begins with `?` is not accepted.
@@ -196,7 +203,7 @@ impl Desk {
             turn_id: turn.to_owned(),
             text: text.to_owned(),
             intent: Some(intent),
-            customer_key: "k".to_owned(),
+            customer_key: self.customer.lock().unwrap().clone(),
         };
         Ok(self.client.clone().propose(request).await?.into_inner())
     }
