@@ -85,10 +85,16 @@ fn tables(settings: &Settings) -> anyhow::Result<()> {
     settings.table::<classifier::Config>(classifier::NAME)?;
     settings.table::<safety::Config>(safety::NAME)?;
     settings.table::<retriever::Config>(retriever::NAME)?;
-    settings.table::<generator::Config>(generator::NAME)?;
+    let generator = settings.table::<generator::Config>(generator::NAME)?;
     settings.table::<workflow::Config>(workflow::NAME)?;
     settings.table::<telemetry::Config>(telemetry::NAME)?;
-    settings.table::<orchestrator::Config>(orchestrator::NAME)?;
+    let charged = settings.table::<orchestrator::Config>(orchestrator::NAME)?.budget.answer_tokens;
+    let most = generator.max_tokens.max(generator.choice_max_tokens);
+    anyhow::ensure!(
+        most <= charged,
+        "orchestrator.budget.answer_tokens is {charged}, but the generator allows answers of {most}: calls under way \
+         may pass a budget; raise it"
+    );
     Ok(())
 }
 

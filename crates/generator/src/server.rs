@@ -104,11 +104,12 @@ impl GeneratorService for Server {
         let request = read(request);
         let call = kit::Call::current();
         let writer = Arc::clone(&self.writer);
+        let modelled = writer.model.is_some();
         let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
         // The work runs inside the stream: when the caller goes, both are dropped.
         let work = async move { writer.write(&request, call.deadline(), &sender).await };
         let work = stream::once(call.scope(work).in_current_span()).filter_map(|()| async { None });
-        let events = ReceiverStream::new(receiver).map(move |event| Ok(response(event, &sources)));
+        let events = ReceiverStream::new(receiver).map(move |event| Ok(response(event, &sources, modelled)));
         Ok(Response::new(Box::pin(stream::select(events, work))))
     }
 
@@ -209,15 +210,15 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
     }
 }
 
-fn response(event: Event, sources: &[proto::Passage]) -> proto::GenerateResponse {
+fn response(event: Event, sources: &[proto::Passage], modelled: bool) -> proto::GenerateResponse {
     let event = match event {
         Event::Delta { text, restart } => Sent::Delta(proto::Delta { text, restart }),
-        Event::Final(answer) => Sent::Final(generation(answer, sources)),
+        Event::Final(answer) => Sent::Final(generation(answer, sources, modelled)),
     };
     proto::GenerateResponse { event: Some(event) }
 }
 
-fn generation(answer: Answer, sources: &[proto::Passage]) -> proto::Generation {
+fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> proto::Generation {
     let citations = answer.citations.iter().filter_map(|citation| {
         let source = sources.get(citation.passage)?;
         Some(proto::Citation {
@@ -243,5 +244,6 @@ fn generation(answer: Answer, sources: &[proto::Passage]) -> proto::Generation {
         prompt_version: answer.prompt_version,
         model_failure: answer.model_failure,
         support: answer.support,
+        model_configured: modelled,
     }
 }

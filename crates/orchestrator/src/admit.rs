@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::Message;
 
+use crate::budget;
 use crate::store::Admission;
 use crate::turn::{Act, Error, Orchestrator, now};
 
@@ -39,6 +40,16 @@ impl Orchestrator {
         check_id("conversation_id", &message.conversation_id)?;
         check_id("request_id", &message.request_id)?;
         check_id("customer_key", &message.customer_key)
+    }
+
+    /// Refuses a message of a customer who writes faster than anybody can.
+    pub(crate) fn check_pace(&self, message: &Message) -> Result<(), Error> {
+        let Message { customer_key, conversation_id, .. } = message;
+        let unknown = customer_key.is_empty() && conversation_id.is_empty();
+        if unknown || self.ledger.admit(budget::key(customer_key, conversation_id), now()) {
+            return Ok(());
+        }
+        Err(Error::TooFast(self.config.budget.turns_per_minute))
     }
 
     pub(crate) fn admit(&self, message: &Message, act: &Act) -> Admission {

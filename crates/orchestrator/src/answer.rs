@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use bundle::Answers;
+use prost::Message as _;
 use proto::converse_response::Event;
 use proto::*;
 
 use crate::draft::Draft;
 use crate::gate;
+use crate::stages::{Failure, Generating};
 use crate::turn::Orchestrator;
 
 impl Orchestrator {
@@ -129,7 +131,14 @@ impl Orchestrator {
         let start = Instant::now();
         let written = self.write(draft, request).await;
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
-        self.release(draft, written?, question).await
+        let (generation, spared) = written?;
+        // Where a model could have answered, what is missing is not knowledge.
+        let without = if spared && generation.model_configured {
+            HandoffReason::Budget
+        } else {
+            HandoffReason::NoKnowledge
+        };
+        self.release(draft, generation, question, without).await
     }
 
     /// What may answer: the strictest of the intent's category and, while it is not accepted, the next one's.
@@ -142,26 +151,44 @@ impl Orchestrator {
         categories.map(|category| category.answers).max().unwrap_or_default()
     }
 
-    /// Reads the answer; with a listener, each piece leaves after the output rail passed it.
+    /// Has the answer written, by a model only within the budgets, and says whether one was spared for its cost.
     async fn write(
         &self,
         draft: &mut Draft<'_>,
-        request: GenerateRequest,
-    ) -> Result<Generation, HandoffReason> {
+        mut request: GenerateRequest,
+    ) -> Result<(Generation, bool), HandoffReason> {
+        let charge = if request.extractive { None } else { self.charge(draft, request.encoded_len()) };
+        let spared = !request.extractive && charge.is_none();
+        request.extractive |= spared;
         let question = request.question.clone();
-        let failed = |draft: &mut Draft<'_>, failure: crate::stages::Failure| {
-            draft.note(failure.to_string());
-            HandoffReason::GuardError
+        let (written, usage) = match self.stages.generate(request).await {
+            Ok(stream) => {
+                let written = self.read(draft, stream, &question).await;
+                let usage = written.as_ref().ok().map(|generation| generation.usage.unwrap_or_default());
+                (written, usage)
+            }
+            // What was not taken has cost nothing.
+            Err(failure) => (Err(failed(draft, &failure)), Some(Usage::default())),
         };
-        let mut stream = self.stages.generate(request).await.map_err(|failure| failed(draft, failure))?;
+        self.settle(draft, charge, usage);
+        Ok((written?, spared))
+    }
+
+    /// Reads the answer; with a listener, each piece leaves after the output rail passed it.
+    async fn read(
+        &self,
+        draft: &mut Draft<'_>,
+        mut stream: Generating,
+        question: &str,
+    ) -> Result<Generation, HandoffReason> {
         loop {
-            match stream.next().await.map_err(|failure| failed(draft, failure))? {
+            match stream.next().await.map_err(|failure| failed(draft, &failure))? {
                 generate_response::Event::Final(generation) => return Ok(generation),
                 generate_response::Event::Delta(delta) => {
                     if draft.events.is_none() {
                         continue;
                     }
-                    let screened = self.stages.screen_output(&delta.text, &question, &draft.passages).await;
+                    let screened = self.stages.screen_output(&delta.text, question, &draft.passages).await;
                     let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
                     if let Some(reason) = gate::held(&verdict) {
                         draft.turn.safety = Some(verdict);
@@ -173,17 +200,19 @@ impl Orchestrator {
         }
     }
 
-    /// The whole answer passes the output rail and keeps only citations that stand in its passages.
+    /// The whole answer passes the output rail and keeps only citations that stand in its passages; `without` one
+    /// that is the reason.
     async fn release(
         &self,
         draft: &mut Draft<'_>,
         generation: Generation,
         question: &str,
+        without: HandoffReason,
     ) -> Result<(), HandoffReason> {
         draft.spent(&generation);
         if generation.abstained || generation.text.is_empty() {
             draft.note("the passages do not support an answer");
-            return Err(HandoffReason::NoKnowledge);
+            return Err(without);
         }
         let screened = self.stages.screen_output(&generation.text, question, &draft.passages).await;
         let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
@@ -200,4 +229,10 @@ impl Orchestrator {
         draft.answer(verdict.text, citations, &generation.model).await;
         Ok(())
     }
+}
+
+/// Why there is no answer when the generator failed.
+fn failed(draft: &mut Draft<'_>, failure: &Failure) -> HandoffReason {
+    draft.note(failure.to_string());
+    HandoffReason::GuardError
 }

@@ -41,6 +41,51 @@ pub struct Config {
     pub unsure_support: f64,
     /// Time between two searches for orphaned turns, in milliseconds, 100..=3600000.
     pub reap_every_ms: u64,
+    /// Limits of what customers may cost.
+    pub budget: Budget,
+}
+
+/// Limits of what customers may cost; 0 is no limit. A message with the keyword that reaches a person, and the
+/// button for one, are under none of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Turns of a conversation before a person takes over, 0..=1000000; a person who gives it back gives as many.
+    pub turns_per_conversation: u32,
+    /// Turns of a customer a minute, 0..=1000000; more are refused with RESOURCE_EXHAUSTED. Without a key of
+    /// a customer the conversation counts, here and below.
+    pub turns_per_minute: u32,
+    /// Tokens of model calls of a customer a day, by UTC, 0..=1000000000000; beyond them no model is asked.
+    pub customer_tokens_per_day: u64,
+    /// The same of all customers together.
+    pub tokens_per_day: u64,
+    /// Tokens of an answer that are charged before a call, 1..=32768: at least what `generator.max_tokens`
+    /// allows. After the call its own figures count.
+    pub answer_tokens: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            turns_per_conversation: 200,
+            turns_per_minute: 600,
+            customer_tokens_per_day: 200_000,
+            tokens_per_day: 20_000_000,
+            answer_tokens: 1024,
+        }
+    }
+}
+
+impl Budget {
+    fn validate(&self, violations: &mut Vec<Violation>) {
+        const MAX_TURNS: u32 = 1_000_000;
+        const MAX_TOKENS: u64 = 1_000_000_000_000;
+        within("budget.turns_per_conversation", self.turns_per_conversation, 0..=MAX_TURNS, violations);
+        within("budget.turns_per_minute", self.turns_per_minute, 0..=MAX_TURNS, violations);
+        within("budget.customer_tokens_per_day", self.customer_tokens_per_day, 0..=MAX_TOKENS, violations);
+        within("budget.tokens_per_day", self.tokens_per_day, 0..=MAX_TOKENS, violations);
+        within("budget.answer_tokens", self.answer_tokens, 1..=32_768, violations);
+    }
 }
 
 impl Default for Config {
@@ -61,6 +106,7 @@ impl Default for Config {
             max_clarifications: 2,
             unsure_support: 0.75,
             reap_every_ms: 5_000,
+            budget: Budget::default(),
         }
     }
 }
@@ -82,6 +128,7 @@ impl kit::Config for Config {
         within("max_clarifications", self.max_clarifications, 0..=10, &mut violations);
         within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
+        self.budget.validate(&mut violations);
         violations
     }
 }

@@ -28,6 +28,10 @@ impl Orchestrator {
             draft.note("the customer asks for a person in other words");
             return draft.hand_over(HandoffReason::UserRequest);
         }
+        if self.is_used_up(draft) {
+            draft.note("the conversation has had all its turns");
+            return draft.hand_over(HandoffReason::Budget);
+        }
         draft.retrieved(fan.passages).await;
         draft.better = fan.better;
         let question = draft.masked(&message.text);

@@ -106,7 +106,7 @@ impl Journal {
             if connection.execute(update, [&disposition, &id, &assignee])? == 0 {
                 return Ok(false);
             }
-            let update = "UPDATE conversation SET clarifications = 0, pending = NULL, execution_id = NULL,
+            let update = "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
                 context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
                 WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
             connection.execute(update, [&id])?;

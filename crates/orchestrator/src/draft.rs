@@ -5,6 +5,7 @@ use std::time::Instant;
 use proto::converse_response::Event;
 use proto::*;
 
+use crate::budget::Spend;
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
 use crate::handoff::{self, timestamp, words};
 use crate::stages::{Failure, Timed};
@@ -34,12 +35,14 @@ pub(crate) struct Draft<'o> {
     decisions: Vec<String>,
     pub(crate) masked: Option<String>,
     pub(crate) said: String,
-    customer_key: String,
+    pub(crate) customer_key: String,
     pub(crate) pending: Option<Pending>,
     /// A question of several whose intent has a workflow, to be offered after the answer.
     pub(crate) beside: Option<(Choice, String)>,
     /// Asked beside a workflow, to be offered when that has ended.
     pub(crate) kept: Option<Pending>,
+    /// What its model calls cost.
+    pub(crate) spends: Vec<Spend>,
     asked: bool,
     pub(crate) muted: bool,
     start: Instant,
@@ -77,6 +80,7 @@ impl<'o> Draft<'o> {
             pending: None,
             beside: None,
             kept: None,
+            spends: Vec::new(),
             asked: false,
             muted: false,
             start,
@@ -231,15 +235,6 @@ impl<'o> Draft<'o> {
         self.turn.intent = Some(intent);
     }
 
-    /// Books what a model call cost.
-    pub(crate) fn pays(&mut self, usage: Option<Usage>, cost_usd: f64) {
-        let usage = usage.unwrap_or_default();
-        let total = self.turn.usage.get_or_insert_default();
-        total.input_tokens += usage.input_tokens;
-        total.output_tokens += usage.output_tokens;
-        self.turn.cost_usd += cost_usd;
-    }
-
     pub(crate) async fn workflow(&mut self, status: WorkflowStatus) {
         let state = words(status.state().as_str_name(), "EXECUTION_STATE_");
         let waits = match (status.missing_slots.as_slice(), status.awaiting_confirmation) {
@@ -368,6 +363,7 @@ impl<'o> Draft<'o> {
             open,
             handoff,
             accepted_at: self.accepted_at,
+            spends: self.spends,
             traceparent: kit::Call::current().traceparent(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod admit;
 mod answer;
+mod budget;
 mod config;
 mod context;
 mod curated;
@@ -22,7 +23,7 @@ mod stages;
 mod store;
 mod turn;
 
-pub use config::Config;
+pub use config::{Budget, Config};
 pub use curated::{Approved, Curated};
 pub use keyword::Keywords;
 pub use parts::OFFERS;

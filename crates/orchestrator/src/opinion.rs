@@ -1,6 +1,7 @@
 //! The third opinion, where a model chooses among the intents that the classifier is unsure of, and what the bundle
 //! says of an intent.
 
+use prost::Message as _;
 use proto::*;
 
 use crate::draft::Draft;
@@ -28,7 +29,14 @@ impl Orchestrator {
         });
         let choices: Vec<_> = choices.collect();
         let (text, turn_id) = (question.to_owned(), draft.turn.turn_id.clone());
-        let chosen = self.stages.choose_intent(ChooseIntentRequest { text, choices, turn_id }).await;
+        let request = ChooseIntentRequest { text, choices, turn_id };
+        let Some(charge) = self.charge(draft, request.encoded_len()) else { return intent };
+        let chosen = self.stages.choose_intent(request).await;
+        let usage = match &chosen.result {
+            Ok(chosen) => Some(chosen.usage.unwrap_or_default()),
+            Err(failure) => failure.unreached().then(Usage::default),
+        };
+        self.settle(draft, Some(charge), usage);
         let Ok(chosen) = draft.took("generator", chosen) else { return intent };
         draft.pays(chosen.usage, chosen.cost_usd);
         if let Some(why) = [&chosen.skipped, &chosen.failure].into_iter().find(|why| !why.is_empty()) {

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
+use crate::budget::Ledger;
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::deliver;
@@ -26,7 +27,7 @@ use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
 use crate::store::Journal;
-use crate::turn::{Act, Error, Events, Known, Orchestrator};
+use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
@@ -44,6 +45,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let keywords = Keywords::new(assistant.handoff.keywords.values().flatten().map(String::as_str));
     let path = context.data_dir()?.join("orchestrator.db");
     let journal = Journal::open(&path).await.context("the journal")?;
+    let spent = journal.spent(now()).await.context("the journal")?;
     let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
     let risk = |risk| match risk {
         bundle::Risk::Low => Risk::Low,
@@ -66,6 +68,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         journal: journal.clone(),
         spooled: Arc::new(Notify::new()),
         turns: Semaphore::new(config.max_turns),
+        ledger: Ledger::new(config.budget.clone(), &spent, now()),
         requests: Locks::default(),
         conversations: Locks::default(),
         running: Running::default(),
@@ -322,7 +325,7 @@ impl kit::Fault for Error {
             Self::Foreign => Kind::Denied,
             Self::Stale | Self::Precondition(_) => Kind::Precondition,
             Self::NotFound(_) => Kind::NotFound,
-            Self::Overload => Kind::Exhausted,
+            Self::Overload | Self::TooFast(_) => Kind::Exhausted,
             Self::Journal(_) => Kind::Unavailable,
         }
     }
@@ -335,6 +338,7 @@ impl kit::Fault for Error {
             Self::Stale | Self::Precondition(_) => "WRONG_STATE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Overload => "TOO_MANY_TURNS",
+            Self::TooFast(_) => "TOO_MANY_TURNS_A_MINUTE",
             Self::Journal(_) => "JOURNAL_UNAVAILABLE",
         }
     }

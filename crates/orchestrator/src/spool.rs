@@ -2,10 +2,10 @@
 
 use kit::store::Error;
 use prost::Message as _;
-use proto::{Feedback, SubmitLabelRequest, TurnRecord};
+use proto::{Feedback, SubmitLabelRequest, Turn, TurnRecord};
 use rusqlite::{Connection, Row, params};
 
-use crate::store::{Journal, record};
+use crate::store::Journal;
 
 /// Something that waits for telemetry.
 #[derive(Debug)]
@@ -76,6 +76,18 @@ fn spooled(row: &Row<'_>) -> rusqlite::Result<Spooled> {
         _ => Entry::Label(SubmitLabelRequest::decode(payload()?).unwrap_or_default()),
     };
     Ok(Spooled { seq: row.get(0)?, traceparent: row.get(1)?, entry })
+}
+
+/// What telemetry may see of a turn, from its columns: nothing that a customer filled into a workflow.
+pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> rusqlite::Result<Option<TurnRecord>> {
+    let blob = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_blob_or_null()?);
+    let (Some(turn), Some(rest)) = (blob(turn)?, blob(rest)?) else { return Ok(None) };
+    let (Ok(mut turn), Ok(rest)) = (Turn::decode(turn), TurnRecord::decode(rest)) else { return Ok(None) };
+    if let Some(workflow) = &mut turn.workflow {
+        workflow.slots.clear();
+        turn.answer.clear();
+    }
+    Ok(Some(TurnRecord { turn: Some(turn), ..rest }))
 }
 
 pub(crate) fn spool(

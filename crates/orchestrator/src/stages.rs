@@ -30,6 +30,11 @@ impl Failure {
     pub(crate) fn refused(&self) -> bool {
         matches!(self.code, Code::InvalidArgument | Code::OutOfRange)
     }
+
+    /// Whether the stage, or the server behind it, did not take the call.
+    pub(crate) fn unreached(&self) -> bool {
+        self.code == Code::Unavailable
+    }
 }
 
 /// What a stage said and how long it took, in milliseconds.

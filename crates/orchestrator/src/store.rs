@@ -8,15 +8,16 @@ use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
+use crate::budget::{self, Spend};
 use crate::gate::Pending;
-use crate::spool::{Kind, spool};
+use crate::spool::{Kind, record, spool};
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS conversation (
     conversation_id TEXT PRIMARY KEY, customer_key TEXT NOT NULL, created_at INTEGER NOT NULL,
     clarifications INTEGER NOT NULL DEFAULT 0, pending TEXT,
     execution_id TEXT, confirming INTEGER NOT NULL DEFAULT 0,
-    context_from INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    context_from INTEGER NOT NULL DEFAULT 0, turns INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS turn (
     turn_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, request_id TEXT UNIQUE, fingerprint BLOB NOT NULL,
     trace_id TEXT NOT NULL, accepted_at INTEGER NOT NULL, deadline INTEGER NOT NULL,
@@ -36,6 +37,8 @@ CREATE INDEX IF NOT EXISTS handoff_queue ON handoff (state, created_at);
 CREATE TABLE IF NOT EXISTS spool (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL,
     turn_id TEXT NOT NULL, payload BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS spend (
+    day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (day, customer)) WITHOUT ROWID;
 ";
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
@@ -92,6 +95,8 @@ pub(crate) struct OpenExecution {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conversation {
     pub(crate) first_turn: bool,
+    /// Turns that ended, since a person last had the conversation.
+    pub(crate) turns: u32,
     pub(crate) clarifications: u32,
     pub(crate) pending: Option<Pending>,
     /// The workflow the customer is in.
@@ -113,6 +118,8 @@ pub(crate) struct Finish {
     pub(crate) open: Option<OpenExecution>,
     pub(crate) handoff: Option<Handoff>,
     pub(crate) accepted_at: i64,
+    /// What its model calls cost.
+    pub(crate) spends: Vec<Spend>,
     /// Trace context of the turn, for what is done after it.
     pub(crate) traceparent: String,
 }
@@ -278,7 +285,7 @@ fn load(
     conversation: &mut Conversation,
 ) -> rusqlite::Result<bool> {
     let id = &admission.conversation_id;
-    let query = "SELECT customer_key, clarifications, pending, execution_id, confirming, context_from FROM conversation WHERE conversation_id = ?";
+    let query = "SELECT customer_key, clarifications, pending, execution_id, confirming, context_from, turns FROM conversation WHERE conversation_id = ?";
     let mut query = connection.prepare_cached(query)?;
     let mut rows = query.query([id])?;
     let Some(row) = rows.next()? else { return Ok(false) };
@@ -290,6 +297,7 @@ fn load(
     let confirming = row.get(4)?;
     let open = |execution_id| OpenExecution { execution_id, confirming };
     conversation.open = row.get::<_, Option<String>>(3)?.map(open);
+    conversation.turns = row.get(6)?;
     let from: i64 = row.get(5)?;
     // What was said inside a workflow holds slot values and goes to no model.
     let query = "SELECT role, text FROM utterance WHERE conversation_id = ? AND seq > ? AND NOT private ORDER BY seq DESC LIMIT ?";
@@ -316,6 +324,7 @@ fn open_handoff(connection: &Connection, id: &str) -> rusqlite::Result<Option<Ha
 }
 
 fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Turn> {
+    budget::keep(connection, &end.spends)?;
     if let Some(open) = open_handoff(connection, &end.turn.conversation_id)? {
         meet_handoff(&mut end, open);
     }
@@ -342,7 +351,7 @@ fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Tur
         connection.prepare_cached(insert)?.execute(values)?;
     }
     let update = "UPDATE conversation SET clarifications = :clarifications, pending = :pending, execution_id = :execution_id,
-        confirming = :confirming WHERE conversation_id = :conversation_id";
+        confirming = :confirming, turns = turns + 1 WHERE conversation_id = :conversation_id";
     connection.prepare_cached(update)?.execute(named_params! {
         ":clarifications": end.clarifications,
         ":pending": end.pending.and_then(|pending| serde_json::to_string(&pending).ok()),
@@ -380,18 +389,6 @@ fn meet_handoff(end: &mut Finish, open: HandoffNotice) {
             end.turn.set_outcome(Outcome::Handoff);
         }
     }
-}
-
-/// What telemetry may see of a turn, from its columns: nothing that a customer filled into a workflow.
-pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> rusqlite::Result<Option<TurnRecord>> {
-    let blob = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_blob_or_null()?);
-    let (Some(turn), Some(rest)) = (blob(turn)?, blob(rest)?) else { return Ok(None) };
-    let (Ok(mut turn), Ok(rest)) = (Turn::decode(turn), TurnRecord::decode(rest)) else { return Ok(None) };
-    if let Some(workflow) = &mut turn.workflow {
-        workflow.slots.clear();
-        turn.answer.clear();
-    }
-    Ok(Some(TurnRecord { turn: Some(turn), ..rest }))
 }
 
 pub(crate) fn utterance(row: &Row<'_>) -> rusqlite::Result<Utterance> {

@@ -9,6 +9,7 @@ use proto::converse_response::Event;
 use proto::*;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use crate::budget::Ledger;
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
@@ -36,6 +37,8 @@ pub(crate) enum Error {
     NotFound(&'static str),
     #[error("too many turns at the same time")]
     Overload,
+    #[error("more than {0} turns of the customer in a minute; try again in the next one")]
+    TooFast(u32),
     #[error("the journal does not accept messages")]
     Journal(#[from] kit::store::Error),
 }
@@ -84,6 +87,7 @@ pub(crate) struct Orchestrator {
     pub(crate) journal: Journal,
     pub(crate) spooled: Arc<Notify>,
     pub(crate) turns: Semaphore,
+    pub(crate) ledger: Ledger,
     /// One turn at a time for a request id.
     pub(crate) requests: Locks,
     /// One turn at a time for a conversation.
@@ -109,6 +113,7 @@ impl Orchestrator {
         if act == Act::AskForPerson || self.keywords.hit(&message.text) {
             return self.override_turn(&message, &act, events).await;
         }
+        self.check_pace(&message)?;
         let budget = Duration::from_millis(self.config.turn_timeout_ms);
         let waiting = async {
             let same_request = self.requests.hold(&message.request_id).await;
