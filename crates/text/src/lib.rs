@@ -1,9 +1,11 @@
 //! Normalisation, tokens and sentences: what more than one stage does with text.
 
+mod letters;
 mod normalise;
 mod questions;
 mod sentences;
 
+pub use letters::{is_mark, latin};
 pub use normalise::{despace, is_invisible, normalise, plain, words};
 pub use questions::questions;
 pub use sentences::{Block, BlockKind, blocks, sentences};

@@ -5,6 +5,8 @@ use unicode_normalization::char::is_combining_mark;
 use unicode_security::skeleton;
 use unicode_segmentation::UnicodeSegmentation;
 
+use crate::letters::lone;
+
 /// Fewest single letters in a row that `despace` takes for one spaced-out word.
 const SPACED_LETTERS: usize = 3;
 /// Longest separator, in characters, between two letters of a spaced-out word.
@@ -97,8 +99,8 @@ fn look_alike(c: char) -> Option<Letters> {
     if let Some(letter) = small_capital(c) {
         return Some(Letters(letter, None));
     }
-    let small = single(c.to_lowercase());
-    let large = small.and_then(|small| single(small.to_uppercase()));
+    let small = lone(c.to_lowercase());
+    let large = small.and_then(|small| lone(small.to_uppercase()));
     let [own, small, large] = [Some(c), small, large].map(|form| form.and_then(prototype));
     // A capital looks like its own prototype (capital eta is H, small eta is nearer to n), but the
     // prototype of every straight stroke is "l", which the small letter tells apart.
@@ -124,12 +126,8 @@ fn prototype(form: char) -> Option<Letters> {
     plain.then_some(letters)
 }
 
-fn single(mut chars: impl Iterator<Item = char>) -> Option<char> {
-    chars.next().filter(|_| chars.next().is_none())
-}
-
 /// The letter behind a small capital, which UTS 39 mostly leaves alone.
-fn small_capital(c: char) -> Option<char> {
+pub(crate) fn small_capital(c: char) -> Option<char> {
     const CAPITALS: &str = "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡ\u{0}ʏᴢ";
     CAPITALS.chars().zip('a'..='z').find_map(|(capital, letter)| (capital == c).then_some(letter))
 }
@@ -149,7 +147,7 @@ fn drop_marks(text: &str) -> String {
 }
 
 /// Maps a character to the one it stands for before composition, `None` for what nobody can see.
-fn unify(c: char) -> Option<char> {
+pub(crate) fn unify(c: char) -> Option<char> {
     match c {
         '\t' | '\n' | '\u{b}' | '\u{c}' | '\r' | '\u{85}' => Some(c),
         '`' | '´' | '\u{2018}'..='\u{201b}' | '\u{2032}' | '\u{2bc}' => Some('\''),
