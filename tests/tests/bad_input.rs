@@ -59,6 +59,14 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         &["assistant.toml:10:", "unknown field `rsik`", "`risk`"],
     );
     check(
+        |dir| {
+            let path = dir.join("assistant.toml");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text.replace("message", "keyword_mode = \"off\"\nmessage")).unwrap();
+        },
+        &["assistant.toml:6:", "unknown variant `off`", "`strict` or `intent`"],
+    );
+    check(
         |dir| append(dir, "intents/a.toml", &intent("hours", "general", "\"a b\"")),
         &["intents/a.toml:6:", "duplicate intent \"hours\"", "intents/a.toml:1"],
     );

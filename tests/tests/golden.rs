@@ -214,3 +214,20 @@ fn the_demo_holds_its_floor_and_answers_nothing_it_should_not() {
     assert_eq!(report["grounded_rate"], json!(1.0));
     assert!(report["false_answer_rate"].as_f64().unwrap() <= 0.02, "{}", report["false_answer_rate"]);
 }
+
+#[test]
+fn in_the_mode_intent_a_compound_is_answered_with_the_offer_of_a_person() {
+    let dir = bundle(QUESTIONS);
+    let assistant = ASSISTANT.replace("[handoff]", "[handoff]\nkeyword_mode = \"intent\"");
+    std::fs::write(dir.path().join("assistant.toml"), assistant).unwrap();
+    let ask = |text: &str| {
+        let asked = run(dir.path(), &["ask", "--bundle", ".", "--json", text]);
+        let turn: Value = serde_json::from_str(&asked.stdout).unwrap();
+        (turn["outcome"] == "HANDOFF", turn["offers_person"] == true)
+    };
+    assert_eq!(ask("my travel agent asks: when are you open"), (false, true));
+    assert_eq!(ask("when are you open"), (false, false));
+    assert_eq!(ask("no travel agent, an agent"), (true, false));
+    let shown = run(dir.path(), &["ask", "--bundle", ".", "my travel agent asks: when are you open"]).stdout;
+    assert!(shown.contains("(type \"agent\" to talk to a person)"), "{shown}");
+}

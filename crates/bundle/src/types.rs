@@ -62,9 +62,23 @@ pub struct Handoff {
     /// Words besides "agent" that reach a person at once, by locale.
     #[serde(default)]
     pub keywords: BTreeMap<String, Vec<String>>,
+    /// Which "agent" reaches a person.
+    #[serde(default)]
+    pub keyword_mode: KeywordMode,
     /// Text by reason, in snake case.
     #[serde(default)]
     pub messages: BTreeMap<String, String>,
+}
+
+/// Which "agent" in a customer's own words reaches a person.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeywordMode {
+    /// Every one.
+    #[default]
+    Strict,
+    /// Every one but those of compounds ("travel agent") and quotes, where a person is offered instead.
+    Intent,
 }
 
 /// What questions of a category are answered with.

@@ -126,6 +126,7 @@ pub(crate) fn turn(turn: &Turn) -> Value {
         "citations": citations.collect::<Vec<_>>(),
         "handoff": handoff,
         "workflow": workflow,
+        "offers_person": turn.offers_person,
         "model": text(&turn.model),
         "usage": turn.usage.map(|usage| json!({ "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens })),
         "cost_usd": turn.cost_usd,
@@ -176,6 +177,9 @@ pub(crate) fn lines(turn: &Turn) -> String {
     lines.push(format!("  {:<11}{outcome:<58}{:>10}", "outcome", format!("{total:.1} ms")));
     if !turn.answer.is_empty() {
         lines.push(turn.answer.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n"));
+    }
+    if turn.offers_person {
+        lines.push("  (type \"agent\" to talk to a person)".to_owned());
     }
     let mut sources: Vec<_> = turn.citations.iter().collect();
     sources.dedup_by_key(|citation| &citation.document_id);

@@ -297,6 +297,7 @@ impl<'o> Draft<'o> {
         let asked = self.conversation.clarifications + 1;
         self.note(format!("question {asked} back to the customer, {} choices", pending.choices.len()));
         self.asked = true;
+        self.turn.offers_person |= pending.choices.is_empty();
         let foreign = self.decision() == IntentDecision::Language;
         let question = gate::question(&self.orchestrator.assistant, &pending.choices, foreign);
         self.reply(question, Outcome::Clarify);
@@ -339,6 +340,7 @@ impl<'o> Draft<'o> {
     pub(crate) fn end(mut self) -> Finish {
         let total = self.start.elapsed().as_secs_f64() * 1e3;
         self.add_ms("total", total);
+        self.turn.offers_person &= self.turn.outcome() != Outcome::Handoff;
         let asked = u32::from(self.asked);
         let answered = self.turn.outcome() == Outcome::Answered;
         let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };

@@ -49,6 +49,12 @@ fn summary(reason: HandoffReason, intent_title: &str, last_message: &str) -> Str
 }
 
 impl Draft<'_> {
+    /// Offers a person beside whatever the turn says.
+    pub(crate) fn offer_person(&mut self) {
+        self.note("the message holds the keyword in a compound or a quote: a person is offered");
+        self.turn.offers_person = true;
+    }
+
     /// What the person who takes over gets; nothing new when a person has the conversation already.
     pub(crate) fn packet(&self) -> Option<Handoff> {
         let said = self.masked.as_deref().unwrap_or(&self.said);

@@ -42,7 +42,7 @@ const MAX_COMMENT_BYTES: usize = 4096;
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = bundle::Reader::open(&context.server.bundle)?;
     let assistant = reader.assistant()?;
-    let keywords = Keywords::new(assistant.handoff.keywords.values().flatten().map(String::as_str));
+    let keywords = Keywords::of(&assistant)?;
     let path = context.data_dir()?.join("orchestrator.db");
     let journal = Journal::open(&path).await.context("the journal")?;
     let spent = journal.spent(now()).await.context("the journal")?;

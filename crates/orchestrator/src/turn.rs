@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
 use crate::gate;
-use crate::keyword::Keywords;
+use crate::keyword::{Found, Keywords};
 use crate::locks::{Locks, Running};
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
@@ -110,7 +110,8 @@ impl Orchestrator {
     /// Runs a turn to its outcome. Once the message is in the journal this returns `Ok`.
     pub(crate) async fn run(&self, message: Message, act: Act, events: Events) -> Result<Turn, Error> {
         self.check(&message, &act)?;
-        if act == Act::AskForPerson || self.keywords.hit(&message.text) {
+        let found = self.keywords.look(&message.text);
+        if act == Act::AskForPerson || found == Found::Person {
             return self.override_turn(&message, &act, events).await;
         }
         self.check_pace(&message)?;
@@ -122,10 +123,16 @@ impl Orchestrator {
         let _alone = tokio::time::timeout(budget, waiting).await.map_err(|_| Error::Overload)?;
         let _place = self.turns.try_acquire().map_err(|_| Error::Overload)?;
         // The time of a turn begins when it is its turn.
-        kit::Call::current().within(budget).scope(Box::pin(self.run_alone(message, act, events))).await
+        kit::Call::current().within(budget).scope(Box::pin(self.run_alone(message, act, found, events))).await
     }
 
-    async fn run_alone(&self, message: Message, act: Act, events: Events) -> Result<Turn, Error> {
+    async fn run_alone(
+        &self,
+        message: Message,
+        act: Act,
+        found: Found,
+        events: Events,
+    ) -> Result<Turn, Error> {
         let admission = self.admit(&message, &act);
         let _running = self.running.enter(&admission.turn_id);
         let mut draft = Draft::new(self, &admission, Instant::now(), events);
@@ -138,6 +145,9 @@ impl Orchestrator {
             known => return self.known(&draft.events, known).await,
         }
         draft.accepted().await;
+        if found == Found::Offer {
+            draft.offer_person();
+        }
         self.decide(&mut draft, &message, fan).await;
         self.finish(draft).await
     }
