@@ -194,6 +194,12 @@ enum EvalCommand {
         #[arg(long, value_name = "FILE")]
         dev: Option<PathBuf>,
     },
+    /// Personal data and secrets
+    Pii {
+        /// Texts, JSONL of {"text", "spans": [{"type", "start", "end"}]}, offsets in characters
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -322,6 +328,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
         Command::Eval(EvalCommand::Grounding { test, dev }) => {
             crate::eval::grounding(&Settings::discover(config.as_deref())?, &test, dev.as_deref(), json)
         }
+        Command::Eval(EvalCommand::Pii { test }) => crate::eval::pii(&test, json),
         command => {
             let settings = Settings::discover(config.as_deref())?;
             kit::run::runtime(settings.server()?.worker_threads)?

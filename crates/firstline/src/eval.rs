@@ -144,6 +144,33 @@ fn table(reports: &[safety::Report]) {
     }
 }
 
+/// `eval pii`: a row a type.
+pub(crate) fn pii(test: &Path, as_json: bool) -> anyhow::Result<bool> {
+    let test = safety::read_pii_examples(test)?;
+    anyhow::ensure!(!test.is_empty(), "--test: has no example, at least one is needed");
+    let report = safety::evaluate_pii(&test);
+    if as_json {
+        return print(&report, true);
+    }
+    show::line(&format!(
+        "{:<20}{:>8}{:>8}{:>8}{:>10}{:>11}{:>9}{:>9}",
+        "type", "n", "found", "masked", "detected", "precision", "recall", "F2"
+    ));
+    let rows = report.types.iter().map(|(name, figures)| (name.as_str(), figures));
+    for (name, figures) in rows.chain([("micro", &report.micro)]) {
+        let safety::PiiFigures { n, found, masked, detected, .. } = figures;
+        let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.4}"));
+        let (precision, recall, f2) = (rate(figures.precision), rate(figures.recall), rate(figures.f2));
+        show::line(&format!(
+            "{name:<20}{n:>8}{found:>8}{masked:>8}{detected:>10}{precision:>11}{recall:>9}{f2:>9}"
+        ));
+    }
+    for (name, n) in &report.without_detector {
+        show::line(&format!("{name:<20}{n:>8}    no detector"));
+    }
+    Ok(true)
+}
+
 fn print(report: &impl Serialize, as_json: bool) -> anyhow::Result<bool> {
     let report = serde_json::to_value(report)?;
     if as_json {
