@@ -6,6 +6,7 @@ use regex::Regex;
 
 use crate::digits;
 use crate::numbers;
+use crate::phones;
 
 /// What a span holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,8 +89,9 @@ pub fn detect(text: &str) -> Vec<Span> {
     coded(&plain.text, &mut found);
     addresses(&plain.text, &mut found);
     numbers::find(&plain.text, &mut found);
+    phones::find(&plain.text, &mut found);
     let mut spans: Vec<Span> = found.into_iter().map(|span| plain.origin(span)).collect();
-    spans.sort_by_key(|span| (span.kind, span.start));
+    spans.sort_by_key(|span| (span.kind, span.start, std::cmp::Reverse(span.end)));
     let mut taken: BTreeMap<usize, Span> = BTreeMap::new();
     for span in spans {
         let before = taken.range(..span.end).next_back();
@@ -175,7 +177,7 @@ fn plain(c: char) -> char {
 
 /// A regular expression of this crate's own, compiled once. A broken one must stop the rail, not blind it.
 macro_rules! pattern {
-    ($name:ident, $($part:literal),+) => {
+    ($name:ident, $($part:expr),+ $(,)?) => {
         static $name: std::sync::LazyLock<regex::Regex> =
             std::sync::LazyLock::new(|| regex::Regex::new(concat!($($part),+)).expect("a valid pattern"));
     };
@@ -199,11 +201,11 @@ pub(crate) fn matches(
 
 pattern!(
     EMAIL,
-    r"[\pL\pN](?:[\pL\pN._%+'&=~-]*[\pL\pN_+-])? ?@ ?[\pL\pN][\pL\pN-]*(?:(?:\.| \. )[\pL\pN-]+)*(?:\.| \. )\pL{2,}"
+    r"[\pL\pN](?:[\pL\pN._%+'&=~-]*[\pL\pN_+-])? ?@ ?[\pL\pN][\pL\pN-]*(?:(?:\.| \. )[\pL\pN-]+)*(?:\.| \. )(?:xn--[a-z0-9-]+|\pL{2,})"
 );
 pattern!(
     SPELLED_EMAIL,
-    r"(?i)(?-u:\b)[a-z0-9][a-z0-9._+-]*(?: (?:dot|punkt|punto|point) [a-z0-9_-]+)* ?(?:[(\[{<] ?(?:at|@) ?[)\]}>]| (?:at|chez|arroba) ) ?",
+    r"(?i)(?-u:\b)[a-z0-9][a-z0-9._+-]*(?: (?:dot|punkt|punto|point) [a-z0-9_-]+)* ?(?:[(\[{<] ?(?:at|@) ?[)\]}>]| (?:at|chez|arobase|arroba|chiocciola) ) ?",
     r"[a-z0-9][a-z0-9-]*(?: ?(?:[(\[{<] ?(?:dot|\.) ?[)\]}>]| (?:dot|punkt|punto|point) ) ?[a-z0-9-]+)+"
 );
 pattern!(
@@ -219,8 +221,11 @@ fn emails(text: &str, found: &mut Vec<Span>) {
     if text.contains('@') {
         matches(text, &EMAIL, Kind::EmailAddress, found, |_| true);
     }
-    // "Look at example dot com" names a site.
-    let spelled = |value: &str| !VERBS.iter().any(|verb| value.to_ascii_lowercase().starts_with(verb));
+    // "Look at example dot com" names a site, and "at this point" a time.
+    let spelled = |value: &str| {
+        let value = value.to_ascii_lowercase();
+        !VERBS.iter().any(|verb| value.starts_with(verb)) && !value.contains(" at this point ")
+    };
     matches(text, &SPELLED_EMAIL, Kind::EmailAddress, found, spelled);
     matches(text, &BRACKETED_EMAIL, Kind::EmailAddress, found, |_| true);
 }
@@ -287,7 +292,10 @@ fn ibans(text: &str, found: &mut Vec<Span>) {
         let number =
             last.map(|last| bytes[..=last].iter().copied().filter(u8::is_ascii_alphanumeric).collect());
         let valid = number.is_some_and(|number: Vec<u8>| digits::iban(&number));
-        if let Some(last) = last.filter(|_| valid) {
+        // A mistyped one is still somebody's.
+        let told = || behind(text, candidate.start()).contains("iban");
+        let whole = |last: usize| bytes.get(last + 1).is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        if let Some(last) = last.filter(|last| valid || whole(*last) && told()) {
             let end = candidate.start() + last + 1;
             found.push(Span { kind: Kind::Iban, start: candidate.start(), end });
             from = end;
@@ -298,24 +306,46 @@ fn ibans(text: &str, found: &mut Vec<Span>) {
 }
 
 pattern!(IPV4, r"(?-u:\b)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?-u:\b)");
-pattern!(IPV6, r"(?i)[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?::(?:[0-9]{1,3}\.){3}[0-9]{1,3})?");
+pattern!(IPV6, r"(?i)[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,8}(?:(?:\.[0-9]{1,3}){3})?(?:%[0-9a-z]{1,16})?");
+// Words behind which four numbers name a release or a paragraph.
+pattern!(
+    RELEASE,
+    r"\b(?:version|build|release|firmware|update|app|ios|android|section|clause|chapter)[ .:#]*\z|\bv\z|[a-z]/\z|[.§]\z"
+);
 
 fn addresses(text: &str, found: &mut Vec<Span>) {
     let mut v4 = Vec::new();
-    matches(text, &IPV4, Kind::IpAddress, &mut v4, |value| value.parse::<std::net::Ipv4Addr>().is_ok());
-    // Four numbers behind "version" name a release.
+    let fits = |value: &str| value.split('.').all(|part| part.parse::<u8>().is_ok());
+    matches(text, &IPV4, Kind::IpAddress, &mut v4, fits);
     found.extend(v4.into_iter().filter(|span| {
-        !before(text, span.start).ends_with("version") && !text[..span.start].ends_with(['v', 'V', '.'])
+        let goes_on = text[span.end..]
+            .strip_prefix('.')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        !goes_on && !RELEASE.is_match(&behind(text, span.start))
     }));
-    let is_v6 = |value: &str| {
-        value.contains(|c: char| c.is_ascii_digit())
-            && value.len() > 3
-            && value.parse::<std::net::Ipv6Addr>().is_ok()
-    };
-    matches(text, &IPV6, Kind::IpAddress, found, is_v6);
+    for candidate in IPV6.find_iter(text) {
+        // The pattern takes the sign of a sentence with it: "is it fe80::1:".
+        let value = candidate.as_str();
+        let value = value.strip_suffix(':').filter(|rest| !rest.ends_with(':')).unwrap_or(value);
+        let (start, end) = (candidate.start(), candidate.start() + value.len());
+        let lone = !text[..start].ends_with(|c: char| c.is_alphanumeric() || c == ':')
+            && !text[end..].starts_with(char::is_alphanumeric);
+        if lone && is_v6(value) {
+            found.push(Span { kind: Kind::IpAddress, start, end });
+        }
+    }
+}
+
+/// Whether it is an address with something of a number in it: neither `a::b` of a program nor `10::30`.
+fn is_v6(value: &str) -> bool {
+    let groups = value.split(':').filter(|group| !group.is_empty()).count();
+    let hex = value.contains(|c: char| c.is_ascii_alphabetic());
+    value.contains(|c: char| c.is_ascii_digit())
+        && (groups > 2 || hex || value.starts_with("::"))
+        && value.split('%').next().is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// The last few characters of what stands before a span, lowered.
-fn before(text: &str, start: usize) -> String {
-    text[text.ceil_char_boundary(start.saturating_sub(16))..start].trim_end().to_lowercase()
+fn behind(text: &str, start: usize) -> String {
+    text[text.ceil_char_boundary(start.saturating_sub(16))..start].to_lowercase()
 }

@@ -21,6 +21,7 @@ pub(crate) fn card(digits: &[u8]) -> bool {
     let issued = match (lead(1), digits.len()) {
         (4, 13 | 16 | 19) => true,
         (2, 16) => (2221..=2720).contains(&lead(4)) || (2200..=2204).contains(&lead(4)),
+        (2, 17..=19) => (2200..=2204).contains(&lead(4)),
         (1 | 2, 15) => matches!(lead(4), 1800 | 2131),
         (3, 14) => matches!(lead(3), 300..=305 | 309) || matches!(lead(2), 36 | 38 | 39),
         (3, 15) => matches!(lead(2), 34 | 37),
@@ -28,7 +29,11 @@ pub(crate) fn card(digits: &[u8]) -> bool {
         (5, 16) if (51..=55).contains(&lead(2)) => true,
         // Maestro has many lengths.
         (5, 12..=19) => matches!(lead(2), 50 | 56..=58),
-        (6, 12..=19) => true,
+        (6, 16..=19) => true,
+        (6, 12..=15) => lead(2) == 67 || matches!(lead(4), 6304 | 6390),
+        // RuPay and UnionPay; Troy.
+        (8, 16..=19) => matches!(lead(2), 81 | 82),
+        (9, 16) => lead(4) == 9792,
         _ => false,
     };
     issued && luhn(digits)

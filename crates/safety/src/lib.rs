@@ -11,6 +11,7 @@ mod guard;
 mod evaluate_pii;
 mod lexicon;
 mod numbers;
+mod phones;
 mod policy;
 mod rule;
 mod sanitise;

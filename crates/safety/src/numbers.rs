@@ -1,6 +1,6 @@
-//! Finds numbers that name a person: cards, national ids, bank details and telephones.
+//! Finds numbers that name a person: cards, national ids and bank details.
 
-use crate::detect::{Kind, Span, matches, pattern};
+use crate::detect::{Kind, Span, pattern};
 use crate::digits;
 
 /// How far back, in bytes, a word may stand that tells what a number is.
@@ -21,7 +21,6 @@ pub(crate) fn find(text: &str, found: &mut Vec<Span>) {
         cards(text, &row, found);
         ids(text, &row, found);
     }
-    phones(text, found);
 }
 
 /// Rows of digit groups with one or two separators between them.
@@ -50,7 +49,7 @@ fn rows(text: &str) -> Vec<Vec<Group>> {
 }
 
 /// Whether nothing continues the number on either side.
-fn stands_alone(text: &str, start: usize, end: usize) -> bool {
+pub(crate) fn stands_alone(text: &str, start: usize, end: usize) -> bool {
     let before = text[..start].chars().next_back();
     let after = text[end..].chars().next();
     !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
@@ -61,42 +60,52 @@ fn values(text: &str, start: usize, end: usize) -> Vec<u8> {
 }
 
 /// What is written before a number, lowered.
-fn context(text: &str, start: usize) -> String {
+pub(crate) fn context(text: &str, start: usize) -> String {
     text[text.ceil_char_boundary(start.saturating_sub(CONTEXT_BYTES))..start].to_lowercase()
 }
 
+// Words behind which a number names an order or the like, and words of other senses that hold one of them.
+pattern!(
+    THINGS,
+    r"\bin (?:order|case)\b|(\b(?:order|reference|ref|ticket|case|invoice|tracking|booking|parcel|shipment|confirmation|receipt|",
+    r"serial|item|article|product|sku|isbn|ean|gtin|imei|model|policy|total|amount|balance|error|transaction (?:id|no|number|ref)|dhl|ups|fedex|hermes|usps|gls|dpd|",
+    r"(?:customer|account|contract) (?:id|no|number)|commande|facture|dossier|colis|suivi|pedido|factura|seguimiento|ordine|fattura|",
+    r"spedizione|bestelling|factuur|klantnummer|encomenda|fatura|faktura|ordre|aktenzeichen)s?\b|",
+    r"\b(?:order|bestell|kunden|rechnung|auftrag|sendung|vorgang|vertrag)\w*n(?:umme)?r\b|\b(?:bestellung|rechnung|auftrag)\b|注文|订单)"
+);
+pattern!(
+    PERSONS,
+    r"\b(?:card|karte|carte|tarjeta|carta|phone|call|mobile|mobil|tel|telefon|t[eé]l[eé]phone|tel[eé]fono|number to|fax|cell|text me|visa|",
+    r"mastercard|amex|whats ?app|contact|handy)"
+);
+pattern!(
+    CARDS,
+    r"\b(?:card|credit|debit|visa|mastercard|maestro|amex|american express|discover|jcb|diners|cc\b|carte|tarjeta|carta\b|cart[aã]o)|karte"
+);
+// What may stand between the word for an order and its number.
+pattern!(
+    FILLERS,
+    r"\A(?:[ :#.,=(-]|n[°ºo]|nr|id|is|was|numbers?|num|code|of|my|the|ist|est|es|é|è|lautet)*\z"
+);
+
 /// Whether a word says the number behind it names an order or the like. The nearest word decides.
-fn names_thing(context: &str) -> bool {
-    const THINGS: [&str; 12] = [
-        "order",
-        "reference",
-        "ref",
-        "ticket",
-        "case",
-        "invoice",
-        "tracking",
-        "booking",
-        "parcel",
-        "confirmation",
-        "transaction",
-        "receipt",
-    ];
-    const PERSONS: [&str; 12] = [
-        "card",
-        "phone",
-        "call",
-        "mobile",
-        "tel",
-        "number to",
-        "fax",
-        "cell",
-        "text me",
-        "visa",
-        "whatsapp",
-        "contact",
-    ];
-    let last = |words: &[&str]| words.iter().filter_map(|word| context.rfind(word)).max();
-    last(&THINGS) > last(&PERSONS)
+pub(crate) fn names_thing(context: &str) -> bool {
+    let last = PERSONS.find_iter(context).last().map(|word| word.start());
+    thing(context).map(|(start, _)| start) > last
+}
+
+/// The last word for an order or the like: first byte, and one past the last.
+fn thing(context: &str) -> Option<(usize, usize)> {
+    THINGS
+        .captures_iter(context)
+        .filter_map(|groups| groups.get(1))
+        .last()
+        .map(|word| (word.start(), word.end()))
+}
+
+/// Whether the number belongs to an order or the like without any other word between.
+fn is_of_thing(context: &str) -> bool {
+    thing(context).is_some_and(|(_, end)| FILLERS.is_match(&context[end..]))
 }
 
 fn cards(text: &str, row: &[Group], found: &mut Vec<Span>) {
@@ -110,14 +119,54 @@ fn cards(text: &str, row: &[Group], found: &mut Vec<Span>) {
             if digits.len() > 19 {
                 break;
             }
-            let whole = digits::card(&digits) && stands_alone(text, group.start, end.end);
-            // One unbroken number may as well be that of an order.
-            if whole && (last > first || !names_thing(&context(text, group.start))) {
+            if !stands_alone(text, group.start, end.end) {
+                continue;
+            }
+            let whole = digits::card(&digits) && !is_other(text, row, first, last);
+            if whole || is_mistyped(text, &row[first..=last], &digits) {
                 found.push(Span { kind: Kind::CreditCard, start: group.start, end: end.end });
                 next = last + 1;
             }
         }
     }
+}
+
+/// Whether groups that pass for a card are an order's number or an abroad's: one unbroken number and one in groups
+/// that no card has may as well be that.
+fn is_other(text: &str, row: &[Group], first: usize, last: usize) -> bool {
+    let shape: Vec<usize> = row[first..=last].iter().map(|group| group.end - group.start).collect();
+    let embossed = match shape[..] {
+        [4, 6, _] => true,
+        [ref whole @ .., _] => {
+            whole.iter().all(|length| *length == 4) || shape.iter().all(|length| *length == 1)
+        }
+        [] => false,
+    };
+    if first == last {
+        return is_of_thing(&context(text, row[first].start));
+    }
+    let abroad = !embossed && text[..row[0].start].ends_with('+');
+    let irregular = !embossed && is_of_thing(&context(text, row[0].start));
+    abroad || irregular || is_part_of_thing(text, row, first, last)
+}
+
+/// Whether groups are the middle of an order's number in more groups of the kind.
+fn is_part_of_thing(text: &str, row: &[Group], first: usize, last: usize) -> bool {
+    let length = |at: usize| row.get(at).map(|group| group.end - group.start);
+    let goes_on =
+        first > 0 && length(first - 1) == length(first) || length(last + 1).is_some_and(|length| length <= 4);
+    goes_on && is_of_thing(&context(text, row[0].start))
+}
+
+/// Whether a number whose check digit is wrong is still written as that of a card, behind a word for cards.
+fn is_mistyped(text: &str, groups: &[Group], digits: &[u8]) -> bool {
+    let shape: Vec<usize> = groups.iter().map(|group| group.end - group.start).collect();
+    let written = matches!(shape[..], [16] | [4, 4, 4, 4] | [4, 6, 5]);
+    if !written || !matches!(digits[0], 2..=6) {
+        return false;
+    }
+    let context = context(text, groups[0].start);
+    CARDS.is_match(&context) && !names_thing(&context)
 }
 
 /// How the number of an authority looks: digits by group, test, words that must stand before it.
@@ -128,7 +177,9 @@ struct Id {
     words: &'static [&'static str],
 }
 
-const SSN: &[&str] = &["ssn", "social security"];
+const SSN: &[&str] =
+    &["ssn", "social security", "social is", "social:", "social number", "soc sec", "ss#", "ss #"];
+pattern!(IS_SSN, r"\A(?i: is (?:my |his |her |the )?|[ ,:(]{1,2})(?:my )?(?i:ssn|social)(?-u:\b)");
 const IDS: &[Id] = &[
     Id { kind: Kind::UsItin, groups: &[3, 2, 4], test: itin, words: &[] },
     Id { kind: Kind::UsSsn, groups: &[3, 2, 4], test: ssn, words: &[] },
@@ -201,7 +252,16 @@ fn ids(text: &str, row: &[Group], found: &mut Vec<Span>) {
             if !shape || !stands_alone(text, start, end) || !(id.test)(&values(text, start, end)) {
                 continue;
             }
-            if id.words.is_empty() || id.words.iter().any(|word| context(text, start).contains(word)) {
+            // A country's code, an address, or a part of a longer number.
+            let other = text[..start].ends_with('+')
+                || text[start..end].parse::<std::net::Ipv4Addr>().is_ok()
+                || is_part_of_thing(text, row, first, first + id.groups.len() - 1);
+            if other {
+                continue;
+            }
+            let named = id.words.iter().any(|word| context(text, start).contains(word))
+                || id.kind == Kind::UsSsn && IS_SSN.is_match(&text[end..]);
+            if id.words.is_empty() || named {
                 found.push(Span { kind: id.kind, start, end });
                 break;
             }
@@ -231,84 +291,4 @@ fn personnummer(digits: &[u8]) -> bool {
     matches!(number(&ten[2..4]), 1..=12)
         && matches!(number(&ten[4..6]), 1..=31 | 61..=91)
         && digits::luhn(ten)
-}
-
-pattern!(ABROAD, r"(?:\+|(?-u:\b)00) ?[1-9](?:[ .\-/()]{0,3}[0-9]){6,13}(?:x[0-9]{1,6})?(?-u:\b)");
-pattern!(
-    NORTH_AMERICA,
-    r"(?-u:\b)((?:1[ .-])?[2-9][0-9]{2}[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?:x[0-9]{1,6})?)(?-u:\b)"
-);
-pattern!(AREA_IN_BRACKETS, r"\([0-9]{2,5}\)[ -]?[0-9]{2,4}(?:[ .-]?[0-9]{2,4}){1,3}(?:x[0-9]{1,6})?(?-u:\b)");
-pattern!(TRUNK, r"(?-u:\b)0[1-9][0-9]{0,3}(?:[ .\-/]{0,2}[0-9]){6,9}(?:x[0-9]{1,6})?(?-u:\b)");
-pattern!(ANY, r"(?-u:\b)[0-9](?:[ .\-/()]{0,3}[0-9]){5,14}(?-u:\b)");
-pattern!(AFTER, r"\A[ -]{1,2}(?i:office|fax|mobile|desk|cell|home|tel)(?-u:\b)");
-
-fn phones(text: &str, found: &mut Vec<Span>) {
-    const WORDS: [&str; 21] = [
-        "phone",
-        "call",
-        "tel",
-        "mobile",
-        "cell",
-        "text me",
-        "ring me",
-        "fax",
-        "whatsapp",
-        "reach me",
-        "sms",
-        "dial",
-        "answering",
-        "messages to",
-        "message to",
-        "my number",
-        "contact me",
-        "texts to",
-        "handy",
-        "number is",
-        "móvil",
-    ];
-    let mut spans = Vec::new();
-    for pattern in [&ABROAD, &NORTH_AMERICA, &AREA_IN_BRACKETS, &TRUNK] {
-        let digits = |value: &str| (7..=21).contains(&value.bytes().filter(u8::is_ascii_digit).count());
-        matches(text, pattern, Kind::PhoneNumber, &mut spans, digits);
-    }
-    let mut named = Vec::new();
-    matches(text, &ANY, Kind::PhoneNumber, &mut named, |_| true);
-    named.retain(|span| {
-        let context = context(text, span.start);
-        let named = WORDS.iter().any(|word| context.contains(word)) || AFTER.is_match(&text[span.end..]);
-        named && !is_amount(text, span)
-    });
-    spans.extend(named);
-    spans.retain(|span| {
-        stands_alone(text, span.start, span.end)
-            && !text[..span.start].ends_with(['.', '/', '#', '-', '_'])
-            && !is_date(&text[span.start..span.end])
-            && !names_thing(&context(text, span.start))
-    });
-    // The longest of those that start together, so that no end of a number is left standing.
-    spans.sort_by_key(|span| (span.start, std::cmp::Reverse(span.end)));
-    spans.dedup_by_key(|span| span.start);
-    found.extend(spans);
-}
-
-/// Whether money is meant.
-fn is_amount(text: &str, span: &Span) -> bool {
-    let after: String = text[span.end..].trim_start().chars().take(8).flat_map(char::to_lowercase).collect();
-    text[..span.start].trim_end().ends_with(['£', '$', '€', '¥', '₹'])
-        || ["£", "$", "€", "¥", "gbp", "usd", "eur", "pounds", "dollars", "euros", "%"]
-            .iter()
-            .any(|unit| after.starts_with(unit))
-}
-
-pattern!(
-    DATE,
-    r"\A(?:(?:0?[1-9]|[12][0-9]|3[01])[./-](?:0?[1-9]|1[0-2])[./-](?:19|20)[0-9]{2}|",
-    r"(?:0?[1-9]|1[0-2])[./-](?:0?[1-9]|[12][0-9]|3[01])[./-](?:19|20)[0-9]{2}|",
-    r"(?:19|20)[0-9]{2}[./-](?:0[1-9]|1[0-2])[./-](?:0[1-9]|[12][0-9]|3[01]))(?:[^0-9]|\z)"
-);
-
-/// Whether a date starts the number: no area code reads like one with its separators.
-fn is_date(number: &str) -> bool {
-    DATE.is_match(number)
 }
