@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -57,6 +59,8 @@ pub struct Processes {
     pub data: TempDir,
     child: Child,
     ports: Vec<(&'static str, u16)>,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Processes {
@@ -73,16 +77,20 @@ impl Processes {
             let stage = stage.to_uppercase();
             command.env(format!("FIRSTLINE__SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}"));
         }
-        command.envs(variables.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.envs(variables.iter().copied()).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready =
-            lines.by_ref().map(Result::unwrap).find(|line| line.contains("the assistant is listening"));
-        assert!(ready.is_some(), "the processes did not start");
+        let log = Arc::new(Mutex::new(String::new()));
+        let keep = |line: std::io::Result<String>| log.lock().unwrap().push_str(&(line.unwrap() + "\n"));
+        let listens = || log.lock().unwrap().contains("the assistant is listening");
+        while !listens() {
+            keep(lines.next().expect("the processes did not start"));
+        }
         // Someone must read what follows, or the writers stop at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let readers = vec![collect(lines, log.clone()), collect(output, log.clone())];
         let port = ports.iter().find(|(stage, _)| *stage == "orchestrator").unwrap().1;
-        Self { url: format!("http://127.0.0.1:{port}"), data, child, ports }
+        Self { url: format!("http://127.0.0.1:{port}"), data, child, ports, log, readers }
     }
 
     /// Kills a stage process by SIGKILL; its supervisor starts it again.
@@ -119,10 +127,25 @@ impl Processes {
 
     /// SIGTERM, and the exit code after the drain.
     pub fn stop(mut self) -> Option<i32> {
+        self.end().0
+    }
+
+    /// SIGTERM; the exit code after the drain, and all that was printed. The stores stay until this is dropped.
+    pub fn end(&mut self) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+        let code = self.child.wait().unwrap().code();
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        (code, self.log.lock().unwrap().clone())
     }
+}
+
+/// Keeps what a process prints, on a thread of its own.
+fn collect(
+    lines: impl Iterator<Item = std::io::Result<String>> + Send + 'static,
+    log: Arc<Mutex<String>>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || lines.for_each(|line| log.lock().unwrap().push_str(&(line.unwrap() + "\n"))))
 }
 
 impl Drop for Processes {

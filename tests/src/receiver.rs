@@ -86,6 +86,7 @@ pub struct Collector {
     /// Where it listens.
     pub url: String,
     spans: Spans,
+    whole: Arc<Mutex<String>>,
     server: JoinHandle<()>,
 }
 
@@ -97,12 +98,18 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let spans = Spans::default();
-        let service = TraceServiceServer::new(Sink(spans.clone()));
+        let whole = Arc::<Mutex<String>>::default();
+        let service = TraceServiceServer::new(Sink(spans.clone(), whole.clone()));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let serving = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
         #[expect(clippy::disallowed_methods, reason = "aborted when the handle is dropped")]
         let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self { url, spans, server }
+        Self { url, spans, whole, server }
+    }
+
+    /// All that was exported, attributes and events too.
+    pub fn whole(&self) -> String {
+        self.whole.lock().unwrap().clone()
     }
 
     /// Spans by trace id, each as service name and span name.
@@ -117,7 +124,7 @@ impl Drop for Collector {
     }
 }
 
-struct Sink(Spans);
+struct Sink(Spans, Arc<Mutex<String>>);
 
 #[tonic::async_trait]
 impl TraceService for Sink {
@@ -127,7 +134,9 @@ impl TraceService for Sink {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         use opentelemetry_proto::tonic::common::v1::any_value::Value;
         let mut spans = self.0.lock().unwrap();
-        for group in request.into_inner().resource_spans {
+        let request = request.into_inner();
+        self.1.lock().unwrap().push_str(&format!("{request:?}"));
+        for group in request.resource_spans {
             let attributes = group.resource.unwrap_or_default().attributes;
             let service = attributes.into_iter().find(|attribute| attribute.key == "service.name");
             let service = match service.and_then(|attribute| attribute.value?.value) {

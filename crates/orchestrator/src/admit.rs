@@ -74,6 +74,7 @@ impl Orchestrator {
             fingerprint: *fingerprint.finalize().as_bytes(),
             trace_id: kit::Call::current().trace_id(),
             text: message.text.clone(),
+            masked: None,
             accepted_at,
             deadline: accepted_at + i64::try_from(budget.as_micros()).unwrap_or(i64::MAX),
             history: self.config.history,

@@ -181,6 +181,7 @@ impl Orchestrator {
         mut stream: Generating,
         question: &str,
     ) -> Result<Generation, HandoffReason> {
+        let own = draft.own();
         loop {
             match stream.next().await.map_err(|failure| failed(draft, &failure))? {
                 generate_response::Event::Final(generation) => return Ok(generation),
@@ -194,7 +195,8 @@ impl Orchestrator {
                         draft.turn.safety = Some(verdict);
                         return Err(reason);
                     }
-                    draft.tell(Event::Delta(Delta { text: verdict.text, restart: delta.restart })).await;
+                    let text = own.restore(&verdict.text);
+                    draft.tell(Event::Delta(Delta { text, restart: delta.restart })).await;
                 }
             }
         }

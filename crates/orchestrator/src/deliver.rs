@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::{Feedback, TurnRecord};
+use proto::TurnRecord;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +76,7 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
                 }
             }
             Entry::Feedback(feedback) => {
-                let sent = kit::Call::resume(&traceparent).scope(forward(stages, feedback)).await;
+                let sent = kit::Call::resume(&traceparent).scope(stages.feedback(feedback)).await;
                 settle(journal, seq, sent).await?;
             }
             Entry::Label(label) => {
@@ -88,14 +88,6 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     }
     batch.send(journal, stages).await?;
     Ok(any)
-}
-
-/// Sends feedback with its comment masked.
-async fn forward(stages: &Stages, mut feedback: Feedback) -> Result<(), Failure> {
-    if !feedback.comment.is_empty() {
-        feedback.comment = stages.screen_input(&feedback.comment).await.result?.text;
-    }
-    stages.feedback(feedback).await
 }
 
 /// Records on their way.

@@ -91,7 +91,8 @@ impl Journal {
         self.0.write(move |connection| Ok(connection.execute(insert, values)? == 1)).await
     }
 
-    /// Ends a handoff, gives the conversation back to the bot with its context cut, and keeps the label.
+    /// Ends a handoff, gives the conversation back to the bot with its context cut, masks what was said in it, and
+    /// keeps the label.
     /// `false` unless the handoff is claimed by that person.
     pub(crate) async fn resolve(
         &self,
@@ -110,6 +111,7 @@ impl Journal {
                 context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
                 WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
             connection.execute(update, [&id])?;
+            crate::mask::conversation(connection, &id)?;
             if let Some(label) = label {
                 spool(connection, Kind::Label, &traceparent, "", &label)?;
             }

@@ -7,9 +7,9 @@ use proto::*;
 
 use crate::budget::Spend;
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
-use crate::handoff::{self, timestamp, words};
+use crate::handoff::{self, words};
 use crate::stages::{Failure, Timed};
-use crate::store::{Admission, Conversation, Finish, OpenExecution};
+use crate::store::{Admission, Conversation};
 use crate::turn::{Events, Orchestrator, receipt};
 
 /// The answers of the stages that are asked at the same time.
@@ -32,9 +32,13 @@ pub(crate) struct Draft<'o> {
     /// The question before this one, where it leans on it; empty otherwise.
     pub(crate) context: String,
     pub(crate) events: Events,
-    decisions: Vec<String>,
+    pub(crate) decisions: Vec<String>,
+    /// The customer's words as the input rail masked them.
     pub(crate) masked: Option<String>,
+    /// The customer's words as they came, for what answers them.
     pub(crate) said: String,
+    /// What the journal keeps of them without a verdict.
+    pub(crate) stored: String,
     pub(crate) customer_key: String,
     pub(crate) pending: Option<Pending>,
     /// A question of several whose intent has a workflow, to be offered after the answer.
@@ -43,9 +47,9 @@ pub(crate) struct Draft<'o> {
     pub(crate) kept: Option<Pending>,
     /// What its model calls cost.
     pub(crate) spends: Vec<Spend>,
-    asked: bool,
+    pub(crate) asked: bool,
     pub(crate) muted: bool,
-    start: Instant,
+    pub(crate) start: Instant,
     pub(crate) accepted_at: i64,
 }
 
@@ -76,6 +80,7 @@ impl<'o> Draft<'o> {
             decisions: Vec::new(),
             masked: None,
             said: admission.text.clone(),
+            stored: admission.masked.clone().unwrap_or_else(|| admission.text.clone()),
             customer_key: admission.customer_key.clone(),
             pending: None,
             beside: None,
@@ -334,53 +339,6 @@ impl<'o> Draft<'o> {
         self.muted = true;
         self.turn.handoff = Some(notice);
         self.turn.set_outcome(Outcome::Handoff);
-    }
-
-    /// Everything the journal keeps of the turn.
-    pub(crate) fn end(mut self) -> Finish {
-        let total = self.start.elapsed().as_secs_f64() * 1e3;
-        self.add_ms("total", total);
-        self.turn.offers_person &= self.turn.outcome() != Outcome::Handoff;
-        let asked = u32::from(self.asked);
-        let answered = self.turn.outcome() == Outcome::Answered;
-        let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };
-        let handoff = self.packet();
-        let open = self.open();
-        // Without a verdict nobody has masked the words, and those said in a workflow hold slot values: they
-        // stay in the journal and go nowhere else.
-        let question = self.masked.clone().filter(|_| self.turn.workflow.is_none()).unwrap_or_default();
-        let record = TurnRecord {
-            turn: None,
-            question,
-            accepted_at: Some(timestamp(self.accepted_at)),
-            customer_hash: crate::admit::customer_hash(&self.customer_key),
-            decisions: self.decisions,
-        };
-        Finish {
-            turn: self.turn,
-            record,
-            masked: self.masked,
-            clarifications,
-            pending: self.pending,
-            open,
-            handoff,
-            accepted_at: self.accepted_at,
-            spends: self.spends,
-            traceparent: kit::Call::current().traceparent(),
-        }
-    }
-
-    /// The workflow that still waits for the customer: a digression leaves it open, a handoff ends it.
-    pub(crate) fn open(&self) -> Option<OpenExecution> {
-        match &self.turn.workflow {
-            _ if self.turn.outcome() == Outcome::Handoff => None,
-            None => self.conversation.open.clone(),
-            Some(status) if status.state() == ExecutionState::Proposed => Some(OpenExecution {
-                execution_id: status.execution_id.clone(),
-                confirming: status.awaiting_confirmation,
-            }),
-            Some(_) => None,
-        }
     }
 }
 

@@ -57,7 +57,7 @@ impl Draft<'_> {
 
     /// What the person who takes over gets; nothing new when a person has the conversation already.
     pub(crate) fn packet(&self) -> Option<Handoff> {
-        let said = self.masked.as_deref().unwrap_or(&self.said);
+        let said = self.masked.as_deref().unwrap_or(&self.stored);
         let notice = self.turn.handoff.as_ref().filter(|_| !self.muted)?;
         Some(packet(&self.turn, notice, said, timestamp(self.accepted_at)))
     }

@@ -45,6 +45,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let keywords = Keywords::of(&assistant)?;
     let path = context.data_dir()?.join("orchestrator.db");
     let journal = Journal::open(&path).await.context("the journal")?;
+    personal::warm_up();
     let spent = journal.spent(now()).await.context("the journal")?;
     let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
     let risk = |risk| match risk {
@@ -197,6 +198,7 @@ impl AssistantService for Server {
         if feedback.feedback_id.is_empty() {
             feedback.feedback_id = format!("f_{}", uuid::Uuid::now_v7().simple());
         }
+        feedback.comment = personal::mask(&feedback.comment);
         let kept = self.orchestrator.journal.keep(Spooled::Feedback, feedback.encode_to_vec()).await;
         kept.map_err(|error| status(NAME, &Error::from(error)))?;
         self.orchestrator.spooled.notify_one();

@@ -59,6 +59,9 @@ pub(crate) struct Admission {
     pub(crate) fingerprint: [u8; 32],
     pub(crate) trace_id: String,
     pub(crate) text: String,
+    /// What the journal keeps instead of the text, unless a person has the conversation and reads it there; `None`
+    /// keeps the text.
+    pub(crate) masked: Option<String>,
     pub(crate) accepted_at: i64,
     pub(crate) deadline: i64,
     pub(crate) history: u32,
@@ -111,7 +114,7 @@ pub(crate) struct Conversation {
 pub(crate) struct Finish {
     pub(crate) turn: Turn,
     pub(crate) record: TurnRecord,
-    /// The customer's words with personal data masked; `None` leaves them as they came.
+    /// The customer's words as the input rail masked them; `None` leaves them as they were kept.
     pub(crate) masked: Option<String>,
     pub(crate) clarifications: u32,
     pub(crate) pending: Option<Pending>,
@@ -262,7 +265,9 @@ fn accept(connection: &Connection, admission: &Admission) -> rusqlite::Result<Ac
     ];
     connection.prepare_cached(insert)?.execute(values)?;
     let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES (?, ?, ?, ?)";
-    let values = params![id, admission.turn_id, Role::Customer as i32, admission.text];
+    let masked = admission.masked.as_ref().filter(|_| conversation.handoff.is_none());
+    let text = masked.unwrap_or(&admission.text);
+    let values = params![id, admission.turn_id, Role::Customer as i32, text];
     connection.prepare_cached(insert)?.execute(values)?;
     Ok(Accepted::New(conversation))
 }
@@ -326,13 +331,14 @@ fn open_handoff(connection: &Connection, id: &str) -> rusqlite::Result<Option<Ha
 fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Turn> {
     budget::keep(connection, &end.spends)?;
     if let Some(open) = open_handoff(connection, &end.turn.conversation_id)? {
-        meet_handoff(&mut end, open);
+        crate::ending::meet_handoff(&mut end, open);
     }
     let record = end.record.encode_to_vec();
-    let Turn { turn_id, conversation_id, answer, workflow, .. } = &end.turn;
+    let kept = crate::mask::kept(&end.turn);
+    let Turn { turn_id, conversation_id, answer, workflow, .. } = kept.as_ref();
     let update = "UPDATE turn SET outcome = ?, turn = ?, record = ? WHERE turn_id = ? AND outcome IS NULL";
     let mut update = connection.prepare_cached(update)?;
-    if update.execute(params![end.turn.outcome, end.turn.encode_to_vec(), record, turn_id])? == 0 {
+    if update.execute(params![kept.outcome, kept.encode_to_vec(), record, turn_id])? == 0 {
         let query = "SELECT turn FROM turn WHERE turn_id = ?";
         let stored: Vec<u8> = connection.query_row(query, [turn_id], |row| row.get(0))?;
         let wrong = |error| rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error));
@@ -372,23 +378,6 @@ fn finish_turn(connection: &Connection, mut end: Finish) -> rusqlite::Result<Tur
         connection.prepare_cached(insert)?.execute(values)?;
     }
     Ok(end.turn)
-}
-
-/// A person took the conversation over while this turn ran: one handoff a conversation, the customer's
-/// earlier receipt stays good, and the bot says nothing any more. What a workflow did is still told.
-fn meet_handoff(end: &mut Finish, open: HandoffNotice) {
-    end.handoff = None;
-    end.pending = None;
-    match (end.turn.outcome(), &mut end.turn.handoff) {
-        (Outcome::Handoff, Some(notice)) => notice.handoff_id = open.handoff_id,
-        (Outcome::ActionDone | Outcome::ActionPending, _) => {}
-        _ => {
-            end.turn.answer.clear();
-            end.turn.citations.clear();
-            end.turn.handoff = Some(open);
-            end.turn.set_outcome(Outcome::Handoff);
-        }
-    }
 }
 
 pub(crate) fn utterance(row: &Row<'_>) -> rusqlite::Result<Utterance> {

@@ -16,6 +16,7 @@ use crate::draft::{Draft, Fan, announce};
 use crate::gate;
 use crate::keyword::{Found, Keywords};
 use crate::locks::{Locks, Running};
+use crate::mask::Own;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Admission, Finish, Journal, Orphan};
@@ -133,16 +134,16 @@ impl Orchestrator {
         found: Found,
         events: Events,
     ) -> Result<Turn, Error> {
-        let admission = self.admit(&message, &act);
+        let mut admission = self.admit(&message, &act);
         let _running = self.running.enter(&admission.turn_id);
+        admission.masked = Some(personal::mask(&message.text));
         let mut draft = Draft::new(self, &admission, Instant::now(), events);
         // The stages asked first have no effect: they run while the journal commits, and nothing of them
         // is shown before the message is in it.
-        let (accepted, fan) =
-            tokio::join!(self.journal.accept(admission.clone(), None), self.fan_out(&message.text));
+        let (accepted, fan) = tokio::join!(self.journal.accept(admission, None), self.fan_out(&message.text));
         match accepted? {
             Accepted::New(conversation) => draft.conversation = conversation,
-            known => return self.known(&draft.events, known).await,
+            known => return self.known(&draft.events, &draft.said, known).await,
         }
         draft.accepted().await;
         if found == Found::Offer {
@@ -164,13 +165,13 @@ impl Orchestrator {
         draft.hand_over(reason);
         let accepted = self.journal.accept(admission, Some(draft.end())).await?;
         self.spooled.notify_one();
-        self.known(&events, accepted).await
+        self.known(&events, &message.text, accepted).await
     }
 
     /// Answers a message that the journal has decided on.
-    async fn known(&self, events: &Events, accepted: Accepted) -> Result<Turn, Error> {
+    async fn known(&self, events: &Events, said: &str, accepted: Accepted) -> Result<Turn, Error> {
         let turn = match accepted {
-            Accepted::Done(turn) => *turn,
+            Accepted::Done(turn) => Own::shown(said, *turn),
             Accepted::Orphan { turn_id } => self.reap_one(&turn_id).await?,
             Accepted::Conflict => return Err(Error::Conflict),
             Accepted::Stale => return Err(Error::Stale),
@@ -233,10 +234,10 @@ impl Orchestrator {
 
     async fn finish(&self, mut draft: Draft<'_>) -> Result<Turn, Error> {
         draft.offer_kept();
-        let events = draft.events.clone();
+        let (events, said) = (draft.events.clone(), draft.said.clone());
         let turn = self.journal.finish(draft.end()).await?;
         self.spooled.notify_one();
-        Ok(announce(&events, turn).await)
+        Ok(announce(&events, Own::shown(&said, turn)).await)
     }
 
     /// Ends the turns that nobody will finish and that were due before `before`; returns how many.
@@ -270,6 +271,7 @@ impl Orchestrator {
             fingerprint: [0; 32],
             trace_id,
             text,
+            masked: None,
             accepted_at,
             deadline: 0,
             history: 0,

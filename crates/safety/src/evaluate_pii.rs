@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use personal::{Kind, detect};
 use serde::{Deserialize, Serialize};
-
-use crate::detect::{Kind, detect};
 
 /// Every kind with the names other sets give it, without signs and in capitals; its own name is known too.
 const NAMES: [(Kind, &[&str]); 22] = [

@@ -2,16 +2,12 @@
 
 mod config;
 mod decode;
-mod detect;
-mod digits;
 mod error;
 mod evaluate;
+mod evaluate_pii;
 mod examples;
 mod guard;
-mod evaluate_pii;
 mod lexicon;
-mod numbers;
-mod phones;
 mod policy;
 mod rule;
 mod sanitise;
@@ -23,12 +19,12 @@ mod train;
 mod vary;
 
 pub use config::Config;
-pub use detect::{Kind, Span, detect, redact};
 pub use error::Error;
 pub use evaluate::{CategoryReport, Rail, Report, evaluate};
-pub use guard::Guard;
 pub use evaluate_pii::{PiiError, PiiExample, PiiFigures, PiiReport, evaluate_pii, read_pii_examples};
+pub use guard::Guard;
 pub use lexicon::{Lexicon, Ordinary, Weighted};
+pub use personal::{Kind, Span, detect, redact};
 pub use policy::{Action, Category, Judgement, Policy, Rule, Scores};
 pub use screen::{Rails, Status, Verdict};
 pub use server::{NAME, check, rails, service};

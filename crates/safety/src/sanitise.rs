@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use personal::pattern;
 use regex::{Captures, Regex};
-
-use crate::detect::pattern;
 
 /// What stands where a link was taken out and no words of its own remain.
 const NO_LINK: &str = "[link removed]";

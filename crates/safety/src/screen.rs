@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use personal::{Kind, Span, detect, redact};
+
 use crate::decode::{View, views};
-use crate::detect::{Kind, Span, detect, redact};
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::lexicon::{Lexicon, fingerprint};
@@ -91,7 +92,7 @@ impl Rails {
             .update(format!("{policy:?}{own:?}{max_slot_chars}{}", guard.version()).as_bytes());
         let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
         let rails = Self { policy, policy_id, everywhere, in_passages, guard, max_slot_chars };
-        // The patterns for personal data compile on their first use: that must not be a customer's turn.
+        personal::warm_up();
         let _ = rails.input("warm-up: 0000 0000, a@b.example", None);
         Ok(rails)
     }

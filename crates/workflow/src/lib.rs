@@ -12,6 +12,7 @@ mod execute;
 mod fill;
 mod gate;
 mod server;
+mod settled;
 mod store;
 mod template;
 mod words;

@@ -12,6 +12,7 @@ use crate::caps;
 use crate::converse::Progress;
 use crate::deliver::Delivery;
 use crate::gate::Refusal;
+use crate::settled;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS execution (
@@ -168,12 +169,12 @@ fn wrong(column: &str, error: impl std::error::Error) -> rusqlite::Error {
 }
 
 /// A column of JSON; `None` when it is NULL.
-fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+pub(crate) fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let json = row.get::<_, Option<String>>(column)?;
     json.map(|json| serde_json::from_str(&json).map_err(|error| wrong(column, error))).transpose()
 }
 
-fn rendered(value: &impl Serialize) -> rusqlite::Result<String> {
+pub(crate) fn rendered(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
@@ -322,10 +323,9 @@ impl Store {
         lost_or(write.await)
     }
 
-    /// Deletes what ended before a time; an unknown effect stays until a person resolves it.
+    /// Deletes what ended, or was last spoken of, before a time; an unknown effect stays until a person resolves it.
     pub(crate) async fn forget(&self, before: Timestamp) -> Result<usize> {
-        let delete =
-            "DELETE FROM execution WHERE state IN ('DONE', 'FAILED', 'CANCELLED') AND updated_at < ?";
+        let delete = "DELETE FROM execution WHERE state IN ('PROPOSED', 'DONE', 'FAILED', 'CANCELLED') AND updated_at < ?";
         self.0.write(move |connection| connection.execute(delete, [before.as_millisecond()])).await
     }
 }
@@ -337,6 +337,7 @@ fn step(
     execution: Execution,
     turn: Option<&Turn>,
 ) -> rusqlite::Result<Execution> {
+    let (progress, delivery) = settled::kept(&execution);
     let update = "UPDATE execution SET state = :state, progress = :progress, threshold = :threshold,
         delivery = :delivery, attempts = :attempts, reference = :reference, error = :error,
         confirmed_in = :confirmed_in, resolved_by = :resolved_by, note = :note,
@@ -344,9 +345,9 @@ fn step(
         WHERE execution_id = :id AND state = :from AND fence = :fence";
     let updated = connection.prepare_cached(update)?.execute(named_params! {
         ":state": execution.state.name(),
-        ":progress": rendered(&execution.progress)?,
+        ":progress": rendered(&progress)?,
         ":threshold": execution.threshold,
-        ":delivery": execution.delivery.as_ref().map(rendered).transpose()?,
+        ":delivery": delivery.as_ref().map(rendered).transpose()?,
         ":attempts": execution.attempts,
         ":reference": execution.reference,
         ":error": execution.error,
@@ -362,6 +363,7 @@ fn step(
     if let Some(turn) = turn {
         answer(connection, &execution, turn)?;
     }
+    settled::mask_replies(connection, &execution)?;
     Ok(Execution { fence: execution.fence + 1, ..execution })
 }
 

@@ -125,6 +125,19 @@ pub fn redact(text: &str, spans: &[Span]) -> String {
     masked
 }
 
+/// The text with everything that is found in it replaced by its type.
+#[must_use]
+pub fn mask(text: &str) -> String {
+    redact(text, &detect(text))
+}
+
+/// Compiles the patterns, which happens on their first use: that must not be a customer's turn.
+pub fn warm_up() {
+    let _ =
+        detect("order of 0000 0000, call 123 45 6789, a@b.example, 192.0.2.1, iban GB00 0000 0000 0000 0000");
+    let _ = detect("card 4111 1111 1111 1112, ssn 000000000, ::1, 12 34 56 78");
+}
+
 /// A text with disguised digits and signs made plain, and where each of its bytes came from.
 struct Plain {
     text: String,
@@ -176,6 +189,7 @@ fn plain(c: char) -> char {
 }
 
 /// A regular expression of this crate's own, compiled once. A broken one must stop the rail, not blind it.
+#[macro_export]
 macro_rules! pattern {
     ($name:ident, $($part:expr),+ $(,)?) => {
         static $name: std::sync::LazyLock<regex::Regex> =

@@ -31,7 +31,8 @@ pub(crate) fn card(digits: &[u8]) -> bool {
         (5, 12..=19) => matches!(lead(2), 50 | 56..=58),
         (6, 16..=19) => true,
         (6, 12..=15) => lead(2) == 67 || matches!(lead(4), 6304 | 6390),
-        // RuPay and UnionPay; Troy.
+        // Maestro of the United Kingdom; RuPay and UnionPay; Troy.
+        (0, 12..=19) => lead(4) == 604,
         (8, 16..=19) => matches!(lead(2), 81 | 82),
         (9, 16) => lead(4) == 9792,
         _ => false,

@@ -1,10 +1,6 @@
 //! Formats in which people write personal data, and numbers of support messages that are none.
 
-use safety::{detect, redact};
-
-fn mask(text: &str) -> String {
-    redact(text, &detect(text))
-}
+use personal::mask;
 
 #[test]
 fn telephones_of_the_world_are_found_with_their_extension() {

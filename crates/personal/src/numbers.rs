@@ -68,7 +68,7 @@ pub(crate) fn context(text: &str, start: usize) -> String {
 pattern!(
     THINGS,
     r"\bin (?:order|case)\b|(\b(?:order|reference|ref|ticket|case|invoice|tracking|booking|parcel|shipment|confirmation|receipt|",
-    r"serial|item|article|product|sku|isbn|ean|gtin|imei|model|policy|total|amount|balance|error|transaction (?:id|no|number|ref)|dhl|ups|fedex|hermes|usps|gls|dpd|",
+    r"serial|item|article|product|sku|isbn|ean|gtin|imei|model|policy|total|amount|balance|error|transaction (?:id|no|number|ref)|licen[cs]e|passport|permit|dhl|ups|fedex|hermes|usps|gls|dpd|",
     r"(?:customer|account|contract) (?:id|no|number)|commande|facture|dossier|colis|suivi|pedido|factura|seguimiento|ordine|fattura|",
     r"spedizione|bestelling|factuur|klantnummer|encomenda|fatura|faktura|ordre|aktenzeichen)s?\b|",
     r"\b(?:order|bestell|kunden|rechnung|auftrag|sendung|vorgang|vertrag)\w*n(?:umme)?r\b|\b(?:bestellung|rechnung|auftrag)\b|注文|订单)"

@@ -1,0 +1,73 @@
+//! What of a turn is kept at its end.
+
+use proto::{ExecutionState, HandoffNotice, Outcome, TurnRecord};
+
+use crate::draft::Draft;
+use crate::handoff::timestamp;
+use crate::store::{Finish, OpenExecution};
+
+impl Draft<'_> {
+    /// Everything the journal keeps of the turn.
+    pub(crate) fn end(mut self) -> Finish {
+        let total = self.start.elapsed().as_secs_f64() * 1e3;
+        self.add_ms("total", total);
+        self.turn.offers_person &= self.turn.outcome() != Outcome::Handoff;
+        let asked = u32::from(self.asked);
+        let answered = self.turn.outcome() == Outcome::Answered;
+        let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };
+        let handoff = self.packet();
+        let open = self.open();
+        // Without a verdict nobody has masked the words, and those said in a workflow hold slot values: they
+        // stay in the journal and go nowhere else.
+        let question = self.masked.clone().filter(|_| self.turn.workflow.is_none()).unwrap_or_default();
+        let record = TurnRecord {
+            turn: None,
+            question,
+            accepted_at: Some(timestamp(self.accepted_at)),
+            customer_hash: crate::admit::customer_hash(&self.customer_key),
+            decisions: self.decisions,
+        };
+        Finish {
+            turn: self.turn,
+            record,
+            masked: self.masked,
+            clarifications,
+            pending: self.pending,
+            open,
+            handoff,
+            accepted_at: self.accepted_at,
+            spends: self.spends,
+            traceparent: kit::Call::current().traceparent(),
+        }
+    }
+
+    /// The workflow that still waits for the customer: a digression leaves it open, a handoff ends it.
+    pub(crate) fn open(&self) -> Option<OpenExecution> {
+        match &self.turn.workflow {
+            _ if self.turn.outcome() == Outcome::Handoff => None,
+            None => self.conversation.open.clone(),
+            Some(status) if status.state() == ExecutionState::Proposed => Some(OpenExecution {
+                execution_id: status.execution_id.clone(),
+                confirming: status.awaiting_confirmation,
+            }),
+            Some(_) => None,
+        }
+    }
+}
+
+/// A person took the conversation over while this turn ran: one handoff a conversation, the customer's
+/// earlier receipt stays good, and the bot says nothing any more. What a workflow did is still told.
+pub(crate) fn meet_handoff(end: &mut Finish, open: HandoffNotice) {
+    end.handoff = None;
+    end.pending = None;
+    match (end.turn.outcome(), &mut end.turn.handoff) {
+        (Outcome::Handoff, Some(notice)) => notice.handoff_id = open.handoff_id,
+        (Outcome::ActionDone | Outcome::ActionPending, _) => {}
+        _ => {
+            end.turn.answer.clear();
+            end.turn.citations.clear();
+            end.turn.handoff = Some(open);
+            end.turn.set_outcome(Outcome::Handoff);
+        }
+    }
+}
