@@ -235,10 +235,11 @@ fn emails(text: &str, found: &mut Vec<Span>) {
     if text.contains('@') {
         matches(text, &EMAIL, Kind::EmailAddress, found, |_| true);
     }
-    // "Look at example dot com" names a site, and "at this point" a time.
+    // "Look at example dot com" names a site, and "at some point in" a time: "point" is said where "at" is not.
     let spelled = |value: &str| {
         let value = value.to_ascii_lowercase();
-        !VERBS.iter().any(|verb| value.starts_with(verb)) && !value.contains(" at this point ")
+        let time = value.contains(" at ") && value.contains(" point ");
+        !time && !VERBS.iter().any(|verb| value.starts_with(verb))
     };
     matches(text, &SPELLED_EMAIL, Kind::EmailAddress, found, spelled);
     matches(text, &BRACKETED_EMAIL, Kind::EmailAddress, found, |_| true);

@@ -105,12 +105,16 @@ fn answer(text: &str) -> Option<Span> {
     (alone && !is_amount(text, &span)).then_some(span)
 }
 
-/// Whether it is written like an American or Brazilian postcode, or one with the number of a house, where no word says otherwise.
+/// Whether it is written like an American or Brazilian postcode, or one with the number of a house, where no word
+/// says otherwise.
 fn is_postcode(value: &str) -> bool {
-    value.split_once(['-', ' ']).is_some_and(|(first, last)| {
-        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        first.len() == 5 && matches!(last.len(), 3 | 4) && all_digits(first) && all_digits(last)
-    })
+    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    match value.split_once(['-', ' ']) {
+        Some((first, last)) => {
+            first.len() == 5 && matches!(last.len(), 3 | 4) && all_digits(first) && all_digits(last)
+        }
+        None => value.len() == 8 && all_digits(value),
+    }
 }
 
 /// Whether money is meant.
