@@ -1,6 +1,8 @@
 //! The end-to-end tests and their harness: the real stages over local links or loopback TCP, the real
 //! binaries as processes, a receiver for workflows and one for traces.
 
+pub mod behave;
+pub mod model;
 mod process;
 mod receiver;
 mod world;

@@ -45,6 +45,16 @@ pub struct Request {
     pub min_support: f64,
 }
 
+impl Request {
+    /// Everything in it that others wrote.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let said = self.history.iter().map(|utterance| utterance.text.as_str());
+        let passages =
+            self.passages.iter().flat_map(|Passage { title, heading, text, .. }| [title, heading, text]);
+        passages.map(String::as_str).chain(said).chain([self.question.as_str()])
+    }
+}
+
 /// Where a statement comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Citation {
@@ -97,6 +107,8 @@ pub struct Answer {
     pub prompt_version: String,
     /// Why the configured model did not write it; empty when it did, or none is configured.
     pub model_failure: String,
+    /// Whether the model was stopped because it gave its prompt away; the answer is empty then.
+    pub leaked: bool,
 }
 
 impl Answer {

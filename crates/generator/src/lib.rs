@@ -11,6 +11,7 @@ mod evidence;
 mod extract;
 mod figures;
 mod ground;
+mod leak;
 mod lexicon;
 mod markup;
 mod measure;

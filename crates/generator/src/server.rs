@@ -245,5 +245,6 @@ fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> pro
         model_failure: answer.model_failure,
         support: answer.support,
         model_configured: modelled,
+        leaked: answer.leaked,
     }
 }

@@ -1,6 +1,8 @@
 //! Writes an answer: by a model when one is configured, by the passages' own sentences else or when it
 //! fails.
 
+use std::collections::VecDeque;
+
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -11,11 +13,14 @@ use crate::chat::{self, ChatModel, Reply};
 use crate::config::{Config, Provider};
 use crate::extract::{self, Extract, Words};
 use crate::ground::{Checked, Grounder};
+use crate::leak::{Canaries, Watch};
 use crate::prompt::{self, Prompt};
 use crate::support::Judge;
 
 /// Name of the model when the passages' own sentences are the answer.
 pub const EXTRACTIVE: &str = "extractive";
+/// Why a model was stopped that gave its prompt away, for `error.type` of spans and for logs.
+pub(crate) const LEAK: &str = "PROMPT_LEAK";
 /// Kept back from the caller's deadline for the extractive answer.
 const RESERVE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Bytes of a token, to estimate a usage the server does not tell.
@@ -44,6 +49,8 @@ enum Error {
     Prompt(#[from] prompt::Error),
     #[error("the model call failed")]
     Chat(#[from] chat::Error),
+    #[error("the model began to repeat its prompt")]
+    Leak,
 }
 
 impl Error {
@@ -51,6 +58,7 @@ impl Error {
         match self {
             Self::Prompt(_) => "PROMPT",
             Self::Chat(error) => error.reason(),
+            Self::Leak => LEAK,
         }
     }
 }
@@ -59,6 +67,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Writer {
     pub(crate) config: Config,
+    pub(crate) canaries: Canaries,
     judge: Judge,
     pub(crate) model: Option<(ChatModel, Prompt)>,
 }
@@ -78,7 +87,7 @@ impl Writer {
             }
         }
         let judge = Judge::new(config.overlap_weight);
-        Ok(Self { config, judge, model })
+        Ok(Self { config, canaries: Canaries::new(), judge, model })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
@@ -99,32 +108,54 @@ impl Writer {
                 let end = Instant::now() + self.config.timeout();
                 let end = deadline
                     .map_or(end, |deadline| end.min(deadline.checked_sub(RESERVE).unwrap_or(deadline)));
-                let mut attempt = Attempt { writer: self, answer: Answer::default(), events };
+                let mut attempt =
+                    Attempt { writer: self, answer: Answer::default(), held: VecDeque::new(), events };
                 match attempt.traced(model, prompt, request, end).await {
                     Ok(()) => attempt.answer,
                     Err(error) => {
-                        let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        let model_failure =
-                            cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"));
-                        let (reason, base_url) = (error.reason(), &self.config.base_url);
-                        tracing::error!(
-                            reason,
-                            error = model_failure,
-                            generator.base_url = base_url,
-                            turn_id = request.turn_id,
-                            "answering without the model"
-                        );
+                        self.log(&error, request);
                         if !attempt.answer.statements.is_empty() {
                             self.send(events, String::new(), true).await;
                         }
-                        let Answer { usage, cost_usd, .. } = attempt.answer;
-                        Answer { usage, cost_usd, model_failure, ..self.extract(found, events).await }
+                        self.instead(attempt.answer, &error, found, events).await
                     }
                 }
             }
         };
         // A receiver that is gone wants no answer.
         let _ = events.send(Event::Final(Answer { support, ..answer })).await;
+    }
+
+    fn log(&self, error: &Error, request: &Request) {
+        let (reason, base_url, turn_id) = (error.reason(), &self.config.base_url, &request.turn_id);
+        tracing::error!(
+            reason,
+            error = in_words(error),
+            generator.base_url = base_url,
+            turn_id,
+            "the model gave no answer"
+        );
+    }
+
+    /// What the customer gets when a model gave no answer, with what its attempt cost: the passages' own
+    /// sentences, or nothing when it gave its prompt away, since then someone is attacking.
+    async fn instead(
+        &self,
+        tried: Answer,
+        error: &Error,
+        found: Option<Extract>,
+        events: &Sender<Event>,
+    ) -> Answer {
+        let Answer { usage, cost_usd, model, prompt_version, .. } = tried;
+        match error {
+            Error::Leak => {
+                Answer { usage, cost_usd, model, prompt_version, leaked: true, ..Answer::default() }
+            }
+            _ => {
+                let model_failure = in_words(error);
+                Answer { usage, cost_usd, model_failure, ..self.extract(found, events).await }
+            }
+        }
     }
 
     async fn send(&self, events: &Sender<Event>, text: String, restart: bool) {
@@ -151,10 +182,19 @@ impl Writer {
     }
 }
 
+/// An error with its cause.
+fn in_words(error: &Error) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
 /// One answer of a model on its way.
 struct Attempt<'a> {
     writer: &'a Writer,
     answer: Answer,
+    /// Sentences that are checked, each with how much the watch had taken: the words after them may still
+    /// show that they began to give the prompt away.
+    held: VecDeque<(usize, Checked)>,
     events: &'a Sender<Event>,
 }
 
@@ -182,11 +222,13 @@ impl Attempt<'_> {
         end: Instant,
     ) -> Result<(), Error> {
         let config = &self.writer.config;
-        let text = prompt.render(request)?;
+        let canary = self.writer.canaries.fresh();
+        let text = prompt.render(request, &canary)?;
+        let mut watch = Watch::new(&canary, prompt.instructions(), request.texts().collect());
         let mut reply = model.open(&text, end).await?;
         let Writer { judge, .. } = self.writer;
         let mut grounder = Grounder::new(judge, request, config.sentence_threshold);
-        let read = self.read(&mut reply, &mut grounder).await;
+        let read = self.read(&mut reply, &mut grounder, &mut watch).await;
         // Tokens are spent whether the answer is used or not.
         let usage = usage(reply.usage, &text, grounder.text(), model.max_tokens());
         self.answer.usage = usage;
@@ -196,29 +238,41 @@ impl Attempt<'_> {
         read
     }
 
-    async fn read(&mut self, reply: &mut Reply, grounder: &mut Grounder<'_>) -> Result<(), Error> {
+    async fn read(
+        &mut self,
+        reply: &mut Reply,
+        grounder: &mut Grounder<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), Error> {
         while let Some(words) = reply.next().await? {
-            self.take(grounder.push(&words)).await;
+            if watch.push(&words) {
+                return Err(Error::Leak);
+            }
+            self.held.extend(grounder.push(&words).into_iter().map(|checked| (watch.taken(), checked)));
+            while let Some((_, checked)) = self.held.pop_front_if(|(taken, _)| watch.is_past(*taken)) {
+                self.take(checked).await;
+            }
         }
-        self.take(grounder.finish(reply.is_whole())).await;
+        let last = grounder.finish(reply.is_whole());
+        for checked in std::mem::take(&mut self.held).into_iter().map(|(_, checked)| checked).chain(last) {
+            self.take(checked).await;
+        }
         Ok(())
     }
 
-    async fn take(&mut self, checked: Vec<Checked>) {
-        for Checked { gap, mut statement, citation } in checked {
-            if self.answer.statements.iter().any(|before| before.text == statement.text) {
-                continue;
-            }
-            let text = format!("{gap}{}", statement.text);
-            self.answer.text.push_str(&text);
-            let known = self.answer.citations.iter().position(|other| *other == citation);
-            statement.citation = known.unwrap_or(self.answer.citations.len());
-            if known.is_none() {
-                self.answer.citations.push(citation);
-            }
-            self.answer.statements.push(statement);
-            self.writer.send(self.events, text, false).await;
+    async fn take(&mut self, Checked { gap, mut statement, citation }: Checked) {
+        if self.answer.statements.iter().any(|before| before.text == statement.text) {
+            return;
         }
+        let text = format!("{gap}{}", statement.text);
+        self.answer.text.push_str(&text);
+        let known = self.answer.citations.iter().position(|other| *other == citation);
+        statement.citation = known.unwrap_or(self.answer.citations.len());
+        if known.is_none() {
+            self.answer.citations.push(citation);
+        }
+        self.answer.statements.push(statement);
+        self.writer.send(self.events, text, false).await;
     }
 }
 

@@ -212,6 +212,10 @@ impl Orchestrator {
         without: HandoffReason,
     ) -> Result<(), HandoffReason> {
         draft.spent(&generation);
+        if generation.leaked {
+            draft.note("the model began to repeat its prompt and was stopped");
+            return Err(HandoffReason::SafetyPolicy);
+        }
         if generation.abstained || generation.text.is_empty() {
             draft.note("the passages do not support an answer");
             return Err(without);

@@ -1,14 +1,14 @@
 //! The model's choice among intents.
 
-use std::sync::atomic::Ordering;
-
 use generator::Config;
 use generator::choose::{Choice, Opinion};
 use generator::prompt::Prompt;
 use generator::write::Writer;
 use serde_json::json;
 
-use crate::{config, fake, whole};
+use tests::model::{Model, whole};
+
+use crate::config;
 
 async fn choose(config: Config) -> Opinion {
     kit::run::install_tls();
@@ -20,7 +20,7 @@ async fn choose(config: Config) -> Opinion {
 
 #[tokio::test]
 async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
-    let fake_model = fake(vec![whole(r#"{"intent": "card_pin"}"#)]).await;
+    let fake_model = Model::scripted(vec![whole(r#"{"intent": "card_pin"}"#)]).await;
     let Opinion::Given { name, model, usage, cost_usd } = choose(config(&fake_model.url)).await else {
         panic!("a model is configured");
     };
@@ -28,7 +28,7 @@ async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
     assert_eq!((usage.input, usage.output), (100, 20));
     // 60 tokens of the prompt, 40 from the cache, 20 of the reply.
     assert!((cost_usd - 280e-6).abs() < 1e-12, "{cost_usd}");
-    let (_, asked) = fake_model.seen.lock().unwrap().remove(0);
+    let (_, asked) = fake_model.take_seen().remove(0);
     let schema = &asked["response_format"]["json_schema"];
     assert_eq!(schema["strict"], true);
     let names = json!(["declined_card", "card_pin", "none"]);
@@ -41,7 +41,7 @@ async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
         (r#"{"intent": "refund"}"#, Err("the model's reply names an intent nobody offered")),
         ("card_pin", Err("the model's reply does not follow the schema")),
     ] {
-        let fake_model = fake(vec![whole(reply)]).await;
+        let fake_model = Model::scripted(vec![whole(reply)]).await;
         let Opinion::Given { name, cost_usd, .. } = choose(config(&fake_model.url)).await else {
             panic!("a model is configured");
         };
@@ -51,11 +51,24 @@ async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
 }
 
 #[tokio::test]
+async fn a_choice_beside_the_prompt_does_not_count() {
+    let model = Model::behaving().await;
+    for name in ["leaker", "hijacked"] {
+        let told = Config { model: name.to_owned(), ..config(&model.url) };
+        let Opinion::Given { name: chosen, cost_usd, .. } = choose(told).await else {
+            panic!("a model is configured");
+        };
+        assert_eq!(chosen, Err("the model began to repeat its prompt"), "{name}");
+        assert_eq!(cost_usd, 0.0, "{name} has no price");
+    }
+}
+
+#[tokio::test]
 async fn no_model_and_a_choice_over_its_budget_cost_nothing() {
     assert!(matches!(choose(Config::default()).await, Opinion::Skipped(_)));
-    let fake_model = fake(vec![whole(r#"{"intent": "card_pin"}"#)]).await;
+    let fake_model = Model::scripted(vec![whole(r#"{"intent": "card_pin"}"#)]).await;
     let dear = Config { choice_max_cost_usd: 0.0001, ..config(&fake_model.url) };
     let Opinion::Skipped(why) = choose(dear).await else { panic!("the budget is too small") };
     assert!(why.contains("choice_max_cost_usd"), "{why}");
-    assert_eq!(fake_model.calls.load(Ordering::SeqCst), 0);
+    assert_eq!(fake_model.calls(), 0);
 }
