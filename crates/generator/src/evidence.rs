@@ -7,6 +7,7 @@ use text::{Block, BlockKind};
 
 use crate::answer::Passage;
 use crate::lexicon::{Lexicon, Pool};
+use crate::markup;
 use crate::terms::Terms;
 
 /// One sentence of a passage.
@@ -26,7 +27,8 @@ pub(crate) struct Unit {
     pub(crate) section: usize,
 }
 
-/// The sentences of all passages, in their order.
+/// The sentences of all passages, in their order, without those that hide or mark up something: a quote is
+/// shown as it stands.
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) passages: &'a [Passage],
@@ -50,13 +52,19 @@ impl<'a> Evidence<'a> {
         for (index, passage) in passages.iter().enumerate() {
             headings.push(pool(&[&passage.title, &passage.heading]));
             known.push(pool(&[&passage.title, &passage.heading, &passage.text]));
+            let comments = markup::comments(&passage.text);
+            let hidden = |range: &Range<usize>| {
+                let covers = |comment: &Range<usize>| comment.start < range.end && range.start < comment.end;
+                comments.iter().any(covers) || markup::acts(&passage.text[range.clone()])
+            };
             for Block { kind, range } in text::blocks(&passage.text) {
                 if kind == BlockKind::Heading {
                     let heading = &passage.text[range.clone()];
                     headings.push(pool(&[&passage.title, &passage.heading, heading]));
                 }
                 let section = headings.len() - 1;
-                for range in (Block { kind, range }).sentences(&passage.text) {
+                let sentences = (Block { kind, range }).sentences(&passage.text);
+                for range in sentences.into_iter().filter(|range| !hidden(range)) {
                     let own = pool(&[&passage.text[range.clone()]]);
                     units.push(Unit { passage: index, block, kind, range, own, section });
                 }

@@ -1,4 +1,6 @@
-//! Markdown as plain text, for display.
+//! Markdown as plain text, for display, and what in it is not for display.
+
+use std::ops::Range;
 
 /// The words of a sentence without emphasis, code marks, links, table bars and line breaks. Link text
 /// stays, its address goes.
@@ -37,6 +39,31 @@ pub(crate) fn plain(markdown: &str) -> String {
     shown.trim().to_owned()
 }
 
+/// The HTML comments of a text, to its end when one is not closed.
+pub(crate) fn comments(text: &str) -> Vec<Range<usize>> {
+    let (mut found, mut from) = (Vec::new(), 0);
+    while let Some(start) = text[from..].find("<!--").map(|at| from + at) {
+        from = text[start..].find("-->").map_or(text.len(), |at| start + at + 3);
+        found.push(start..from);
+    }
+    found
+}
+
+/// Whether a text holds HTML, or characters that control or hide. Those that writing systems and signs need
+/// stay: soft hyphen, joiners, selectors.
+pub(crate) fn acts(text: &str) -> bool {
+    let hides = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+            || text::is_invisible(c)
+                && !matches!(c, '\u{ad}' | '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
+    };
+    let opens = |rest: &str| {
+        let link = ["http", "mailto:", "tel:"].iter().any(|scheme| rest.starts_with(scheme));
+        !link && rest.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '!'))
+    };
+    text.chars().any(hides) || text.match_indices('<').any(|(at, _)| opens(&text[at + 1..]))
+}
+
 /// A mark is emphasis when it touches a word on one side only: "2 * 3" and "snake_case" keep theirs.
 fn is_emphasis(mark: char, before: &str, after: &str) -> bool {
     let touches = |c: Option<char>| c.is_some_and(|c| !c.is_whitespace());
@@ -60,7 +87,29 @@ fn link(text: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{acts, comments, plain};
+
+    #[test]
+    fn what_hides_or_acts_is_known_and_ordinary_signs_are_not() {
+        assert_eq!(comments("a <!-- b. c --> d <!-- e"), [2..15, 18..24]);
+        assert!(
+            ["<b>x</b>", "x</p>", "<img src=x>", "ze\u{200b}ro", "\u{e0041}", "\u{202e}x", "\u{1b}[1m"]
+                .into_iter()
+                .all(acts)
+        );
+        assert!(
+            [
+                "2 < 3 > 1",
+                "<https://a.example/x>",
+                "co\u{ad}op",
+                "نمی\u{200c}خواهم",
+                "👩\u{200d}💻\u{fe0f}",
+                "a\n\tb"
+            ]
+            .into_iter()
+            .all(|text| !acts(text))
+        );
+    }
 
     #[test]
     fn marks_go_and_words_stay() {
