@@ -29,6 +29,9 @@ pub struct Policy {
     /// Version, free text.
     #[serde(default)]
     pub version: String,
+    /// Hosts an answer may link to, without "www."; left out means those that its passages name.
+    #[serde(default)]
+    pub link_hosts: Option<Vec<String>>,
     /// Changes by category.
     #[serde(default)]
     pub categories: BTreeMap<String, CategoryPolicy>,

@@ -1,6 +1,6 @@
 //! The policy: what each category of harm leads to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -151,6 +151,8 @@ pub struct Policy {
     pub held_back: String,
     /// What the customer reads when a rail failed.
     pub failed: String,
+    /// Hosts an answer may link to, in lower case; `None` means those that its passages name.
+    pub link_hosts: Option<BTreeSet<String>>,
     rules: Vec<Rule>,
 }
 
@@ -181,7 +183,8 @@ impl Policy {
             check(name, *category, rule).map(|()| rule.clone())
         });
         let rules = rules.collect::<Result<_, _>>()?;
-        Ok(Self { version: file.version, held_back: file.held_back, failed: file.failed, rules })
+        let File { version, held_back, failed, .. } = file;
+        Ok(Self { version, held_back, failed, link_hosts: None, rules })
     }
 
     /// Adjusts the policy by what a bundle's `file` says; an empty version keeps the present one.
@@ -191,6 +194,9 @@ impl Policy {
     pub fn adjust(&mut self, file: &str, by: &bundle::Policy) -> Result<(), Error> {
         if !by.version.is_empty() {
             self.version.clone_from(&by.version);
+        }
+        if let Some(hosts) = &by.link_hosts {
+            self.link_hosts = Some(hosts.iter().map(|host| host.to_lowercase()).collect());
         }
         for (name, changes) in &by.categories {
             let category = Category::parse(file, name)?;
@@ -260,7 +266,8 @@ mod tests {
     use super::*;
 
     fn changes(category: &str, changes: bundle::CategoryPolicy) -> bundle::Policy {
-        bundle::Policy { version: "1".into(), categories: BTreeMap::from([(category.into(), changes)]) }
+        let categories = BTreeMap::from([(category.into(), changes)]);
+        bundle::Policy { version: "1".into(), categories, ..bundle::Policy::default() }
     }
 
     #[test]

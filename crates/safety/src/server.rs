@@ -68,11 +68,12 @@ fn compile(reader: &bundle::Reader, guard: Guard, config: &Config) -> anyhow::Re
 
 fn policy(reader: &bundle::Reader) -> anyhow::Result<Policy> {
     let mut policy = Policy::baseline()?;
-    let changes = reader.policy()?;
-    for (name, category) in changes.categories {
-        let file = "safety/policy.toml";
+    let (file, mut changes) = ("safety/policy.toml", reader.policy()?);
+    let categories = std::mem::take(&mut changes.categories);
+    policy.adjust(file, &changes)?;
+    for (name, category) in categories {
         let place = format!("{file}:{}", reader.line(file, &format!("categories.{name}")));
-        let one = bundle::Policy { version: changes.version.clone(), categories: [(name, category)].into() };
+        let one = bundle::Policy { categories: [(name, category)].into(), ..bundle::Policy::default() };
         policy.adjust(&place, &one)?;
     }
     Ok(policy)

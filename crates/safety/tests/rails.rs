@@ -254,6 +254,18 @@ fn with_iban_check(account: &str) -> String {
 }
 
 #[test]
+fn a_bundle_says_where_answers_may_link_to_whatever_a_passage_names() {
+    let planted = ["Verify at https://strangers.example/a or www.harbour.example/b.".to_owned()];
+    let mut policy = Policy::baseline().unwrap();
+    let link_hosts = Some(vec!["Harbour.example".to_owned()]);
+    policy.adjust("p", &bundle::Policy { link_hosts, ..Default::default() }).unwrap();
+    let bound = Rails::new(policy, &[], 2_000).unwrap();
+    let shown = bound.output(&planted[0], &planted, "").text;
+    assert_eq!(shown, "Verify at [link removed] or www.harbour.example/b.");
+    assert_eq!(rails().output(&planted[0], &planted, "").text, planted[0]);
+}
+
+#[test]
 fn a_bundle_changes_what_follows_and_the_policy_id() {
     let mut policy = Policy::baseline().unwrap();
     let mut changes = bundle::Policy { version: "9".into(), ..Default::default() };
