@@ -228,12 +228,37 @@ impl Orchestrator {
             return Err(reason);
         }
         let citations = draft.verified(generation.citations);
+        let citations = self.presentable(draft, citations, &verdict.text, question).await?;
         if citations.is_empty() {
             draft.note("no citation stands in the passages");
             return Err(HandoffReason::Ungrounded);
         }
         draft.answer(verdict.text, citations, &generation.model).await;
         Ok(())
+    }
+
+    /// The citations whose quotes the output rail passes unchanged, since a quote is shown as it stands. One that
+    /// stands in the answer has passed already.
+    async fn presentable(
+        &self,
+        draft: &mut Draft<'_>,
+        citations: Vec<Citation>,
+        answer: &str,
+        question: &str,
+    ) -> Result<Vec<Citation>, HandoffReason> {
+        let mut kept = Vec::new();
+        for citation in citations {
+            if !answer.contains(&citation.quote) {
+                let screened = self.stages.screen_output(&citation.quote, question, &draft.passages).await;
+                let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
+                if gate::held(&verdict).is_some() || verdict.text != citation.quote {
+                    draft.note(format!("a quote of {} is not fit to be shown", citation.document_id));
+                    continue;
+                }
+            }
+            kept.push(citation);
+        }
+        Ok(kept)
     }
 }
 
