@@ -49,7 +49,7 @@ pub(crate) fn comments(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Whether a text holds HTML, or characters that control or hide. Those that writing systems and signs need
+/// Whether a text holds HTML, half of an image, or characters that control or hide. Those that writing systems and signs need
 /// stay: soft hyphen, joiners, selectors.
 pub(crate) fn acts(text: &str) -> bool {
     let hides = |c: char| {
@@ -61,7 +61,9 @@ pub(crate) fn acts(text: &str) -> bool {
         let link = ["http", "mailto:", "tel:"].iter().any(|scheme| rest.starts_with(scheme));
         !link && rest.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '!'))
     };
-    text.chars().any(hides) || text.match_indices('<').any(|(at, _)| opens(&text[at + 1..]))
+    let whole = plain(text);
+    let halved = whole.contains("![") || whole.contains("](");
+    halved || text.chars().any(hides) || text.match_indices('<').any(|(at, _)| opens(&text[at + 1..]))
 }
 
 /// A mark is emphasis when it touches a word on one side only: "2 * 3" and "snake_case" keep theirs.
@@ -93,9 +95,19 @@ mod tests {
     fn what_hides_or_acts_is_known_and_ordinary_signs_are_not() {
         assert_eq!(comments("a <!-- b. c --> d <!-- e"), [2..15, 18..24]);
         assert!(
-            ["<b>x</b>", "x</p>", "<img src=x>", "ze\u{200b}ro", "\u{e0041}", "\u{202e}x", "\u{1b}[1m"]
-                .into_iter()
-                .all(acts)
+            [
+                "![see. ",
+                "more](card.png)",
+                "<b>x</b>",
+                "x</p>",
+                "<img src=x>",
+                "ze\u{200b}ro",
+                "\u{e0041}",
+                "\u{202e}x",
+                "\u{1b}[1m"
+            ]
+            .into_iter()
+            .all(acts)
         );
         assert!(
             [

@@ -227,6 +227,10 @@ impl Orchestrator {
             draft.turn.safety = Some(verdict);
             return Err(reason);
         }
+        if verdict.text.trim().is_empty() {
+            draft.note("nothing of the answer is fit to be shown");
+            return Err(HandoffReason::Ungrounded);
+        }
         let citations = draft.verified(generation.citations);
         let citations = self.presentable(draft, citations, &verdict.text, question).await?;
         if citations.is_empty() {
