@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test check bench bench-index
+.PHONY: help build demo models test check attack bench bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -35,8 +35,11 @@ check: ## format, lints, the rules of the house, the contracts
 	@tools/house-rules
 	@tools/buf $(TOOLS)
 
+attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
+	$(CARGO) bench --package tests --bench attack
+
 bench: build ## cost of the pipeline against bare calls, interleaved in one run
-	$(CARGO) bench --package tests
+	$(CARGO) bench --package tests --bench pipeline
 
 bench-index: ## an index of a million passages: time to build, size, time of a search, memory
 	$(CARGO) bench --package retriever --bench million

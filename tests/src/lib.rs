@@ -1,6 +1,7 @@
 //! The end-to-end tests and their harness: the real stages over local links or loopback TCP, the real
 //! binaries as processes, a receiver for workflows and one for traces.
 
+pub mod attack;
 pub mod behave;
 pub mod model;
 mod process;

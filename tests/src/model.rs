@@ -124,13 +124,13 @@ fn by_name(body: &Value) -> Script {
     }
 }
 
-/// A fault by its name: "429", "500", "hang", "cut", "garbage" or "endless".
+/// A fault by its name: "status-429", "status-500", "hang", "cut", "garbage" or "endless".
 pub fn fault(name: &str) -> Option<Script> {
     Some(match name {
-        "429" => {
+        "status-429" => {
             Script::Status(StatusCode::TOO_MANY_REQUESTS, "60", r#"{"error": {"message": "slow down"}}"#)
         }
-        "500" => Script::Status(StatusCode::INTERNAL_SERVER_ERROR, "", "oops"),
+        "status-500" => Script::Status(StatusCode::INTERNAL_SERVER_ERROR, "", "oops"),
         "hang" => Script::Silent(said("A replacement")),
         "cut" => Script::Events(said("A replacement card costs 5 pounds [1]. It arrives")),
         "garbage" => Script::Events(vec![Bytes::from_static(b"data: {\"choices\": \xff\xfe}\n\n")]),
@@ -162,10 +162,13 @@ pub fn usage(input: u64, output: u64) -> Bytes {
     event(&json!({"choices": [], "usage": usage}))
 }
 
-/// A stream of one text, cut into pieces of five characters.
+/// A stream of one text, cut into pieces of five characters, or more where it is long.
 pub fn said(text: &str) -> Vec<Bytes> {
     let characters: Vec<char> = text.chars().collect();
-    characters.chunks(5).map(|piece| words(&piece.iter().collect::<String>())).collect()
+    characters
+        .chunks((characters.len() / 100).max(5))
+        .map(|piece| words(&piece.iter().collect::<String>()))
+        .collect()
 }
 
 /// A whole answer as the protocol wants it.

@@ -10,6 +10,7 @@ use proto::{AskRequest, Message, Turn};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::attack::Article;
 use crate::receiver::{Receiver, SECRET};
 
 /// How the stages reach each other, and the test the orchestrator.
@@ -32,6 +33,31 @@ pub fn demo() -> PathBuf {
         dir
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// A copy of the demo bundle with the articles that attacks bring, built.
+pub(crate) fn planted<'a>(articles: impl Iterator<Item = &'a Article>) -> TempDir {
+    let copied = scratch();
+    copy(&demo(), copied.path());
+    for Article { id, title, content } in articles {
+        let text = format!("---\nid: {id}\ntitle: {title}\naudience: public\n---\n{content}\n");
+        std::fs::write(copied.path().join(format!("knowledge/{id}.md")), text).unwrap();
+    }
+    let reader = bundle::Reader::open(copied.path()).unwrap();
+    retriever::build(&reader, None, &|_, _| ()).unwrap();
+    copied
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// A folder that goes away with its handle.
@@ -60,11 +86,16 @@ impl World {
 
     /// Starts the demo assistant with values of the configuration set: table, key, value.
     pub async fn with(transport: Transport, values: &[(&str, &str, &str)]) -> Self {
+        Self::over(transport, &demo(), values).await
+    }
+
+    /// Starts the assistant of a built bundle.
+    pub async fn over(transport: Transport, bundle: &Path, values: &[(&str, &str, &str)]) -> Self {
         let data = scratch();
         let receiver = Receiver::start().await;
         let mut settings = Settings::default();
         let quote = |path: &Path| format!("{:?}", path.display().to_string());
-        settings.set("server", "bundle", &quote(&demo()));
+        settings.set("server", "bundle", &quote(bundle));
         settings.set("server", "data_dir", &quote(data.path()));
         settings.set("telemetry", "metrics_listen", "\"\"");
         settings.set("workflow", "targets.bank.url", &receiver.url);
