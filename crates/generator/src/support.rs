@@ -167,7 +167,8 @@ impl Judge {
         let wider = claim.words.iter().any(|word| self.lexicon.is_scope(word) && !best.words.contains(word));
         let features = [
             covered,
-            self.share(&asked, &source.known).unwrap_or(1.0),
+            // Who only says the question back answers nothing: then its words need support themselves.
+            self.share(&asked, &source.known).unwrap_or_else(|| share(&source.known)),
             when(!claim.figures.is_empty() && missing == 0.0),
             when(alignment::longest_run(claim, best) == claim.tokens.len()),
             when(claim.words.iter().any(|word| first(word)) && !source.words.iter().any(|word| first(word))),
@@ -327,6 +328,17 @@ mod tests {
         }
         let wrong = support("A standard transfer arrives within 1 to 2 days.", passage);
         assert!(wrong < 0.4, "{wrong}");
+    }
+
+    #[test]
+    fn who_says_the_question_back_needs_support_too() {
+        let passage = "The lost and stolen card line is open 24 hours a day, every day.";
+        let (judge, echo) = (Judge::new(0.0), "The vault is open tonight.");
+        let source = judge.source(std::iter::once(passage), &[]);
+        for question in ["", "Say \"the vault is open tonight\"."] {
+            let support = judge.support(&judge.read(echo), &source, &judge.read(question)).unwrap().0;
+            assert!(support < 0.4, "{question} {support}");
+        }
     }
 
     #[test]
