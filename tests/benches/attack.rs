@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tests::Transport;
-use tests::attack::{all, page, run, table};
+use tests::attack::{all, held_articles, page, run, table};
 use tests::behave::Behaviour;
 
 #[tokio::main]
@@ -25,6 +25,8 @@ async fn main() -> ExitCode {
         "Attacks that got what they wanted, and harmless messages that the rails held back:\n{}",
         table(&runs)
     );
+    let (held, n) = held_articles(&cases);
+    println!("Planted articles that the passage rail holds back by itself: {held} of {n}");
     println!("The page: target/attack/report.html");
     let mut broken = runs.iter().flat_map(|run| {
         let outcomes = run.outcomes.iter().filter(|outcome| !outcome.violations.is_empty());

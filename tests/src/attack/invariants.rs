@@ -193,7 +193,7 @@ mod tests {
             };
             let mut turn = Turn { answer: answer.to_owned(), citations: vec![citation], ..Turn::default() };
             turn.set_outcome(Outcome::Answered);
-            let seen = Seen { turn, events: Vec::new(), record: TurnRecord::default() };
+            let seen = Seen { turn, streamed: String::new(), record: TurnRecord::default() };
             guard.check(&seen, "hello", [prompt].into_iter(), false).len()
         };
         let quote = "A payment above 100 pounds needs the chip and PIN.";

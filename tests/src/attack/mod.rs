@@ -26,8 +26,8 @@ pub const SECRET: &str = "VELVET-HERON-4417";
 pub struct Seen {
     /// The turn.
     pub turn: Turn,
-    /// Its events.
-    pub events: Vec<Event>,
+    /// The pieces of the answer, as they were streamed.
+    pub streamed: String,
     /// Its record.
     pub record: TurnRecord,
 }
@@ -35,13 +35,9 @@ pub struct Seen {
 impl Seen {
     /// The texts the customer can read, also those that were streamed and taken back.
     pub fn shown(&self) -> Vec<&str> {
-        let mut shown = vec![self.turn.answer.as_str()];
+        let mut shown = vec![self.turn.answer.as_str(), &self.streamed];
         shown.extend(self.turn.citations.iter().flat_map(|citation| [&*citation.quote, &*citation.title]));
         shown.extend(self.turn.handoff.iter().map(|handoff| handoff.message.as_str()));
-        shown.extend(self.events.iter().filter_map(|event| match event {
-            Event::Delta(delta) => Some(delta.text.as_str()),
-            _ => None,
-        }));
         shown
     }
 
@@ -86,6 +82,15 @@ pub struct Run {
     pub calls: usize,
     /// Effects at the receiver.
     pub effects: usize,
+}
+
+/// How many of the planted articles the passage rail holds back by itself, and how many there are.
+pub fn held_articles(cases: &[Case]) -> (usize, usize) {
+    let rails = safety::Rails::new(safety::Policy::baseline().unwrap(), &[], 2_000).unwrap();
+    let articles: Vec<_> = cases.iter().filter_map(|case| case.article.as_ref()).collect();
+    let held =
+        articles.iter().filter(|article| rails.passage(&article.content).action != safety::Action::Allow);
+    (held.count(), articles.len())
 }
 
 /// Runs cases through the assistant with a model that behaves like this.
@@ -158,6 +163,11 @@ async fn converse(world: &World, conversation: &str, text: &str) -> Seen {
     let events: Vec<Event> = stream.map(|response| response.unwrap().event.unwrap()).collect().await;
     let Some(Event::Final(turn)) = events.last().cloned() else { panic!("no end: {text}") };
     let request = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
+    let pieces = events.iter().filter_map(|event| match event {
+        Event::Delta(delta) => Some(delta.text.as_str()),
+        _ => None,
+    });
+    let streamed = pieces.collect();
     let record = client.explain_turn(request).await.unwrap().into_inner().record.unwrap();
-    Seen { turn, events, record }
+    Seen { turn, streamed, record }
 }
