@@ -29,6 +29,7 @@ pub fn demo() -> PathBuf {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/demo").canonicalize().unwrap();
         let reader = bundle::Reader::open(&dir).unwrap();
         classifier::build(&reader, None, &|_, _| ()).unwrap();
+        safety::build(&reader, None, &|_, _| ()).unwrap();
         retriever::build(&reader, None, &|_, _| ()).unwrap();
         dir
     };

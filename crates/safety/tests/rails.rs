@@ -259,10 +259,10 @@ fn a_bundle_says_where_answers_may_link_to_whatever_a_passage_names() {
     let mut policy = Policy::baseline().unwrap();
     let link_hosts = Some(vec!["Harbour.example".to_owned()]);
     policy.adjust("p", &bundle::Policy { link_hosts, ..Default::default() }).unwrap();
-    let bound = Rails::new(policy, &[], 2_000).unwrap();
+    let bound = Rails::new(policy, &[], Arc::clone(&GUARD), 2_000).unwrap();
     let shown = bound.output(&planted[0], &planted, "").text;
     assert_eq!(shown, "Verify at [link removed] or www.harbour.example/b.");
-    assert_eq!(rails().output(&planted[0], &planted, "").text, planted[0]);
+    assert_eq!(RAILS.output(&planted[0], &planted, "").text, planted[0]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::behave::Behaviour;
 use crate::model::Model;
-use crate::world::{Transport, World, planted};
+use crate::world::{Transport, World, demo, planted};
 
 pub use cases::{Article, Case, FAMILIES, HARMLESS, all, sample};
 pub use invariants::Guard;
@@ -86,7 +86,8 @@ pub struct Run {
 
 /// How many of the planted articles the passage rail holds back by itself, and how many there are.
 pub fn held_articles(cases: &[Case]) -> (usize, usize) {
-    let rails = safety::Rails::new(safety::Policy::baseline().unwrap(), &[], 2_000).unwrap();
+    let reader = bundle::Reader::open(&demo()).unwrap();
+    let rails = safety::rails(&reader, None, &safety::Config::default(), &|_, _| {}).unwrap();
     let articles: Vec<_> = cases.iter().filter_map(|case| case.article.as_ref()).collect();
     let held =
         articles.iter().filter(|article| rails.passage(&article.content).action != safety::Action::Allow);
