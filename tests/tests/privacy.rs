@@ -183,7 +183,7 @@ async fn what_a_customer_says_is_found_in_no_sink() {
     for (question, n) in [
         ("What is the contactless limit? By the way,", 65),
         ("Which documents do I need to open an account?", 40),
-        ("I want to talk to a real person please,", 20),
+        ("Could one of your colleagues take over,", 20),
         ("zxqv glorp", 20),
     ] {
         let mut id = String::new();

@@ -42,7 +42,7 @@ pub enum Error {
         /// Why.
         message: String,
     },
-    /// The text was asked for by another caller at the same time, and that one failed.
+    /// One run of the model for all who asked for a text at the same time, and it failed.
     #[error("{0}")]
     Shared(Arc<Error>),
     /// Vectors cannot be kept.

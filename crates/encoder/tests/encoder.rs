@@ -100,5 +100,6 @@ fn a_server_of_the_embeddings_protocol_fits_the_same_seam() {
     assert!((cosine(&all[7], &all[7]) - 1.0).abs() < 1e-4);
     drop(runtime);
     let error = encoder.embed("gone").unwrap_err();
-    assert!(matches!(&error, Error::Remote { url, .. } if url.ends_with("/v1/embeddings")), "{error}");
+    let Error::Shared(error) = error else { panic!("{error}") };
+    assert!(matches!(&*error, Error::Remote { url, .. } if url.ends_with("/v1/embeddings")), "{error}");
 }
