@@ -103,6 +103,9 @@ pub async fn run(behaviour: Behaviour, transport: Transport, cases: &[Case]) -> 
         ("generator", "base_url", &model.url),
         ("generator", "model", behaviour.name()),
         ("orchestrator", "third_opinion", "true"),
+        // One attacker tries everything: budgets would end the run before the attacks do.
+        ("orchestrator", "budget.turns_per_minute", "0"),
+        ("orchestrator", "budget.customer_tokens_per_day", "0"),
     ];
     let world = World::over(transport, bundle.path(), &values).await;
     let mut guard = Guard::new(bundle.path());
