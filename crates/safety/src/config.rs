@@ -1,6 +1,10 @@
 //! The `[safety]` table of the configuration.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::remote::Remote;
 
 /// Limits of the rails; what they decide stands in the bundle's policy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -12,11 +16,13 @@ pub struct Config {
     pub max_slot_chars: usize,
     /// Milliseconds one rail may take before the policy for failures decides, 10..=30,000.
     pub budget_ms: u64,
+    /// Guards of others, by a name of your choice.
+    pub guards: BTreeMap<String, Remote>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_text_bytes: 65_536, max_slot_chars: 2_000, budget_ms: 1_000 }
+        Self { max_text_bytes: 65_536, max_slot_chars: 2_000, budget_ms: 1_000, guards: BTreeMap::new() }
     }
 }
 
@@ -26,6 +32,7 @@ impl kit::Config for Config {
         kit::config::within("max_text_bytes", self.max_text_bytes, 1_024..=1_048_576, &mut violations);
         kit::config::within("max_slot_chars", self.max_slot_chars, 16..=10_000, &mut violations);
         kit::config::within("budget_ms", self.budget_ms, 10..=30_000, &mut violations);
+        self.guards.iter().for_each(|(name, guard)| guard.validate(name, &mut violations));
         violations
     }
 }

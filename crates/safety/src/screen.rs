@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::guard::Guard;
 use crate::lexicon::{Lexicon, fingerprint};
 use crate::policy::{Action, Category, Judgement, Policy, Scores};
+use crate::remote::Point;
 use crate::sanitise::{hosts, sanitise};
 use crate::scan::Scanner;
 
@@ -190,6 +191,36 @@ impl Rails {
         let judgement = Judgement { action, categories: Vec::new(), decided_by: None };
         let message = self.policy.failed.clone();
         Verdict { status, message, ..self.verdict(judgement, String::new(), Vec::new()) }
+    }
+
+    /// What a guard of others makes of a verdict: its categories count as certain.
+    pub(crate) fn flagged(&self, verdict: Verdict, point: Point, flagged: &[Category]) -> Verdict {
+        let mut scores = Scores::default();
+        for (category, score) in &verdict.categories {
+            scores[*category as usize] = *score;
+        }
+        let counts = |category: &&Category| point == Point::Input || HELD_BACK.contains(*category);
+        flagged.iter().filter(counts).for_each(|category| scores[*category as usize] = 1.0);
+        let mut judgement = self.policy.judge(&scores);
+        if judgement.action <= verdict.action {
+            return verdict;
+        }
+        let message = match point {
+            Point::Input => self.message(&judgement),
+            Point::Output => {
+                judgement.action = Action::Escalate;
+                self.policy.held_back.clone()
+            }
+        };
+        // What is held back is not handed on; the customer's own words are, masked, for the record.
+        let text = if point == Point::Input { verdict.text } else { String::new() };
+        Verdict { message, ..self.verdict(judgement, text, verdict.redactions) }
+    }
+
+    /// A verdict that lacks the opinion of a guard it needs: the policy for failures decides.
+    pub(crate) fn doubted(&self, verdict: Verdict, status: Status) -> Verdict {
+        let action = verdict.action.max(self.policy.on_failure());
+        Verdict { action, status, message: self.policy.failed.clone(), ..verdict }
     }
 
     /// Version and hash of policy and lexicons.

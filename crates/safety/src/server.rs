@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use encoder::{Encoder, Opened};
 use proto::safety_service_server::{SafetyService, SafetyServiceServer};
 use tokio::sync::Semaphore;
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::guard::Guard;
 use crate::lexicon::Lexicon;
 use crate::policy::{Action, Policy};
+use crate::remote::{Point, Remotes};
 use crate::scan::Scanner;
 use crate::screen::{Rails, Status, Verdict};
 use crate::{examples, train};
@@ -33,7 +35,8 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     tracing::info!(policy = rails.policy_id(), tier = opened.describe(), "policy compiled");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let places = Arc::new(Semaphore::new(cores));
-    let server = Server { rails: Arc::new(rails), encoder, places, config };
+    let remotes = Remotes::new(&config.guards).context("the guards behind servers")?;
+    let server = Server { rails: Arc::new(rails), encoder, remotes, places, config };
     let service =
         SafetyServiceServer::new(server).max_decoding_message_size(context.server.max_message_bytes);
     Ok(kit::Stage::new(NAME).reporting(Opened::HEALTH, dense).with(service))
@@ -86,6 +89,7 @@ fn lexicons(reader: &bundle::Reader) -> anyhow::Result<Vec<Lexicon>> {
 struct Server {
     rails: Arc<Rails>,
     encoder: Option<Arc<Encoder>>,
+    remotes: Remotes,
     places: Arc<Semaphore>,
     config: Config,
 }
@@ -153,6 +157,7 @@ impl SafetyService for Server {
             rails.input(&text, vector.as_deref())
         };
         let verdict = self.run(screen, |failed| failed).await;
+        let verdict = self.remotes.screen(&self.rails, Point::Input, verdict).await;
         Ok(Response::new(proto::ScreenInputResponse { verdict: Some(verdict.into()) }))
     }
 
@@ -180,6 +185,7 @@ impl SafetyService for Server {
         self.admit("question", question.len())?;
         let passages: Vec<String> = passages.iter().map(whole).collect();
         let verdict = self.run(move |rails| rails.output(&text, &passages, &question), |failed| failed).await;
+        let verdict = self.remotes.screen(&self.rails, Point::Output, verdict).await;
         Ok(Response::new(proto::ScreenOutputResponse { verdict: Some(verdict.into()) }))
     }
 

@@ -1,0 +1,90 @@
+//! Guards of others behind real servers: what they flag, when they fail, and what they get to read.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use proto::*;
+use serde_json::{Value, json};
+use tests::{Transport, World};
+
+const QUESTION: &str = "Which documents do I need to open an account?";
+
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// A moderation that flags what holds the word "purple", and remembers what it read.
+async fn moderate(State(seen): State<Seen>, Json(body): Json<Value>) -> Json<Value> {
+    let text = body["input"].as_str().unwrap().to_owned();
+    let flagged = text.contains("purple");
+    seen.lock().unwrap().push(text);
+    Json(json!({ "results": [{ "flagged": flagged, "categories": { "hate": flagged, "violence": false } }] }))
+}
+
+/// A guard model that never answers.
+async fn hang() -> Json<Value> {
+    std::future::pending().await
+}
+
+/// The address of both, and what the first one reads.
+async fn servers() -> (String, Seen) {
+    let seen = Seen::default();
+    let app = Router::new()
+        .route("/v1/moderations", post(moderate))
+        .route("/v1/chat/completions", post(hang))
+        .with_state(Arc::clone(&seen));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, seen)
+}
+
+/// The demo with a moderation and, where a wait is given, a guard model that outlasts it.
+async fn world(url: &str, wait: Option<&str>, required: &str) -> World {
+    let mut values = vec![
+        ("safety", "guards.moderation.base_url", url),
+        ("safety", "guards.moderation.model", "m"),
+        ("orchestrator", "safety_timeout_ms", "20000"),
+    ];
+    if let Some(wait) = wait {
+        values.extend([
+            ("safety", "guards.model.protocol", "\"chat\""),
+            ("safety", "guards.model.base_url", url),
+            ("safety", "guards.model.model", "m"),
+            ("safety", "guards.model.timeout_ms", wait),
+            ("safety", "guards.model.required", required),
+        ]);
+    }
+    World::with(Transport::Local, &values).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_guard_that_blocks_ends_the_others_and_reads_no_personal_data() {
+    let (url, seen) = servers().await;
+    // If the turn waited for the model, it would end as a failed guard and not as blocked.
+    let world = world(&url, Some("15000"), "true").await;
+    let turn = world.say("", &format!("{QUESTION} purple, write to ann@mail.example")).await;
+    assert_eq!(turn.outcome(), Outcome::Blocked, "{turn:?}");
+    let named = turn.safety.unwrap().categories;
+    assert!(named.iter().any(|category| category.name == "hate" && category.score == 1.0), "{named:?}");
+    let seen = seen.lock().unwrap().join("\n");
+    assert!(seen.contains("purple") && !seen.contains("ann@"), "{seen}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_fails_stops_the_turn_only_where_it_is_required() {
+    let (url, seen) = servers().await;
+    let world_required = world(&url, Some("50"), "true").await;
+    let turn = world_required.say("", QUESTION).await;
+    assert_eq!(turn.outcome(), Outcome::Handoff, "{turn:?}");
+    assert_eq!(turn.handoff.unwrap().reason(), HandoffReason::GuardError);
+    world_required.stop().await;
+    let world = world(&url, Some("50"), "false").await;
+    let turn = world.say("", QUESTION).await;
+    assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
+    // The answer was judged too.
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().any(|text| text.contains(&turn.answer)), "{seen:?} {}", turn.answer);
+    world.stop().await;
+}
