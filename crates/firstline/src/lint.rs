@@ -5,6 +5,7 @@ use std::path::Path;
 use bundle::{Place, Reader};
 use classifier::{Misread, Overlap, Repeated, Review, Thin};
 use kit::config::Settings;
+use safety::Planted;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,9 +28,10 @@ enum Kind {
     UnansweredQuestion,
     UnansweredIntent,
     UnusedArticle,
+    PlantedInstruction,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::MislabelledExample,
     Kind::OverlappingIntents,
     Kind::FewExamples,
@@ -37,6 +39,7 @@ const KINDS: [Kind; 7] = [
     Kind::UnansweredQuestion,
     Kind::UnansweredIntent,
     Kind::UnusedArticle,
+    Kind::PlantedInstruction,
 ];
 
 /// How much a finding costs: customers a wrong answer, or only the owner a look.
@@ -64,6 +67,7 @@ impl Kind {
             Self::UnansweredQuestion => "golden questions that no article answers",
             Self::UnansweredIntent => "intents that no article answers",
             Self::UnusedArticle => "articles that answer nothing",
+            Self::PlantedInstruction => "articles with something for whoever reads them by machine",
         }
     }
 
@@ -93,6 +97,9 @@ impl Kind {
             Self::UnusedArticle => {
                 "Put customers' words into its title and headings and examples of its questions into an intent, or \
                  delete it."
+            }
+            Self::PlantedInstruction => {
+                "Find out who wrote it, and take it out: no answer is made from the passage it stands in."
             }
         }
     }
@@ -135,7 +142,10 @@ pub(crate) fn lint(dir: &Path, settings: &Settings, strict: bool, as_json: bool)
     let survey = coverage::survey(&reader, tier.encoder(), settings, today, &set);
     let coverage = kit::run::runtime(1)?.block_on(survey)?;
     bar.finish();
-    let found = findings(&review, &coverage);
+    let config = settings.table::<safety::Config>(safety::NAME)?;
+    let rails = safety::rails(&reader, encoder, &config, &|_, _| {})?;
+    let planted = safety::planted(&rails, &reader)?;
+    let found = findings(&review, &coverage, &planted);
     if as_json {
         let out = json!({
             "bundle": reader.hash(), "tier": tier.describe(), "cross_validated_accuracy": review.accuracy,
@@ -158,7 +168,7 @@ pub(crate) fn lint(dir: &Path, settings: &Settings, strict: bool, as_json: bool)
     Ok(found.is_empty() || !strict)
 }
 
-fn findings(review: &Review, coverage: &Coverage) -> Vec<Finding> {
+fn findings(review: &Review, coverage: &Coverage, planted: &[Planted]) -> Vec<Finding> {
     let mislabelled = review.mislabelled.iter().map(mislabelled);
     let overlaps = review.overlaps.iter().map(overlap);
     let thin = review.thin.iter().map(thin);
@@ -167,7 +177,8 @@ fn findings(review: &Review, coverage: &Coverage) -> Vec<Finding> {
     let unanswered = coverage.intents.iter().filter(|asked| asked.unanswered.len() * 2 > asked.examples);
     let unused = coverage.articles.iter().filter(|article| article.cited == 0);
     let examples = mislabelled.chain(overlaps).chain(thin).chain(repeated);
-    examples.chain(lost).chain(unanswered.map(unanswered_intent)).chain(unused.map(unused_article)).collect()
+    let articles = unanswered.map(unanswered_intent).chain(unused.map(unused_article));
+    examples.chain(lost).chain(articles).chain(planted.iter().map(planted_instruction)).collect()
 }
 
 fn mislabelled(misread: &Misread) -> Finding {
@@ -243,6 +254,15 @@ fn unused_article(article: &Article) -> Finding {
         _ => format!("{id:?} is found for {found} examples and golden questions and answers none of them"),
     };
     Finding::new(Kind::UnusedArticle, place, message, json!({ "document": id, "found": found }))
+}
+
+fn planted_instruction(planted: &Planted) -> Finding {
+    let Planted { document, place, part } = planted;
+    let message = match part {
+        Some(part) => format!("{document:?} holds {:?}", show::excerpt(part, EXCERPT)),
+        None => format!("{document:?} holds characters that nobody sees"),
+    };
+    Finding::new(Kind::PlantedInstruction, place, message, json!(planted))
 }
 
 fn print(found: &[Finding]) {
