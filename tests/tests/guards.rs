@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use proto::*;
 use serde_json::{Value, json};
 use tests::{Transport, World};
+use tokio::task::JoinSet;
 
 const QUESTION: &str = "Which documents do I need to open an account?";
 
@@ -26,8 +27,8 @@ async fn hang() -> Json<Value> {
     std::future::pending().await
 }
 
-/// The address of both, and what the first one reads.
-async fn servers() -> (String, Seen) {
+/// The address of both, what the first one reads, and what ends them.
+async fn servers() -> (String, Seen, JoinSet<()>) {
     let seen = Seen::default();
     let app = Router::new()
         .route("/v1/moderations", post(moderate))
@@ -35,8 +36,9 @@ async fn servers() -> (String, Seen) {
         .with_state(Arc::clone(&seen));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    (url, seen)
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (url, seen, server)
 }
 
 /// The demo with a moderation and, where a wait is given, a guard model that outlasts it.
@@ -60,21 +62,21 @@ async fn world(url: &str, wait: Option<&str>, required: &str) -> World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_guard_that_blocks_ends_the_others_and_reads_no_personal_data() {
-    let (url, seen) = servers().await;
+    let (url, seen, _server) = servers().await;
     // If the turn waited for the model, it would end as a failed guard and not as blocked.
     let world = world(&url, Some("15000"), "true").await;
     let turn = world.say("", &format!("{QUESTION} purple, write to ann@mail.example")).await;
     assert_eq!(turn.outcome(), Outcome::Blocked, "{turn:?}");
     let named = turn.safety.unwrap().categories;
     assert!(named.iter().any(|category| category.name == "hate" && category.score == 1.0), "{named:?}");
+    world.stop().await;
     let seen = seen.lock().unwrap().join("\n");
     assert!(seen.contains("purple") && !seen.contains("ann@"), "{seen}");
-    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guard_that_fails_stops_the_turn_only_where_it_is_required() {
-    let (url, seen) = servers().await;
+    let (url, seen, _server) = servers().await;
     let world_required = world(&url, Some("50"), "true").await;
     let turn = world_required.say("", QUESTION).await;
     assert_eq!(turn.outcome(), Outcome::Handoff, "{turn:?}");
@@ -83,8 +85,8 @@ async fn a_guard_that_fails_stops_the_turn_only_where_it_is_required() {
     let world = world(&url, Some("50"), "false").await;
     let turn = world.say("", QUESTION).await;
     assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
+    world.stop().await;
     // The answer was judged too.
     let seen = seen.lock().unwrap();
     assert!(seen.iter().any(|text| text.contains(&turn.answer)), "{seen:?} {}", turn.answer);
-    world.stop().await;
 }
