@@ -57,10 +57,8 @@ pub fn build(
 
 /// Writes a model, whole or not at all.
 pub(crate) fn keep(path: &Path, model: &Model) -> Result<(), Error> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let failed = |source| Error::File { path: path.to_owned(), source };
-    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-    fs::write(&temporary, model.to_bytes()).and_then(|()| fs::rename(&temporary, path)).map_err(failed)
+    let written = kit::files::write_whole(path, &model.to_bytes());
+    written.map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 /// Loads the model of a bundle's present intents, for the vectors of an encoder when there is one.

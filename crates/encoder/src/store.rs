@@ -81,10 +81,7 @@ impl<'e> Vectors<'e> {
             bytes.extend(key);
             bytes.extend(self.known[key].iter().flat_map(|value| value.to_le_bytes()));
         }
-        let failed = |source| Error::Io { path: path.clone(), source };
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(failed)
+        kit::files::write_whole(path, &bytes).map_err(|source| Error::Io { path: path.clone(), source })
     }
 }
 

@@ -54,7 +54,7 @@ impl Pieces {
         for text in texts {
             let folded = fold(text);
             let reversed: Vec<char> = folded.iter().rev().copied().collect();
-            let turned: Vec<char> = folded.iter().copied().map(rot13).collect();
+            let turned: Vec<char> = folded.iter().copied().map(text::rot13).collect();
             for form in [&folded, &reversed, &turned] {
                 pieces.add(plain, form);
             }
@@ -149,14 +149,6 @@ fn fold(text: &str) -> Vec<char> {
     folded
 }
 
-fn rot13(c: char) -> char {
-    match c {
-        'a'..='m' => char::from(c as u8 + 13),
-        'n'..='z' => char::from(c as u8 - 13),
-        _ => c,
-    }
-}
-
 fn hash(piece: &[char]) -> u64 {
     let mut hasher = DefaultHasher::new();
     piece.hash(&mut hasher);
@@ -197,7 +189,7 @@ mod tests {
                 between(secret, "-"),
                 wide(secret),
                 secret.chars().rev().collect(),
-                fold(secret).into_iter().map(rot13).collect(),
+                fold(secret).into_iter().map(text::rot13).collect(),
                 hex(secret),
                 STANDARD.encode(secret),
                 STANDARD.encode(format!("a{secret}")),

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod config;
 pub mod fault;
+pub mod files;
 pub mod link;
 pub mod run;
 pub mod serve;

@@ -27,7 +27,11 @@ pub struct Ngrams {
 impl Ngrams {
     /// The n-grams of a text in its normal form.
     pub fn of(text: &str) -> Self {
-        let normal = text::normalise(text);
+        Self::of_normal(&text::normalise(text))
+    }
+
+    /// The n-grams of a text that is in its normal form already.
+    pub fn of_normal(normal: &str) -> Self {
         let end = normal.char_indices().nth(MAX_CHARS).map_or(normal.len(), |(index, _)| index);
         let mut ngrams = Self::default();
         let mut previous = None;

@@ -40,7 +40,7 @@ pub(crate) fn views(text: &str) -> Vec<View> {
     let mut decoded = decoded(text);
     if ROT13_SIGNS.iter().any(|sign| plain.contains(sign)) {
         decoded.push_str(" . ");
-        decoded.extend(plain.chars().map(rot13));
+        decoded.extend(plain.chars().map(text::rot13));
     }
     if !decoded.is_empty() {
         others.push(text::normalise(&decoded));
@@ -121,14 +121,6 @@ fn leet(c: char) -> Option<char> {
         '8' => 'b',
         _ => return None,
     })
-}
-
-fn rot13(c: char) -> char {
-    match c {
-        'a'..='m' => char::from(c as u8 + 13),
-        'n'..='z' => char::from(c as u8 - 13),
-        _ => c,
-    }
 }
 
 /// What the encoded tokens of a text say, and what its invisible tag characters spell; once, not again.

@@ -103,9 +103,9 @@ pub(crate) fn join(weights: &Join, inputs: &Join) -> f64 {
 
 impl Guard {
     pub(crate) fn new(vocabulary: Vocabulary, parts: Parts) -> Result<Self, Error> {
-        let mut guard = Self { version: String::new(), vocabulary, parts };
-        guard.version = blake3::hash(&guard.body()?).to_hex().to_string();
-        Ok(guard)
+        let guard = Self { version: String::new(), vocabulary, parts };
+        let version = blake3::hash(&guard.body()?).to_hex().to_string();
+        Ok(Self { version, ..guard })
     }
 
     /// Content hash, 64 hexadecimal digits.
@@ -129,8 +129,8 @@ impl Guard {
         lexicons: &Scores,
         vector: Option<&[f32]>,
     ) -> Scores {
-        let forms = views.iter().map(|view| view.normal.as_str());
-        let words = most(forms.chain(parts(text)).map(|form| self.words(form)));
+        let forms = views.iter().map(|view| Ngrams::of_normal(&view.normal));
+        let words = most(forms.chain(parts(text).map(Ngrams::of)).map(|form| self.words(&form)));
         let meaning = vector.zip(self.parts.meaning.as_ref()).map(|(vector, it)| it.scores(vector));
         let joins = &self.parts.joins[usize::from(meaning.is_some())];
         let evidence = Evidence { lexicons: *lexicons, words, meaning };
@@ -139,8 +139,8 @@ impl Guard {
         })
     }
 
-    fn words(&self, normal: &str) -> Row {
-        let scores = self.parts.words.scores(&self.vocabulary.vector(&Ngrams::of(normal)));
+    fn words(&self, text: &Ngrams) -> Row {
+        let scores = self.parts.words.scores(&self.vocabulary.vector(text));
         let mut row = self.parts.bias;
         row.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
         row
@@ -166,7 +166,8 @@ impl Guard {
             .strip_prefix(MAGIC)
             .and_then(|rest| rest.split_at_checked(HASH_BYTES))
             .ok_or(Error::Changed)?;
-        if blake3::hash(body).as_bytes() != hash {
+        let version = blake3::hash(body);
+        if version.as_bytes() != hash {
             return Err(Error::Changed);
         }
         let (keys, idf, words, parts): (Vec<u64>, Vec<f32>, usize, Parts) =
@@ -180,7 +181,8 @@ impl Guard {
         if !fits {
             return Err(Error::Changed);
         }
-        Self::new(Vocabulary::new(keys, idf, words), parts)
+        let version = version.to_hex().to_string();
+        Ok(Self { version, vocabulary: Vocabulary::new(keys, idf, words), parts })
     }
 }
 

@@ -139,6 +139,7 @@ struct File {
     version: String,
     held_back: String,
     failed: String,
+    refused: String,
     categories: BTreeMap<String, Rule>,
 }
 
@@ -149,8 +150,8 @@ pub struct Policy {
     pub version: String,
     /// What the customer reads when an answer was held back.
     pub held_back: String,
-    /// What the customer reads when a rail failed.
-    pub failed: String,
+    failed: String,
+    refused: String,
     /// Hosts an answer may link to, in lower case; `None` means those that its passages name.
     pub link_hosts: Option<BTreeSet<String>>,
     rules: Vec<Rule>,
@@ -183,8 +184,8 @@ impl Policy {
             check(name, *category, rule).map(|()| rule.clone())
         });
         let rules = rules.collect::<Result<_, _>>()?;
-        let File { version, held_back, failed, .. } = file;
-        Ok(Self { version, held_back, failed, link_hosts: None, rules })
+        let File { version, held_back, failed, refused, .. } = file;
+        Ok(Self { version, held_back, failed, refused, link_hosts: None, rules })
     }
 
     /// Adjusts the policy by what a bundle's `file` says; an empty version keeps the present one.
@@ -238,10 +239,12 @@ impl Policy {
         Judgement { action, categories, decided_by }
     }
 
-    /// What is demanded when a rail failed: the most severe of the actions on failure.
+    /// What is demanded when a rail failed, the most severe of the actions on failure, and what the customer then
+    /// reads: a person is promised only where one is called.
     #[must_use]
-    pub fn on_failure(&self) -> Action {
-        self.rules.iter().map(|rule| rule.on_failure).max().unwrap_or(Action::Block)
+    pub fn on_failure(&self) -> (Action, &str) {
+        let action = self.rules.iter().map(|rule| rule.on_failure).max().unwrap_or(Action::Block);
+        (action, if action == Action::Block { &self.refused } else { &self.failed })
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Remote {
     pub api_key: Option<SecretString>,
     /// What it judges.
     pub rails: Vec<Point>,
-    /// Longest wait, in milliseconds, 10..=30000; orchestrator.safety_timeout_ms and budget_ms should be longer.
+    /// Longest wait, in milliseconds, 10..=30000; orchestrator.safety_timeout_ms must be longer.
     pub timeout_ms: u64,
     /// Whether its failure stops the turn, as the policy for failures says, or leaves it to the other guards.
     pub required: bool,

@@ -93,8 +93,9 @@ impl Rails {
             .update(format!("{policy:?}{own:?}{max_slot_chars}{}", guard.version()).as_bytes());
         let policy_id = format!("{}-{}", policy.version, &hasher.finalize().to_hex()[..12]).into();
         let rails = Self { policy, policy_id, everywhere, in_passages, guard, max_slot_chars };
+        // Patterns compile on their first use: that must not be a customer's turn.
         personal::warm_up();
-        let _ = rails.input("warm-up: 0000 0000, a@b.example", None);
+        let _ = rails.output("[a](b) <i> https://a.example", &[], "");
         Ok(rails)
     }
 
@@ -187,10 +188,9 @@ impl Rails {
     /// The verdict of a rail that failed or ran out of time: the policy for failures decides.
     #[must_use]
     pub fn failed(&self, status: Status) -> Verdict {
-        let action = self.policy.on_failure();
+        let (action, message) = self.policy.on_failure();
         let judgement = Judgement { action, categories: Vec::new(), decided_by: None };
-        let message = self.policy.failed.clone();
-        Verdict { status, message, ..self.verdict(judgement, String::new(), Vec::new()) }
+        Verdict { status, message: message.to_owned(), ..self.verdict(judgement, String::new(), Vec::new()) }
     }
 
     /// What a guard of others makes of a verdict: its categories count as certain.
@@ -219,8 +219,8 @@ impl Rails {
 
     /// A verdict that lacks the opinion of a guard it needs: the policy for failures decides.
     pub(crate) fn doubted(&self, verdict: Verdict, status: Status) -> Verdict {
-        let action = verdict.action.max(self.policy.on_failure());
-        Verdict { action, status, message: self.policy.failed.clone(), ..verdict }
+        let (action, message) = self.policy.on_failure();
+        Verdict { action: verdict.action.max(action), status, message: message.to_owned(), ..verdict }
     }
 
     /// Version and hash of policy and lexicons.

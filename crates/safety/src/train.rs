@@ -40,7 +40,8 @@ pub fn build(
     }
     let mut vectors = encoder.map(|encoder| Vectors::open(&reader.build_dir(), "guard", encoder));
     let guard = train(own, vectors.as_mut(), progress)?;
-    keep(&path, &guard.to_bytes()?).map_err(|source| Error::File { path: path.clone(), source })?;
+    let written = kit::files::write_whole(&path, &guard.to_bytes()?);
+    written.map_err(|source| Error::File { path, source })?;
     Ok(guard)
 }
 
@@ -89,13 +90,6 @@ fn load(path: &Path, reader: &bundle::Reader, encoder: Option<&Encoder>) -> Resu
             present: present.to_owned(),
         }),
     }
-}
-
-/// Writes a file whole or not at all.
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path))
 }
 
 /// Trains on the platform's examples and those of a bundle; with `vectors` the guard has a part by meaning.

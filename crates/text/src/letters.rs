@@ -46,6 +46,16 @@ pub fn is_mark(c: char) -> bool {
     is_combining_mark(c)
 }
 
+/// ROT13 of a small ASCII letter; everything else stays.
+#[must_use]
+pub fn rot13(c: char) -> char {
+    match c {
+        'a'..='m' => char::from(c as u8 + 13),
+        'n'..='z' => char::from(c as u8 - 13),
+        _ => c,
+    }
+}
+
 /// The ASCII letter of a character's UTS 39 skeleton, strokes and marks aside.
 fn prototype(form: char) -> Option<char> {
     let letter = one_letter(skeleton(form.encode_utf8(&mut [0; 4])))?;

@@ -5,7 +5,7 @@ mod normalise;
 mod questions;
 mod sentences;
 
-pub use letters::{is_mark, latin};
+pub use letters::{is_mark, latin, rot13};
 pub use normalise::{despace, is_invisible, normalise, plain, words};
 pub use questions::questions;
 pub use sentences::{Block, BlockKind, blocks, sentences};
