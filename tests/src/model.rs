@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_stream::{self as stream, StreamExt as _};
 
 use crate::behave::Behaviour;
+use crate::receiver::serve;
 
 /// What the server does with one call.
 #[derive(Debug, Clone)]
@@ -61,10 +62,8 @@ impl Model {
     async fn start(scripts: Vec<Script>) -> Self {
         let calls = Arc::new(Calls { scripts, made: AtomicUsize::new(0), seen: Mutex::default() });
         let app = Router::new().route("/v1/chat/completions", post(reply)).with_state(Arc::clone(&calls));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1/", listener.local_addr().unwrap());
-        let mut server = JoinSet::new();
-        server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        let (address, server) = serve(app).await;
+        let url = format!("{address}/v1/");
         Self { url, calls, _server: server }
     }
 

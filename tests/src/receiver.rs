@@ -16,10 +16,19 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The signing secret shared with the receiver.
 pub const SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiBhbGwgdGhlIHRlc3Rz";
+
+/// Serves routes on a free port of loopback until the task set goes; with "http://" and the address.
+pub async fn serve(app: Router) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (address, server)
+}
 
 /// One request that reached the receiver with a good signature.
 #[derive(Debug, Clone)]
@@ -38,30 +47,20 @@ pub struct Receiver {
     /// Where it listens.
     pub url: String,
     received: Arc<Mutex<Vec<Received>>>,
-    server: JoinHandle<()>,
+    _server: JoinSet<()>,
 }
 
 impl Receiver {
     /// Listens on a free loopback port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let received = Arc::new(Mutex::new(Vec::new()));
-        let app = Router::new().fallback(take).with_state(received.clone());
-        #[expect(clippy::disallowed_methods, reason = "aborted when the handle is dropped")]
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, received, server }
+        let (url, server) = serve(Router::new().fallback(take).with_state(received.clone())).await;
+        Self { url, received, _server: server }
     }
 
     /// What came so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

@@ -8,7 +8,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use proto::*;
 use serde_json::{Value, json};
-use tests::{Transport, World, scratch};
+use tests::{Transport, World, scratch, serve};
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -34,10 +34,8 @@ async fn model() -> (String, Spent, JoinSet<()>) {
         ([("content-type", "text/event-stream")], events).into_response()
     };
     let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(spent.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let mut server = JoinSet::new();
-    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let (address, server) = serve(app).await;
+    let url = format!("{address}/v1");
     (url, spent, server)
 }
 

@@ -7,7 +7,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use proto::*;
 use serde_json::{Value, json};
-use tests::{Transport, World};
+use tests::{Transport, World, serve};
 use tokio::task::JoinSet;
 
 const QUESTION: &str = "Which documents do I need to open an account?";
@@ -34,10 +34,8 @@ async fn servers() -> (String, Seen, JoinSet<()>) {
         .route("/v1/moderations", post(moderate))
         .route("/v1/chat/completions", post(hang))
         .with_state(Arc::clone(&seen));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let mut server = JoinSet::new();
-    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let (address, server) = serve(app).await;
+    let url = format!("{address}/v1");
     (url, seen, server)
 }
 

@@ -8,7 +8,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use proto::*;
 use serde_json::{Value, json};
-use tests::{Transport, World, both};
+use tests::{Transport, World, both, serve};
 use tokio::task::JoinSet;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -111,10 +111,8 @@ async fn model() -> (String, Seen, JoinSet<()>) {
         ([("content-type", "text/event-stream")], events).into_response()
     };
     let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(seen.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let mut server = JoinSet::new();
-    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let (address, server) = serve(app).await;
+    let url = format!("{address}/v1");
     (url, seen, server)
 }
 

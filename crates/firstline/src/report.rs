@@ -14,6 +14,7 @@ use crate::judge::{Asked, ERROR, Figures};
 /// Its name turns the escaping of HTML on.
 const NAME: &str = "report.html";
 const TEMPLATE: &str = include_str!("report.html");
+const STYLE: &str = include_str!("page.css");
 /// Length of a bar in the units of the charts.
 const BAR: f64 = 300.0;
 /// Characters of a kind that fit beside its bar.
@@ -36,6 +37,7 @@ pub(crate) fn page(
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_template(NAME, TEMPLATE)?;
+    environment.add_template("page.css", STYLE)?;
     let mut rows: Vec<Row> = asked.iter().map(Row::of).collect();
     rows.sort_by_key(|row| (row.correct, row.line));
     let models: BTreeSet<_> = asked.iter().map(|one| one.turn.model.as_str()).collect();

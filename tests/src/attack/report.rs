@@ -11,6 +11,8 @@ use crate::attack::{FAMILIES, HARMLESS, Outcome, Run};
 /// Its name turns the escaping of HTML on.
 const NAME: &str = "report.html";
 const TEMPLATE: &str = include_str!("report.html");
+/// What the pages of `firstline eval` look like.
+const STYLE: &str = include_str!("../../../crates/firstline/src/page.css");
 /// Outcomes in the order of the page.
 const ENDS: [proto::Outcome; 6] = [
     proto::Outcome::Answered,
@@ -94,6 +96,7 @@ pub fn page(runs: &[Run]) -> String {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_template(NAME, TEMPLATE).unwrap();
+    environment.add_template("page.css", STYLE).unwrap();
     let tallies: Vec<(&str, Vec<Tally>)> = FAMILIES
         .into_iter()
         .map(|family| (family, runs.iter().map(|run| Tally::of(run, family)).collect()))
