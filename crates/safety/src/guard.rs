@@ -129,8 +129,16 @@ impl Guard {
         lexicons: &Scores,
         vector: Option<&[f32]>,
     ) -> Scores {
-        let forms = views.iter().map(|view| Ngrams::of_normal(&view.normal));
-        let words = most(forms.chain(parts(text).map(Ngrams::of)).map(|form| self.words(&form)));
+        // Letters one by one say nothing of what they spell.
+        let plain = views.first().map_or(0, |plain| plain.normal.len());
+        let spelled = views.iter().any(|view| view.joined && view.normal.len() * 3 < plain * 2);
+        let visible: String = text.chars().filter(|c| !text::is_invisible(*c)).collect();
+        let forms = views.iter().enumerate().skip(usize::from(spelled)).flat_map(|(index, view)| {
+            // Only the text as written has its lines.
+            let lines = if index == 0 { &visible } else { &view.normal };
+            std::iter::once(Ngrams::of_normal(&view.normal)).chain(parts(lines).map(Ngrams::of))
+        });
+        let words = most(forms.map(|form| self.words(&form)));
         let meaning = vector.zip(self.parts.meaning.as_ref()).map(|(vector, it)| it.scores(vector));
         let joins = &self.parts.joins[usize::from(meaning.is_some())];
         let evidence = Evidence { lexicons: *lexicons, words, meaning };
