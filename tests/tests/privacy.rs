@@ -78,6 +78,9 @@ fn plant(dice: &mut Dice, number: usize) -> (String, String) {
     (format!("{before} {value}"), value)
 }
 
+/// A key of the configuration.
+const KEY: &str = "sk-privacy-3f9a0c5e77d1";
+
 /// What was planted: value to the place it was said in.
 type Planted = BTreeMap<String, &'static str>;
 
@@ -169,7 +172,10 @@ async fn what_a_customer_says_is_found_in_no_sink() {
     let (collector, receiver) = (Collector::start().await, Receiver::start().await);
     let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listen = format!("\"{metrics}\"");
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), KEY).unwrap();
     let mut processes = Processes::start(&[
+        ("FIRSTLINE__GENERATOR__API_KEY_FILE", key.path().to_str().unwrap()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ("RUST_LOG", "debug"),
@@ -251,6 +257,7 @@ async fn what_a_customer_says_is_found_in_no_sink() {
         sinks.insert(name.to_owned(), text);
     }
     assert!(customer.planted.len() >= 200, "{}", customer.planted.len());
+    customer.planted.extend([KEY, SECRET].map(|secret| (secret.to_owned(), "configuration")));
     // What may be there is there, or nothing else of this test would show a leak.
     let mut kept = BTreeSet::new();
     let mut leaks = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -208,13 +209,24 @@ impl Settings {
     }
 }
 
-/// `NAME_FILE` means: the value of `NAME` is the content of that file, as secrets are mounted.
+/// The permission of everyone to read a file.
+const EVERYONE: u32 = 0o004;
+
+/// `NAME_FILE` means: the value of `NAME` is the content of that file, as secrets are mounted. What everyone on the
+/// machine may read is no secret.
 fn resolve_file((name, value): (String, String)) -> Result<(String, String), Error> {
     let Some(stem) = name.strip_suffix("_FILE") else { return Ok((name, value)) };
-    match std::fs::read_to_string(&value) {
-        Ok(content) => Ok((stem.to_owned(), content.trim_end().to_owned())),
-        Err(error) => Err(Error { place: name.clone(), message: format!("cannot read {value}: {error}") }),
+    let refuse = |message: String| Error { place: name.clone(), message };
+    let cannot = |error: std::io::Error| refuse(format!("cannot read {value}: {error}"));
+    let mode = std::fs::metadata(&value).map_err(cannot)?.permissions().mode();
+    if mode & EVERYONE != 0 {
+        return Err(refuse(format!(
+            "{value} can be read by everyone (mode {:o}): chmod 640 it, on Kubernetes mount it with defaultMode 0440",
+            mode & 0o777
+        )));
     }
+    let content = std::fs::read_to_string(&value).map_err(cannot)?;
+    Ok((stem.to_owned(), content.trim_end().to_owned()))
 }
 
 /// A TOML value where the text is one, else the text itself.
@@ -238,6 +250,8 @@ fn insert(root: &mut toml::Value, path: &[String], value: toml::Value) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Server, String> {
@@ -279,6 +293,20 @@ mod tests {
                 .unwrap();
         assert_eq!((server.drain_ms, server.bundle), (7, PathBuf::from("/b")));
         assert_eq!((server.listen.safety.port(), server.listen.classifier.port()), (9, 8));
+    }
+
+    #[test]
+    fn a_secret_that_everyone_may_read_stops_the_start() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "/b\n").unwrap();
+        let place = secret.path().display().to_string();
+        let variables = [("FIRSTLINE__SERVER__BUNDLE_FILE", place.as_str())];
+        let allow = |mode| std::fs::set_permissions(secret.path(), PermissionsExt::from_mode(mode)).unwrap();
+        allow(0o640);
+        assert_eq!(load("", &variables).unwrap().bundle, PathBuf::from("/b"));
+        allow(0o644);
+        let error = load("", &variables).unwrap_err();
+        assert!(error.contains("BUNDLE_FILE") && error.contains("(mode 644): chmod 640"), "{error}");
     }
 
     #[test]
