@@ -225,17 +225,26 @@ impl Attempt<'_> {
         let canary = self.writer.canaries.fresh();
         let text = prompt.render(request, &canary)?;
         let mut watch = Watch::new(&canary, prompt.instructions(), request.texts().collect());
-        let mut reply = model.open(&text, end).await?;
+        let opened = model.open(&text, end).await;
+        if matches!(opened, Err(chat::Error::Timeout | chat::Error::Broken(_))) {
+            // A server that took the prompt and then fell silent may have read it.
+            self.spend(usage(None, &text, "", model.max_tokens()));
+        }
+        let mut reply = opened?;
         let Writer { judge, .. } = self.writer;
         let mut grounder = Grounder::new(judge, request, config.sentence_threshold);
         let read = self.read(&mut reply, &mut grounder, &mut watch).await;
         // Tokens are spent whether the answer is used or not.
-        let usage = usage(reply.usage, &text, grounder.text(), model.max_tokens());
-        self.answer.usage = usage;
-        self.answer.cost_usd = config.prices.get(&config.model).map_or(0.0, |price| price.cost_usd(usage));
+        self.spend(usage(reply.usage, &text, grounder.text(), model.max_tokens()));
         self.answer.model = reply.model.take().unwrap_or_else(|| config.model.clone());
         self.answer.prompt_version = prompt.version().to_owned();
         read
+    }
+
+    fn spend(&mut self, usage: Usage) {
+        let config = &self.writer.config;
+        self.answer.usage = usage;
+        self.answer.cost_usd = config.prices.get(&config.model).map_or(0.0, |price| price.cost_usd(usage));
     }
 
     async fn read(
