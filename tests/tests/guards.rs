@@ -9,6 +9,7 @@ use proto::*;
 use serde_json::{Value, json};
 use tests::attack::{Case, all};
 use tests::{Transport, World, serve};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 const QUESTION: &str = "Which documents do I need to open an account?";
@@ -71,6 +72,28 @@ async fn the_first_guard_that_blocks_ends_the_others_and_reads_no_personal_data(
     world.stop().await;
     let seen = seen.lock().unwrap().join("\n");
     assert!(seen.contains("purple") && !seen.contains("ann@"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_of_one_point_are_asked_at_the_same_time() {
+    // Each answers only when the other has been asked as well.
+    let both = Arc::new(Barrier::new(2));
+    let (one, other) = (Arc::clone(&both), both);
+    let moderate = || async move {
+        one.wait().await;
+        Json(json!({ "results": [{ "flagged": false, "categories": {} }] }))
+    };
+    let chat = || async move {
+        other.wait().await;
+        Json(json!({ "choices": [{ "message": { "content": "safe" } }] }))
+    };
+    let app =
+        Router::new().route("/v1/moderations", post(moderate)).route("/v1/chat/completions", post(chat));
+    let (address, _server) = serve(app).await;
+    let world = world(&format!("{address}/v1"), Some("15000"), "true").await;
+    let turn = world.say("", QUESTION).await;
+    assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,7 +48,8 @@ pub(crate) fn views(text: &str) -> Vec<View> {
     let plain = text::normalise(text);
     let joined = text::despace(text).map(|joined| View { joined: true, ..View::of(joined) });
     let decoded = Some(decoded(text)).filter(|decoded| !decoded.is_empty());
-    let others = [plain_letters(&plain), bare(&plain), turned(&plain), decoded.map(|it| text::normalise(&it))];
+    let others =
+        [plain_letters(&plain), bare(&plain), turned(&plain), decoded.map(|it| text::normalise(&it))];
     let mut views = vec![View::of(plain)];
     views.extend(joined);
     views.extend(others.into_iter().flatten().map(View::of));
@@ -169,8 +170,7 @@ fn decoded(text: &str) -> String {
 
 /// The encoded parts of a text, each decoded once.
 fn encoded(text: &str) -> Vec<String> {
-    let between =
-        |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '(' | ')' | ',');
+    let between = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '(' | ')' | ',');
     let tokens = text.split(between).filter(|token| token.len() >= ENCODED_BYTES || token.contains('%'));
     let mut found: Vec<String> = tokens.filter_map(decode).collect();
     let parts: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::policy::{Action, Category, Scores};
-use crate::screen::Rails;
+use crate::screen::{PLANTED, Rails};
 
 /// False-positive rates at which recall is reported whatever the thresholds of the policy are.
 const LOW: f64 = 0.02;
@@ -43,7 +43,7 @@ pub struct Report {
     pub fpr: Option<f64>,
     /// Share of unsafe ones among those it blocks or escalates, 0..=1.
     pub precision: Option<f64>,
-    /// Probability that an unsafe text scores above a safe one, 0..=1.
+    /// Probability that an unsafe text scores above a safe one, 0..=1, by the categories that the file names.
     pub auroc: Option<f64>,
     /// Average precision of the score, 0..=1.
     pub auprc: Option<f64>,
@@ -139,15 +139,33 @@ fn read(file: &Path) -> Result<Vec<Line>, Error> {
     lines.map(read).collect()
 }
 
-/// The score of a text as a whole: the chance that it belongs to any category, as if they were independent.
-fn any(scores: &Scores) -> f64 {
-    1.0 - scores.iter().map(|score| 1.0 - score).product::<f64>()
+/// The score of a text as a whole: the chance that it belongs to any of the categories, as if they were
+/// independent.
+fn any(scores: &Scores, of: &[Category]) -> f64 {
+    1.0 - of.iter().map(|category| 1.0 - scores[*category as usize]).product::<f64>()
+}
+
+/// The categories that a data set asks for: those that its lines name; all where they name none that we know. An
+/// attack to get at the instructions is an injection for most.
+fn asked(judged: &[Judged]) -> Vec<Category> {
+    let names = judged.iter().flat_map(|one| &one.line.categories);
+    let mut asked: Vec<Category> = names.filter_map(|name| Category::named(name)).collect();
+    if asked.iter().any(|category| PLANTED.contains(category)) {
+        asked.extend(PLANTED);
+    }
+    if asked.is_empty() {
+        asked.extend(Category::ALL.map(|(category, _)| category));
+    }
+    asked.sort_unstable();
+    asked.dedup();
+    asked
 }
 
 fn report(rails: &Rails, test: &Path, dense: bool, judged: &[Judged]) -> Report {
     let (harmful, safe): (Vec<_>, Vec<_>) = judged.iter().partition(|one| one.line.harmful);
+    let asked = asked(judged);
     let [positives, negatives] =
-        [&harmful, &safe].map(|part| part.iter().map(|one| any(&one.scores)).collect::<Vec<_>>());
+        [&harmful, &safe].map(|part| part.iter().map(|one| any(&one.scores, &asked)).collect::<Vec<_>>());
     let stopped = |part: &[&Judged]| part.iter().filter(|one| one.stopped).count();
     let (hits, alarms) = (stopped(&harmful), stopped(&safe));
     let times: Vec<f64> = judged.iter().map(|one| one.us).collect();
@@ -165,7 +183,7 @@ fn report(rails: &Rails, test: &Path, dense: bool, judged: &[Judged]) -> Report 
         recall_at_fpr_2: stats::recall_at_fpr(LOW, &positives, &negatives),
         recall_at_fpr_5: stats::recall_at_fpr(HIGH, &positives, &negatives),
         p50_us: stats::percentile(&times, 0.5),
-        by_category: by_category(judged),
+        by_category: by_category(judged, &asked),
     }
 }
 
@@ -173,22 +191,22 @@ fn share(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn by_category(judged: &[Judged]) -> BTreeMap<String, CategoryReport> {
+fn by_category(judged: &[Judged], asked: &[Category]) -> BTreeMap<String, CategoryReport> {
     let named = judged.iter().flat_map(|one| &one.line.categories).cloned();
     let alarms = judged.iter().filter(|one| !one.line.harmful).flat_map(|one| &one.reached);
     let names = named.chain(alarms.map(|category| category.name().to_owned()));
     let names: std::collections::BTreeSet<String> = names.collect();
-    names.into_iter().map(|name| (name.clone(), category(judged, &name))).collect()
+    names.into_iter().map(|name| (name.clone(), category(judged, &name, asked))).collect()
 }
 
-fn category(judged: &[Judged], name: &str) -> CategoryReport {
+fn category(judged: &[Judged], name: &str, asked: &[Category]) -> CategoryReport {
     let ours = Category::named(name);
     let (own, others): (Vec<_>, Vec<_>) =
         judged.iter().partition(|one| one.line.categories.iter().any(|category| category == name));
     // The score of a category nobody knows is that of the text as a whole.
     let score = |one: &&Judged| match ours {
         Some(category) => one.scores[category as usize],
-        None => any(&one.scores),
+        None => any(&one.scores, asked),
     };
     let [positives, negatives] = [&own, &others].map(|part| part.iter().map(score).collect::<Vec<_>>());
     let alarm = |one: &&Judged| !one.line.harmful && ours.is_some_and(|ours| one.reached.contains(&ours));

@@ -12,30 +12,44 @@ macro_rules! shipped {
 }
 
 /// The platform's own examples, written for it.
-const SHIPPED: [(&str, &str); 18] = shipped!(
+const SHIPPED: [(&str, &str); 28] = shipped!(
+    "articles",
     "attacks",
     "bank",
+    "behaviours",
+    "depictions",
     "direct",
+    "distress",
     "documents",
     "everyday",
     "extraction",
+    "handbooks",
+    "helppages",
+    "hijacks",
     "howto",
     "illegal",
+    "innocent",
     "jailbreaks",
     "languages",
     "multilingual",
     "posts",
     "requests",
+    "schemes",
     "selfharm_sexual",
     "support",
     "switches",
     "triggers",
+    "twins",
     "violence_hate",
 );
-/// Examples in a row that belong to the same fold: twins, one harmful and one not, stand together.
+/// The files with pieces of documents, and those of them that nobody pastes into a message.
+const DOCUMENTS: [&str; 4] = ["articles", "documents", "handbooks", "helppages"];
+const READ_ONLY: [&str; 3] = ["articles", "handbooks", "helppages"];
+/// Examples of a bundle in a row that belong to the same fold: twins, one harmful and one not, stand together.
 const TOGETHER: usize = 10;
-/// Folds of the cross-validation.
-pub(crate) const FOLDS: usize = 5;
+/// Folds of the cross-validation. The platform's files are held out whole: what is judged then was written by
+/// somebody else about something else than what was learned from, as it is with customers.
+pub(crate) const FOLDS: usize = 8;
 
 /// Which categories a text belongs to, by their number.
 pub(crate) type Marks = [bool; Category::ALL.len()];
@@ -45,6 +59,10 @@ pub(crate) type Marks = [bool; Category::ALL.len()];
 pub(crate) struct Example {
     pub(crate) text: String,
     pub(crate) marks: Marks,
+    /// Whether a customer may write it.
+    pub(crate) message: bool,
+    /// Whether a knowledge base may hold it; harmless words are harmless there too.
+    pub(crate) document: bool,
     /// The part of the cross-validation it is held out in.
     pub(crate) fold: usize,
 }
@@ -59,8 +77,15 @@ struct Line {
 /// The platform's examples.
 pub(crate) fn shipped() -> Result<Vec<Example>, Error> {
     let mut examples = Vec::new();
-    for (file, text) in SHIPPED {
+    for (index, (file, text)) in SHIPPED.into_iter().enumerate() {
+        let before = examples.len();
         read(file, text, &mut examples)?;
+        let is_of = |names: &[&str]| names.iter().any(|name| file.ends_with(&format!("/{name}.jsonl")));
+        for example in &mut examples[before..] {
+            example.message = !is_of(&READ_ONLY);
+            example.document |= is_of(&DOCUMENTS);
+            example.fold = index % FOLDS;
+        }
     }
     Ok(examples)
 }
@@ -88,7 +113,10 @@ fn example(place: &str, text: String, categories: &[String], index: usize) -> Re
     for name in categories {
         marks[Category::parse(place, name)? as usize] = true;
     }
-    Ok(Example { text, marks, fold: index / TOGETHER % FOLDS })
+    let document = !marks.contains(&true)
+        || marks[Category::PromptInjection as usize]
+        || marks[Category::PromptExtraction as usize];
+    Ok(Example { text, marks, message: true, document, fold: index / TOGETHER % FOLDS })
 }
 
 /// What a bundle adds: its own examples, and the examples of its intents, which its customers write every day
@@ -104,6 +132,8 @@ pub(crate) fn of_bundle(reader: &bundle::Reader) -> anyhow::Result<Vec<Example>>
     let harmless = |index: usize, text: String| Example {
         text,
         marks: Marks::default(),
+        message: true,
+        document: true,
         fold: index / TOGETHER % FOLDS,
     };
     let intents = reader.intents()?.into_iter().filter(|intent| !intent.handoff);

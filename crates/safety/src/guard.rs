@@ -30,6 +30,28 @@ pub(crate) struct Parts {
     pub(crate) meaning: Option<Meaning>,
     /// For words alone, and for words and meaning.
     pub(crate) joins: [Joins; 2],
+    pub(crate) planted: Planted,
+}
+
+/// What tells documents with an instruction planted in them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Planted {
+    pub(crate) words: Weights,
+    pub(crate) bias: f32,
+    pub(crate) join: Join,
+}
+
+/// The inputs of the join for a document: bias, what the lexicons found (0..=1), the part that sounds most like an
+/// instruction, and how many parts there were to choose from. A document of one part counts as a whole.
+pub(crate) fn signs(
+    lexicons: f64,
+    parts: impl Iterator<Item = f32>,
+    whole: impl Iterator<Item = f32>,
+) -> Join {
+    let parts: Vec<f32> = parts.collect();
+    let worst = parts.iter().copied().reduce(f32::max);
+    let worst = worst.or_else(|| whole.reduce(f32::max)).unwrap_or_default();
+    [1.0, surprise(lexicons), f64::from(worst), (parts.len() as f64).ln_1p()]
 }
 
 /// Weights over the vectors of an encoder.
@@ -56,10 +78,15 @@ pub(crate) struct Evidence {
 impl Evidence {
     /// The inputs of a category's join.
     pub(crate) fn of(&self, category: usize) -> Join {
-        let lexicons = (-(1.0 - self.lexicons[category]).max(1e-9).ln()).min(CERTAIN);
         let meaning = self.meaning.map_or(0.0, |meaning| meaning[category]);
+        let lexicons = surprise(self.lexicons[category]);
         [1.0, lexicons, f64::from(self.words[category]), f64::from(meaning)]
     }
+}
+
+/// A lexicon's score as evidence.
+fn surprise(score: f64) -> f64 {
+    (-(1.0 - score).max(1e-9).ln()).min(CERTAIN)
 }
 
 /// The highest score of each category.
@@ -121,7 +148,7 @@ impl Guard {
     }
 
     /// The scores, 0..=1, of a text seen in these forms, for which the lexicons found so much; the vector is of
-    /// the guard's encoder. What the lexicons are sure of stays as sure.
+    /// the guard's encoder.
     pub(crate) fn score(
         &self,
         text: &str,
@@ -142,9 +169,20 @@ impl Guard {
         let meaning = vector.zip(self.parts.meaning.as_ref()).map(|(vector, it)| it.scores(vector));
         let joins = &self.parts.joins[usize::from(meaning.is_some())];
         let evidence = Evidence { lexicons: *lexicons, words, meaning };
-        std::array::from_fn(|category| {
-            1.0 - (1.0 - lexicons[category]) * (1.0 - join(&joins[category], &evidence.of(category)))
-        })
+        std::array::from_fn(|category| join(&joins[category], &evidence.of(category)))
+    }
+
+    /// The chance, 0..=1, that an instruction is planted in a passage seen in these forms, in which the lexicons
+    /// found so much.
+    pub(crate) fn planted(&self, text: &str, views: &[View], lexicons: f64) -> f64 {
+        let Planted { words, bias, join: weights } = &self.parts.planted;
+        let look = |ngrams: Ngrams| bias + words.scores(&self.vocabulary.vector(&ngrams)).iter().sum::<f32>();
+        let visible: String = text.chars().filter(|c| !text::is_invisible(*c)).collect();
+        let written = parts(&visible).map(Ngrams::of);
+        // What was decoded stands by itself.
+        let hidden = views.iter().skip(1).map(|view| Ngrams::of_normal(&view.normal));
+        let whole = views.iter().map(|view| Ngrams::of_normal(&view.normal));
+        join(weights, &signs(lexicons, written.chain(hidden).map(look), whole.map(look)))
     }
 
     fn words(&self, text: &Ngrams) -> Row {
@@ -181,11 +219,13 @@ impl Guard {
         let (keys, idf, words, parts): (Vec<u64>, Vec<f32>, usize, Parts) =
             postcard::from_bytes(body).map_err(Error::Damaged)?;
         let n = keys.len();
-        let Weights { classes, scales, values } = &parts.words;
-        let fits = [idf.len(), scales.len()] == [n, n]
-            && *classes == Category::ALL.len()
-            && values.len() == n * classes
-            && words <= n;
+        let fit = |weights: &Weights, classes| {
+            weights.classes == classes && weights.scales.len() == n && weights.values.len() == n * classes
+        };
+        let fits = idf.len() == n
+            && words <= n
+            && fit(&parts.words, Category::ALL.len())
+            && fit(&parts.planted.words, 1);
         if !fits {
             return Err(Error::Changed);
         }

@@ -41,6 +41,9 @@ pub struct Lexicon {
     /// Where it comes from, for errors.
     #[serde(skip)]
     pub file: String,
+    /// Whether a company wrote it: what it finds counts whatever the guard thinks of the text.
+    #[serde(skip)]
+    pub own: bool,
     /// Name of its category.
     pub category: String,
     /// Phrases found as whole words; a trailing `*` admits any ending.
@@ -86,6 +89,7 @@ impl Lexicon {
         let group = |term: bundle::Term| Weighted { weight: term.weight, patterns: vec![term.phrase] };
         Self {
             file: file.to_owned(),
+            own: true,
             category: own.category,
             terms: own.terms.into_iter().map(group).collect(),
             rules: Vec::new(),

@@ -11,11 +11,18 @@ use crate::error::Error;
 use crate::lexicon::{Lexicon, sets};
 use crate::policy::{Category, Scores};
 use crate::rule::{Rule, Sets};
+use crate::screen::PLANTED;
 
 /// Shortest phrase, in bytes without its spaces, looked for in words that were spaced out letter by letter.
 const RUN_TOGETHER_BYTES: usize = 12;
 /// Lowest weight of a phrase looked for there.
 const RUN_TOGETHER_WEIGHT: f64 = 0.6;
+
+/// Categories in which what the lexicons find counts whatever the guard thinks of the text: a miss is dear there,
+/// and their phrases hardly have another meaning.
+const CERTAIN: [Category; 3] = [Category::SelfHarm, Category::PromptInjection, Category::PromptExtraction];
+/// How much of what they find counts in the others.
+const ELSEWHERE: f64 = 0.5;
 
 /// Compiled lexicons.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ struct Entry {
     category: Category,
     /// 0..=1, or `None` for what is ordinary.
     weight: Option<f64>,
+    /// Whether all of it counts whatever the guard thinks.
+    certain: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +59,20 @@ struct Start {
 pub(crate) type Found = Vec<usize>;
 
 impl Scanner {
+    /// The built-in lexicons and those of a bundle.
+    pub(crate) fn everywhere(own: &[Lexicon]) -> Result<Self, Error> {
+        let (baseline, _) = Lexicon::baseline()?;
+        Self::new(baseline.iter().chain(own))
+    }
+
+    /// Those of them that make a passage unusable, with what is looked for in passages alone.
+    pub(crate) fn in_passages(own: &[Lexicon]) -> Result<Self, Error> {
+        let (baseline, planted) = Lexicon::baseline()?;
+        let injections =
+            |lexicon: &&Lexicon| lexicon.category().is_ok_and(|category| PLANTED.contains(&category));
+        Self::new(baseline.iter().chain(own).filter(injections).chain(&planted))
+    }
+
     /// Compiles lexicons.
     pub(crate) fn new<'a>(lexicons: impl IntoIterator<Item = &'a Lexicon>) -> Result<Self, Error> {
         let refuse =
@@ -106,7 +129,7 @@ impl Scanner {
                     None => continue,
                 },
             };
-            let Entry { category, weight } = self.entries[*entry];
+            let Entry { category, weight, .. } = self.entries[*entry];
             if weight.is_some() {
                 hits.push((*entry, start.start(), end));
             } else {
@@ -131,9 +154,18 @@ impl Scanner {
 
     /// Scores of what was found: independent evidence, 1 - (1 - a)(1 - b)...
     pub(crate) fn score(&self, found: &[usize]) -> Scores {
+        self.sum(found, |_| 1.0)
+    }
+
+    /// The share of the scores that counts whatever the guard thinks of the text.
+    pub(crate) fn certain(&self, found: &[usize]) -> Scores {
+        self.sum(found, |entry| if entry.certain { 1.0 } else { ELSEWHERE })
+    }
+
+    fn sum(&self, found: &[usize], share: impl Fn(&Entry) -> f64) -> Scores {
         let mut rest = [1.0; Category::ALL.len()];
         for entry in found.iter().filter_map(|entry| self.entries.get(*entry)) {
-            rest[entry.category as usize] *= 1.0 - entry.weight.unwrap_or(0.0);
+            rest[entry.category as usize] *= 1.0 - share(entry) * entry.weight.unwrap_or(0.0);
         }
         rest.map(|rest| 1.0 - rest)
     }
@@ -210,7 +242,8 @@ impl Build {
             message,
         };
         let entry = self.entries.len();
-        self.entries.push(Entry { category, weight });
+        let certain = lexicon.own || CERTAIN.contains(&category);
+        self.entries.push(Entry { category, weight, certain });
         match kind {
             Kind::Phrase => {
                 self.patterns.push(phrase(pattern).ok_or_else(|| refuse("holds no word".into()))?);

@@ -14,7 +14,7 @@ use crate::sanitise::{hosts, sanitise};
 use crate::scan::Scanner;
 
 /// Categories that make a passage unusable: articles may speak of everything else.
-const PLANTED: [Category; 2] = [Category::PromptInjection, Category::PromptExtraction];
+pub(crate) const PLANTED: [Category; 2] = [Category::PromptInjection, Category::PromptExtraction];
 /// Categories that must not leave. Articles on fraud, law or distress are answers too.
 const HELD_BACK: [Category; 7] = [
     Category::Sexual,
@@ -80,11 +80,7 @@ impl Rails {
         guard: Arc<Guard>,
         max_slot_chars: usize,
     ) -> Result<Self, Error> {
-        let (baseline, planted) = Lexicon::baseline()?;
-        let everywhere = Scanner::new(baseline.iter().chain(own))?;
-        let injections =
-            |lexicon: &&Lexicon| lexicon.category().is_ok_and(|category| PLANTED.contains(&category));
-        let in_passages = Scanner::new(baseline.iter().chain(own).filter(injections).chain(&planted))?;
+        let (everywhere, in_passages) = (Scanner::everywhere(own)?, Scanner::in_passages(own)?);
         // The orchestrator remembers verdicts on passages by this id.
         let mut hasher = blake3::Hasher::new();
         fingerprint(&mut hasher);
@@ -114,12 +110,20 @@ impl Rails {
     /// The score of each category for what a customer wrote, secrets aside.
     pub(crate) fn scores_of_input(&self, text: &str, vector: Option<&[f32]>) -> Scores {
         let views = views(text);
-        self.guard.score(text, &views, &self.scores(&self.everywhere, &views), vector)
+        let found = self.everywhere.find(&views);
+        let scores = self.guard.score(text, &views, &self.everywhere.score(&found), vector);
+        let certain = self.everywhere.certain(&found);
+        std::array::from_fn(|category| 1.0 - (1.0 - scores[category]) * (1.0 - certain[category]))
     }
 
     /// The scores of what makes a passage unusable.
     pub(crate) fn scores_of_passage(&self, text: &str) -> Scores {
-        only(&self.scores(&self.in_passages, &views(text)), &PLANTED)
+        let views = views(text);
+        let mut scores = only(&self.scores(&self.in_passages, &views), &PLANTED);
+        let lexicons = scores.iter().copied().fold(0.0, f64::max);
+        let score = &mut scores[Category::PromptInjection as usize];
+        *score = score.max(self.guard.planted(text, &views, lexicons));
+        scores
     }
 
     /// Screens one passage: blocked when it holds instructions to whoever reads it by machine.

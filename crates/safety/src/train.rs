@@ -1,5 +1,6 @@
 //! Training of the guard: weights from all examples, and how they join the lexicons from examples held out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use encoder::{Encoder, Vectors};
@@ -9,18 +10,21 @@ use rayon::prelude::*;
 use crate::decode::views;
 use crate::error::Error;
 use crate::examples::{Example, FOLDS, Marks, fingerprint, of_bundle, shipped};
-use crate::guard::{Evidence, Guard, Join, Joins, Meaning, Parts, join, most, parts};
-use crate::lexicon::{self, Lexicon};
-use crate::policy::Category;
+use crate::guard::{Evidence, Guard, Join, Joins, Meaning, Parts, Planted, join, most, parts, signs};
+use crate::lexicon;
+use crate::policy::Scores;
 use crate::scan::Scanner;
+use crate::screen::PLANTED;
 use crate::solve::{Row, scores, solve};
 use crate::vary::vary;
 
 /// Changes whenever features, training or scoring do: an old guard must not serve a new program.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Costs of a margin violation by words and by meaning.
 const COST_WORDS: f32 = 1.0;
 const COST_MEANING: f32 = 0.1;
+/// What the log-odds of an instruction in a document lose: knowledge bases hold fewer than the examples.
+const RARE: f64 = 1.8;
 /// Draws the weights of a join to 0, and so a category with few examples to what its lexicon says.
 const PRIOR: f64 = 0.5;
 
@@ -71,7 +75,7 @@ fn path(reader: &bundle::Reader, own: &[Example]) -> PathBuf {
     hasher.update(&FORMAT.to_le_bytes());
     fingerprint(&mut hasher);
     lexicon::fingerprint(&mut hasher);
-    for Example { text, marks, fold } in own {
+    for Example { text, marks, fold, .. } in own {
         hasher.update(format!("{} {fold} {marks:?}", text.len()).as_bytes()).update(text.as_bytes());
     }
     reader.build_dir().join(format!("guard-{}.model", &hasher.finalize().to_hex()[..16]))
@@ -108,22 +112,32 @@ pub(crate) fn train(
         }
     };
     // Variations are judged by words alone: what an encoder makes of two texts in one says little of either.
+    let written = examples.len();
     examples.extend(vary(&examples));
-    let set = Set::new(&examples, meaning)?;
-    let held: Vec<Vec<(usize, Evidence)>> =
-        (0..FOLDS).into_par_iter().map(|fold| set.held_out(fold)).collect();
-    let held = held.into_iter().flatten();
-    let held: Vec<(Evidence, &Marks)> =
-        held.map(|(index, evidence)| (evidence, &examples[index].marks)).collect();
+    let set = Set::new(&examples, written, meaning)?;
+    let held: Vec<HeldOut<'_>> = (0..FOLDS).into_par_iter().map(|fold| set.held_out(fold)).collect();
+    let documents: Vec<(Join, bool)> = held.iter().flat_map(|fold| fold.documents.iter().copied()).collect();
+    let messages: Vec<(Evidence, &Marks)> = held.into_iter().flat_map(|fold| fold.messages).collect();
     let all: Vec<usize> = (0..examples.len()).collect();
     let (vocabulary, exact) = set.words(&all);
-    let (bias, rows) = exact.split_last().map(|(bias, rows)| (*bias, rows)).unwrap_or_default();
-    let words = Weights::pack(rows.as_flattened(), Category::ALL.len());
+    let (bias, words) = packed(&exact);
+    let planted = planted(&set.planted(&vocabulary, &all), &documents);
     let meaning = set.meaning(&all).map(|(encoder, weights)| Meaning { encoder, weights });
-    Guard::new(
-        vocabulary,
-        Parts { words, bias, meaning, joins: [false, true].map(|dense| fit(&held, dense)) },
-    )
+    let joins = [false, true].map(|dense| fit(&messages, dense));
+    Guard::new(vocabulary, Parts { words, bias, meaning, joins, planted })
+}
+
+fn planted(exact: &[[f32; 1]], held: &[(Join, bool)]) -> Planted {
+    let ([bias], words) = packed(exact);
+    let mut join = logistic(held);
+    join[0] -= RARE;
+    Planted { words, bias, join }
+}
+
+/// Exact weights as they are served: the biases, and the rest in one byte each.
+fn packed<const N: usize>(exact: &[[f32; N]]) -> ([f32; N], Weights) {
+    let (bias, rows) = exact.split_last().map_or(([0.0; N], exact), |(bias, rows)| (*bias, rows));
+    (bias, Weights::pack(rows.as_flattened(), N))
 }
 
 /// A vector of an encoder as the solver takes it.
@@ -134,51 +148,97 @@ fn dense(row: &[f32]) -> Vector {
 /// The examples, as everything that is trained on them sees them.
 struct Set<'e> {
     examples: &'e [Example],
+    /// How many of them were written; the others are their variations.
+    written: usize,
     ngrams: Vec<Ngrams>,
     /// The n-grams of the parts of each text.
     parts: Vec<Vec<Ngrams>>,
-    lexicons: Vec<crate::policy::Scores>,
+    lexicons: Vec<Scores>,
+    /// What the lexicons of passages found in documents, by their place.
+    documents: BTreeMap<usize, f64>,
     /// The encoder's id and the vectors of the first examples.
     vectors: Option<(String, Vec<Vector>)>,
 }
 
 impl<'e> Set<'e> {
-    fn new(examples: &'e [Example], vectors: Option<(String, Vec<Vector>)>) -> Result<Self, Error> {
-        let (baseline, _) = Lexicon::baseline()?;
-        let scanner = Scanner::new(&baseline)?;
+    fn new(
+        examples: &'e [Example],
+        written: usize,
+        vectors: Option<(String, Vec<Vector>)>,
+    ) -> Result<Self, Error> {
         let ngrams = examples.par_iter().map(|example| Ngrams::of(&example.text)).collect();
         let parts =
             examples.par_iter().map(|example| parts(&example.text).map(Ngrams::of).collect()).collect();
-        let look = |example: &Example| scanner.score(&scanner.find(&views(&example.text)));
-        Ok(Self { examples, ngrams, parts, lexicons: examples.par_iter().map(look).collect(), vectors })
+        let (everywhere, in_passages) = (Scanner::everywhere(&[])?, Scanner::in_passages(&[])?);
+        let look = |scanner: &Scanner, text: &str| scanner.score(&scanner.find(&views(text)));
+        let lexicons = examples.par_iter().map(|example| look(&everywhere, &example.text)).collect();
+        let documents = examples.par_iter().enumerate().filter(|(_, example)| example.document);
+        let documents = documents.map(|(place, example)| {
+            let scores = look(&in_passages, &example.text);
+            (place, PLANTED.iter().map(|&category| scores[category as usize]).fold(0.0, f64::max))
+        });
+        Ok(Self { examples, written, ngrams, parts, lexicons, documents: documents.collect(), vectors })
     }
 
     /// Vocabulary and exact weights of words.
     fn words(&self, places: &[usize]) -> (Vocabulary, Vec<Row>) {
         let texts: Vec<&Ngrams> = places.iter().map(|&place| &self.ngrams[place]).collect();
         let vocabulary = Vocabulary::fit(&texts);
-        let rows: Vec<Vector> = texts.iter().map(|text| vocabulary.vector(text)).collect();
-        let weights = self.solve(places, &rows.iter().collect::<Vec<_>>(), COST_WORDS);
+        let messages = self.messages(places);
+        let rows: Vec<Vector> =
+            messages.iter().map(|&place| vocabulary.vector(&self.ngrams[place])).collect();
+        let rows: Vec<&Vector> = rows.iter().collect();
+        let weights = self.solve(&messages, &rows, vocabulary.keys.len(), COST_WORDS);
         (vocabulary, weights)
     }
 
-    fn solve(&self, places: &[usize], rows: &[&Vector], cost: f32) -> Vec<Row> {
+    /// Exact weights of words that tell documents with an instruction in them.
+    fn planted(&self, vocabulary: &Vocabulary, places: &[usize]) -> Vec<[f32; 1]> {
+        let documents: Vec<usize> = places
+            .iter()
+            .copied()
+            .filter(|&place| place < self.written && self.examples[place].document)
+            .collect();
+        // The parts of a harmless document are harmless; which part of another one is not, nobody says.
+        let seen = |place: usize| {
+            let parts = self.parts[place].iter().filter(move |_| !self.is_planted(place));
+            std::iter::once(&self.ngrams[place]).chain(parts).map(move |text| (text, self.is_planted(place)))
+        };
+        let (rows, marks): (Vec<Vector>, Vec<[bool; 1]>) = documents
+            .into_iter()
+            .flat_map(seen)
+            .map(|(text, planted)| (vocabulary.vector(text), [planted]))
+            .unzip();
+        let rows: Vec<&Vector> = rows.iter().collect();
+        solve(&rows, &marks.iter().collect::<Vec<_>>(), vocabulary.keys.len(), COST_WORDS)
+    }
+
+    /// Those that a customer may write.
+    fn messages(&self, places: &[usize]) -> Vec<usize> {
+        places.iter().copied().filter(|&place| self.examples[place].message).collect()
+    }
+
+    fn is_planted(&self, place: usize) -> bool {
+        PLANTED.iter().any(|&category| self.examples[place].marks[category as usize])
+    }
+
+    fn solve(&self, places: &[usize], rows: &[&Vector], features: usize, cost: f32) -> Vec<Row> {
         let marks: Vec<&Marks> = places.iter().map(|&place| &self.examples[place].marks).collect();
-        let items = rows.iter().flat_map(|row| &row.items);
-        let features = items.map(|(id, _)| *id as usize + 1).max().unwrap_or(0);
         solve(rows, &marks, features, cost)
     }
 
     /// The encoder and the weights of meaning by those of the examples that have a vector.
     fn meaning(&self, places: &[usize]) -> Option<(String, Vec<Row>)> {
         let (encoder, vectors) = self.vectors.as_ref()?;
-        let known: Vec<usize> = places.iter().copied().filter(|&place| place < vectors.len()).collect();
+        let messages = self.messages(places).into_iter();
+        let known: Vec<usize> = messages.filter(|&place| place < vectors.len()).collect();
         let rows: Vec<&Vector> = known.iter().map(|&place| &vectors[place]).collect();
-        Some((encoder.clone(), self.solve(&known, &rows, COST_MEANING)))
+        let features = rows.first().map_or(0, |row| row.items.len());
+        Some((encoder.clone(), self.solve(&known, &rows, features, COST_MEANING)))
     }
 
     /// The evidence for the examples of a fold by what was learned from the others.
-    fn held_out(&self, fold: usize) -> Vec<(usize, Evidence)> {
+    fn held_out(&self, fold: usize) -> HeldOut<'e> {
         let (held, rest): (Vec<usize>, Vec<usize>) =
             (0..self.examples.len()).partition(|&place| self.examples[place].fold == fold);
         let (vocabulary, words) = self.words(&rest);
@@ -193,8 +253,23 @@ impl<'e> Set<'e> {
             words: most(std::iter::once(&self.ngrams[place]).chain(&self.parts[place]).map(see)),
             meaning: meant(place),
         };
-        held.into_iter().map(|place| (place, look(place))).collect()
+        let messages = self.messages(&held).into_iter();
+        let messages = messages.map(|place| (look(place), &self.examples[place].marks)).collect();
+        let planted = self.planted(&vocabulary, &rest);
+        let sounds = |text: &Ngrams| scores(&vocabulary.vector(text), &planted)[0];
+        let search = |place: usize| {
+            let parts = self.parts[place].iter().map(sounds);
+            let whole = std::iter::once_with(|| sounds(&self.ngrams[place]));
+            Some((signs(*self.documents.get(&place)?, parts, whole), self.is_planted(place)))
+        };
+        HeldOut { messages, documents: held.into_iter().filter_map(search).collect() }
     }
+}
+
+/// Evidence for the examples of a fold, with what they are.
+struct HeldOut<'e> {
+    messages: Vec<(Evidence, &'e Marks)>,
+    documents: Vec<(Join, bool)>,
 }
 
 /// The joins that make the examples held out most likely.
