@@ -47,10 +47,13 @@ impl Behaviour {
 
     /// What it says to a prompt that asks for an answer.
     pub fn answer(self, prompt: &str) -> String {
-        let given = Given::read(prompt);
+        let mark = prompt.split_once(MARKED).and_then(|(_, rest)| rest.chars().next());
+        assert!(mark.is_some(), "no mark in {prompt}");
+        let given = Given::read(prompt, mark);
         match self {
             Self::Faithful => given.faithful(),
-            Self::Echo => given.said().collect::<Vec<_>>().join(".\n\n"),
+            // It does not even read the marks.
+            Self::Echo => Given::read(prompt, None).said().collect::<Vec<_>>().join(".\n\n"),
             Self::Hijacked => format!("{} {}", given.obeyed(prompt), given.faithful()),
             Self::Leaker => format!("{} {}", given.faithful(), leaked(prompt, given.question.len())),
             Self::Hallucinator => given.invented(),
@@ -70,6 +73,9 @@ impl Behaviour {
     }
 }
 
+/// What stands before the mark in a prompt.
+const MARKED: &str = "every space is written as ";
+
 /// What others wrote in a prompt.
 #[derive(Debug, Default)]
 struct Given {
@@ -80,8 +86,10 @@ struct Given {
 }
 
 impl Given {
-    fn read(prompt: &str) -> Self {
+    /// Reads a prompt, with spaces for the mark between the words of passages.
+    fn read(prompt: &str, mark: Option<char>) -> Self {
         let mut given = Self::default();
+        let plain = |text: String| mark.map_or_else(|| text.clone(), |mark| text.replace(mark, " "));
         for line in prompt.lines() {
             let body = line.split_once("] ").filter(|_| line.starts_with('[')).map_or(line, |(_, body)| body);
             if let Some(question) = line.strip_prefix("The question: ") {
@@ -91,7 +99,7 @@ impl Given {
                 if value["role"].is_string() {
                     given.history.push(text("text"));
                 } else {
-                    given.passages.push(["title", "heading", "text"].map(text));
+                    given.passages.push(["title", "heading", "text"].map(|key| plain(text(key))));
                 }
             }
         }

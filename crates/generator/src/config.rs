@@ -63,6 +63,9 @@ pub struct Config {
     pub max_answer_bytes: usize,
     /// Sampling temperature, 0..=2; left out means the model's own, which some models demand.
     pub temperature: Option<f64>,
+    /// Whether the words of passages are joined by a mark in the prompt, so that a model takes nothing in them for an
+    /// instruction. It costs about one token a word of the passages.
+    pub datamark: bool,
     /// Longest time for the model's choice of an intent, in milliseconds, 10..=60000.
     pub choice_timeout_ms: u64,
     /// Most tokens of that choice, 8..=4096; models that think before they speak need some hundred.
@@ -113,6 +116,7 @@ impl Default for Config {
             max_tokens: 512,
             max_answer_bytes: 8192,
             temperature: None,
+            datamark: true,
             choice_timeout_ms: 2_000,
             choice_max_tokens: 64,
             choice_max_cost_usd: 0.002,

@@ -223,7 +223,8 @@ impl Attempt<'_> {
     ) -> Result<(), Error> {
         let config = &self.writer.config;
         let canary = self.writer.canaries.fresh();
-        let text = prompt.render(request, &canary)?;
+        let mark = if config.datamark { prompt::free_mark(&request.passages) } else { None };
+        let text = prompt.render(request, mark, &canary)?;
         let mut watch = Watch::new(&canary, prompt.instructions(), request.texts().collect());
         let opened = model.open(&text, end).await;
         if matches!(opened, Err(chat::Error::Timeout | chat::Error::Broken(_))) {
@@ -233,7 +234,7 @@ impl Attempt<'_> {
         let mut reply = opened?;
         let Writer { judge, .. } = self.writer;
         let mut grounder = Grounder::new(judge, request, config.sentence_threshold);
-        let read = self.read(&mut reply, &mut grounder, &mut watch).await;
+        let read = self.read(&mut reply, mark, &mut grounder, &mut watch).await;
         // Tokens are spent whether the answer is used or not.
         self.spend(usage(reply.usage, &text, grounder.text(), model.max_tokens()));
         self.answer.model = reply.model.take().unwrap_or_else(|| config.model.clone());
@@ -250,10 +251,13 @@ impl Attempt<'_> {
     async fn read(
         &mut self,
         reply: &mut Reply,
+        mark: Option<char>,
         grounder: &mut Grounder<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         while let Some(words) = reply.next().await? {
+            // A model that quotes a passage may quote its marks.
+            let words = mark.map_or_else(|| words.clone(), |mark| words.replace(mark, " "));
             if watch.push(&words) {
                 return Err(Error::Leak);
             }
