@@ -171,7 +171,10 @@ impl<'e> Set<'e> {
             examples.par_iter().map(|example| parts(&example.text).map(Ngrams::of).collect()).collect();
         let (everywhere, in_passages) = (Scanner::everywhere(&[])?, Scanner::in_passages(&[])?);
         let look = |scanner: &Scanner, text: &str| scanner.score(&scanner.find(&views(text)));
-        let lexicons = examples.par_iter().map(|example| look(&everywhere, &example.text)).collect();
+        let lexicons = examples.par_iter().map(|example| {
+            if example.message { look(&everywhere, &example.text) } else { Scores::default() }
+        });
+        let lexicons = lexicons.collect();
         let documents = examples.par_iter().enumerate().filter(|(_, example)| example.document);
         let documents = documents.map(|(place, example)| {
             let scores = look(&in_passages, &example.text);

@@ -9,7 +9,7 @@ use crate::policy::Category;
 /// Variations for each fold: half of them hold harm.
 const VARIATIONS: usize = 600;
 /// Variations of documents for each fold: a quarter of them hold an instruction.
-const DOCUMENTS: usize = 1200;
+const DOCUMENTS: usize = 400;
 /// Most documents that become one.
 const PAGE: usize = 5;
 /// Longest example, in bytes, that becomes part of another.
