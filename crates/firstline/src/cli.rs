@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
 
+use crate::desk;
+
 /// Customer support that answers, acts, or hands over to a person.
 #[derive(Parser)]
 #[command(
@@ -65,6 +67,12 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// The desk: conversations that wait for a person, at a running assistant
+    #[command(subcommand)]
+    Handoff(desk::HandoffCommand),
+    /// Executions of workflows, at a running workflow stage
+    #[command(subcommand)]
+    Workflow(desk::WorkflowCommand),
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -362,6 +370,8 @@ async fn serve(
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
+                Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
+                Command::Workflow(command) => Box::pin(desk::workflow(&settings, command, json)).await,
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
                 Command::Receive { listen, secret } => {
                     crate::receive::receive(listen, &secret, json).await.map(|()| true)

@@ -6,6 +6,7 @@ mod chat;
 mod cli;
 mod client;
 mod coverage;
+mod desk;
 mod doctor;
 mod eval;
 mod golden;

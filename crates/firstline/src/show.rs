@@ -60,14 +60,14 @@ impl Bar {
 }
 
 /// The name of an enum value without its prefix, or null for unspecified.
-fn name(full: &str, prefix: &str) -> Value {
+pub(crate) fn name(full: &str, prefix: &str) -> Value {
     match full.strip_prefix(prefix).unwrap_or(full) {
         "UNSPECIFIED" => Value::Null,
         name => json!(name),
     }
 }
 
-fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { json!(text) }
 }
 

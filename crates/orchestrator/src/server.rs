@@ -270,6 +270,15 @@ impl AssistantService for Server {
         Ok(Response::new(ListHandoffsResponse { handoffs, next_page_token }))
     }
 
+    async fn get_handoff(
+        &self,
+        request: Request<GetHandoffRequest>,
+    ) -> Result<Response<GetHandoffResponse>, Status> {
+        let id = request.into_inner().handoff_id;
+        filled(&id, "handoff_id")?;
+        Ok(Response::new(GetHandoffResponse { handoff: Some(self.handoff(&id).await?) }))
+    }
+
     async fn claim_handoff(
         &self,
         request: Request<ClaimHandoffRequest>,

@@ -1,0 +1,332 @@
+//! `firstline handoff` and `firstline workflow`: the desk and whoever is on call, over the network.
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use kit::config::{Balance, Server, Settings};
+use kit::{Context, Link};
+use proto::assistant_service_client::AssistantServiceClient;
+use proto::workflow_service_client::WorkflowServiceClient;
+use proto::*;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use crate::client::plain;
+use crate::show;
+
+#[derive(Subcommand)]
+pub(crate) enum HandoffCommand {
+    /// Those in a state, oldest first; default: all that are not resolved
+    List {
+        /// Only in this state
+        #[arg(long, value_parser = ["waiting", "claimed", "resolved"])]
+        state: Option<String>,
+        #[command(flatten)]
+        at: Running,
+    },
+    /// One with its conversation, verdict and slots
+    Show {
+        #[command(flatten)]
+        of: One,
+    },
+    /// Take one; the bot stays silent until it is resolved
+    Claim {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+    },
+    /// Write to the customer
+    Reply {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// The words
+        text: String,
+    },
+    /// End it and give the conversation back to the bot
+    Resolve {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// How it ended, in the words of the desk
+        #[arg(long, default_value = "")]
+        disposition: String,
+        /// The right intent, where the classifier's is wrong
+        #[arg(long, value_name = "NAME", default_value = "")]
+        intent: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum WorkflowCommand {
+    /// Those in a state, newest first
+    List {
+        /// Only in this state; "unknown" are those that a person has to look into
+        #[arg(long, value_parser = ["proposed", "approved", "dispatching", "done", "failed", "unknown", "cancelled"])]
+        state: Option<String>,
+        /// Only of this conversation
+        #[arg(long, value_name = "ID", default_value = "")]
+        conversation: String,
+        /// Most of them, 1 to 1000
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+        #[command(flatten)]
+        at: Running,
+    },
+    /// One with its slots, attempts and error
+    Show {
+        #[command(flatten)]
+        of: One,
+    },
+    /// Record what a person found out about an unknown effect
+    #[command(group(clap::ArgGroup::new("finding").required(true)))]
+    Resolve {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// The effect is there
+        #[arg(long, group = "finding")]
+        happened: bool,
+        /// It is not
+        #[arg(long, group = "finding")]
+        did_not_happen: bool,
+        /// How it was found out
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+    },
+}
+
+/// Where it is asked.
+#[derive(Args)]
+pub(crate) struct Running {
+    /// URL of the running assistant or workflow stage; default: server.listen.orchestrator or server.endpoints.workflow
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+}
+
+/// One of several.
+#[derive(Args)]
+pub(crate) struct One {
+    /// Its id
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) at: Running,
+}
+
+/// Who does it.
+#[derive(Args)]
+pub(crate) struct Person {
+    /// Who does it
+    #[arg(long = "as", value_name = "NAME", env = "USER")]
+    pub(crate) person: String,
+}
+
+/// Runs a command of the desk.
+pub(crate) async fn handoff(
+    settings: &Settings,
+    command: HandoffCommand,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let default = |server: &Server| format!("http://{}", server.listen.orchestrator);
+    match command {
+        HandoffCommand::List { state, at } => {
+            let (link, url) = at.link(settings, default)?;
+            let state = state.map(|state| format!("HANDOFF_STATE_{}", state.to_uppercase()));
+            let state = state.and_then(|state| HandoffState::from_str_name(&state)).unwrap_or_default();
+            let mut client = AssistantServiceClient::new(link);
+            let mut page = ListHandoffsRequest { state: state.into(), ..ListHandoffsRequest::default() };
+            loop {
+                let found = client.list_handoffs(page.clone()).await.map_err(|status| told(&status, &url))?;
+                let ListHandoffsResponse { handoffs, next_page_token } = found.into_inner();
+                handoffs.iter().for_each(|one| show::line(&listed(one, as_json)));
+                if next_page_token.is_empty() {
+                    return Ok(true);
+                }
+                page.page_token = next_page_token;
+            }
+        }
+        HandoffCommand::Show { of: One { id, at } } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = GetHandoffRequest { handoff_id: id };
+            let found = AssistantServiceClient::new(link).get_handoff(request).await;
+            print(found.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Claim { of: One { id, at }, by } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = ClaimHandoffRequest { handoff_id: id, assignee: by.person };
+            let done = AssistantServiceClient::new(link).claim_handoff(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Reply { of: One { id, at }, by, text } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = ReplyAsAgentRequest { handoff_id: id.clone(), assignee: by.person, text };
+            let mut client = AssistantServiceClient::new(link);
+            client.reply_as_agent(request).await.map_err(|status| told(&status, &url))?;
+            let found = client.get_handoff(GetHandoffRequest { handoff_id: id }).await;
+            print(found.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Resolve { of: One { id, at }, by, disposition, intent } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = ResolveHandoffRequest { handoff_id: id, assignee: by.person, intent, disposition };
+            let done = AssistantServiceClient::new(link).resolve_handoff(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+    }
+}
+
+/// Runs a command on executions.
+pub(crate) async fn workflow(
+    settings: &Settings,
+    command: WorkflowCommand,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let default = |server: &Server| server.endpoints.workflow.clone();
+    match command {
+        WorkflowCommand::List { state, conversation, limit, at } => {
+            let (link, url) = at.link(settings, default)?;
+            let state = state.map(|state| format!("EXECUTION_STATE_{}", state.to_uppercase()));
+            let state = state.and_then(|state| ExecutionState::from_str_name(&state)).unwrap_or_default();
+            let request = ListExecutionsRequest {
+                conversation_id: conversation,
+                state: state.into(),
+                page_size: limit,
+            };
+            let found = WorkflowServiceClient::new(link).list_executions(request).await;
+            let found = found.map_err(|status| told(&status, &url))?.into_inner().executions;
+            for one in &found {
+                let value = execution(one);
+                let text = |key: &str| value[key].as_str().unwrap_or("-").to_owned();
+                let line = ["id", "state", "workflow", "updated_at", "error"].map(text).join("  ");
+                show::line(&if as_json { value.to_string() } else { line });
+            }
+            Ok(true)
+        }
+        WorkflowCommand::Show { of: One { id, at } } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = GetExecutionRequest { execution_id: id };
+            let found = WorkflowServiceClient::new(link).get_execution(request).await;
+            let found = found.map_err(|status| told(&status, &url))?.into_inner().execution;
+            show::line(&written(&execution(&found.context("the response has no execution")?), as_json));
+            Ok(true)
+        }
+        WorkflowCommand::Resolve { of: One { id, at }, by, happened, did_not_happen: _, note } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = ResolveUnknownRequest { execution_id: id, happened, actor: by.person, note };
+            let done = WorkflowServiceClient::new(link).resolve_unknown(request).await;
+            let done = done.map_err(|status| told(&status, &url))?.into_inner().execution;
+            show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
+            Ok(true)
+        }
+    }
+}
+
+impl Running {
+    /// A link there, and the address for errors.
+    fn link(
+        &self,
+        settings: &Settings,
+        default: impl Fn(&Server) -> String,
+    ) -> anyhow::Result<(Link, String)> {
+        let server = settings.server()?;
+        let url = self.endpoint.clone().unwrap_or_else(|| default(&server));
+        let url = if url.contains("://") { url } else { format!("http://{url}") };
+        let context = Context { server, ..Context::default() };
+        let link = Link::remote(&url, Balance::Single, &context).context("--endpoint")?;
+        Ok((link, url))
+    }
+}
+
+fn told(status: &Status, url: &str) -> anyhow::Error {
+    anyhow::anyhow!("{} (asked {url})", plain(status))
+}
+
+fn time(at: Option<&prost_types::Timestamp>) -> Value {
+    let at = at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
+    at.map_or(Value::Null, |at| json!(format!("{at:.0}")))
+}
+
+fn status(workflow: &WorkflowStatus) -> Value {
+    json!({
+        "id": workflow.execution_id,
+        "workflow": workflow.name,
+        "state": show::name(workflow.state().as_str_name(), "EXECUTION_STATE_"),
+        "slots": workflow.slots.iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "missing_slots": workflow.missing_slots,
+        "error": show::text(&workflow.error),
+    })
+}
+
+fn execution(execution: &Execution) -> Value {
+    let mut value = status(&execution.status.clone().unwrap_or_default());
+    value["conversation_id"] = json!(execution.conversation_id);
+    value["attempts"] = json!(execution.attempts);
+    value["reference"] = show::text(&execution.reference);
+    value["confidence"] = json!(execution.confidence);
+    value["threshold"] = json!(execution.threshold);
+    value["created_at"] = time(execution.created_at.as_ref());
+    value["updated_at"] = time(execution.updated_at.as_ref());
+    value["resolved_by"] = show::text(&execution.resolved_by);
+    value["note"] = show::text(&execution.note);
+    value
+}
+
+fn packet(handoff: &Handoff) -> Value {
+    let intent = handoff.intent.as_ref().map(|intent| {
+        let others = intent.alternatives.iter().map(|other| &other.name).collect::<Vec<_>>();
+        json!({ "name": show::text(&intent.name), "confidence": intent.confidence, "alternatives": others })
+    });
+    let said = handoff.utterances.iter();
+    let said =
+        said.map(|one| json!({ "role": show::name(one.role().as_str_name(), "ROLE_"), "text": one.text }));
+    json!({
+        "id": handoff.handoff_id,
+        "state": show::name(handoff.state().as_str_name(), "HANDOFF_STATE_"),
+        "reason": show::name(handoff.reason().as_str_name(), "HANDOFF_REASON_"),
+        "created_at": time(handoff.created_at.as_ref()),
+        "assignee": show::text(&handoff.assignee),
+        "summary": handoff.summary,
+        "conversation_id": handoff.conversation_id,
+        "turn_id": handoff.turn_id,
+        "intent": intent,
+        "categories": handoff.safety.iter().flat_map(|verdict| &verdict.categories).map(|seen| &seen.name).collect::<Vec<_>>(),
+        "passages": handoff.passages,
+        "workflow": handoff.workflow.as_ref().map(status),
+        "conversation": said.collect::<Vec<_>>(),
+    })
+}
+
+fn listed(handoff: &Handoff, as_json: bool) -> String {
+    let value = packet(handoff);
+    if as_json {
+        return value.to_string();
+    }
+    let text = |key: &str| value[key].as_str().unwrap_or("-").to_owned();
+    let head = ["id", "state", "reason", "created_at", "assignee"].map(text).join("  ");
+    format!("{head}\n  {}", show::excerpt(&handoff.summary, 100))
+}
+
+fn print(handoff: Option<Handoff>, as_json: bool) -> anyhow::Result<bool> {
+    let handoff = handoff.context("the response has no handoff")?;
+    show::line(&written(&packet(&handoff), as_json));
+    Ok(true)
+}
+
+/// An object as one line of JSON, or a line for each of its values.
+fn written(value: &Value, as_json: bool) -> String {
+    if as_json {
+        return value.to_string();
+    }
+    let lines = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let line = |(key, value): (&String, &Value)| match value.as_array().filter(|_| key == "conversation") {
+        Some(said) => {
+            let said = said.iter().map(|one| format!("    {}: {}", plain(&one["role"]), plain(&one["text"])));
+            format!("  {key}\n{}", said.collect::<Vec<_>>().join("\n"))
+        }
+        None => format!("  {key:<16}{}", plain(value)),
+    };
+    lines.map(line).collect::<Vec<_>>().join("\n")
+}
