@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use encoder::{Encoder, Vectors};
 use learn::{Ngrams, Place, Vector, Vocabulary, Weights, minimise};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::decode::views;
 use crate::error::Error;
@@ -18,8 +19,10 @@ use crate::screen::PLANTED;
 use crate::solve::{Row, scores, solve};
 use crate::vary::vary;
 
+/// The joins of words, as the test below writes them.
+const JOINS: (&str, &str) = ("safety/src/joins.toml", include_str!("joins.toml"));
 /// Changes whenever features, training or scoring do: an old guard must not serve a new program.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Costs of a margin violation by words and by meaning.
 const COST_WORDS: f32 = 1.0;
 const COST_MEANING: f32 = 0.1;
@@ -72,7 +75,7 @@ pub fn open(reader: &bundle::Reader, encoder: Option<&Encoder>) -> anyhow::Resul
 
 fn path(reader: &bundle::Reader, own: &[Example]) -> PathBuf {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&FORMAT.to_le_bytes());
+    hasher.update(&FORMAT.to_le_bytes()).update(JOINS.1.as_bytes());
     fingerprint(&mut hasher);
     lexicon::fingerprint(&mut hasher);
     for Example { text, marks, fold, .. } in own {
@@ -114,24 +117,32 @@ pub(crate) fn train(
     // Variations are judged by words alone: what an encoder makes of two texts in one says little of either.
     let written = examples.len();
     examples.extend(vary(&examples));
-    let set = Set::new(&examples, written, meaning)?;
-    let held: Vec<HeldOut<'_>> = (0..FOLDS).into_par_iter().map(|fold| set.held_out(fold)).collect();
-    let documents: Vec<(Join, bool)> = held.iter().flat_map(|fold| fold.documents.iter().copied()).collect();
-    let messages: Vec<(Evidence, &Marks)> = held.into_iter().flat_map(|fold| fold.messages).collect();
+    let set = Set::new(&examples, written, meaning);
+    // Words are the same in every bundle; what an encoder adds depends on the encoder.
+    let Fitted { joins, planted } = if set.vectors.is_some() { set.joins()? } else { Fitted::shipped()? };
     let all: Vec<usize> = (0..examples.len()).collect();
     let (vocabulary, exact) = set.words(&all);
     let (bias, words) = packed(&exact);
-    let planted = planted(&set.planted(&vocabulary, &all), &documents);
+    let ([planted_bias], planted_words) = packed(&set.planted(&vocabulary, &all));
+    let planted = Planted { words: planted_words, bias: planted_bias, join: planted };
     let meaning = set.meaning(&all).map(|(encoder, weights)| Meaning { encoder, weights });
-    let joins = [false, true].map(|dense| fit(&messages, dense));
     Guard::new(vocabulary, Parts { words, bias, meaning, joins, planted })
 }
 
-fn planted(exact: &[[f32; 1]], held: &[(Join, bool)]) -> Planted {
-    let ([bias], words) = packed(exact);
-    let mut join = logistic(held);
-    join[0] -= RARE;
-    Planted { words, bias, join }
+/// How evidence becomes a probability: fitted on the platform's examples, which takes much longer than the training
+/// itself and comes out the same for every bundle.
+#[derive(Debug, Serialize, Deserialize)]
+struct Fitted {
+    /// Those of messages by words, and by words and meaning.
+    joins: [Joins; 2],
+    /// That of documents.
+    planted: Join,
+}
+
+impl Fitted {
+    fn shipped() -> Result<Self, Error> {
+        toml::from_str(JOINS.1).map_err(|source| Error::Baseline { file: JOINS.0, source })
+    }
 }
 
 /// Exact weights as they are served: the biases, and the rest in one byte each.
@@ -153,34 +164,28 @@ struct Set<'e> {
     ngrams: Vec<Ngrams>,
     /// The n-grams of the parts of each text.
     parts: Vec<Vec<Ngrams>>,
-    lexicons: Vec<Scores>,
-    /// What the lexicons of passages found in documents, by their place.
-    documents: BTreeMap<usize, f64>,
     /// The encoder's id and the vectors of the first examples.
     vectors: Option<(String, Vec<Vector>)>,
 }
 
 impl<'e> Set<'e> {
-    fn new(
-        examples: &'e [Example],
-        written: usize,
-        vectors: Option<(String, Vec<Vector>)>,
-    ) -> Result<Self, Error> {
+    fn new(examples: &'e [Example], written: usize, vectors: Option<(String, Vec<Vector>)>) -> Self {
         let ngrams = examples.par_iter().map(|example| Ngrams::of(&example.text)).collect();
         let parts =
             examples.par_iter().map(|example| parts(&example.text).map(Ngrams::of).collect()).collect();
-        let (everywhere, in_passages) = (Scanner::everywhere(&[])?, Scanner::in_passages(&[])?);
-        let look = |scanner: &Scanner, text: &str| scanner.score(&scanner.find(&views(text)));
-        let lexicons = examples.par_iter().map(|example| {
-            if example.message { look(&everywhere, &example.text) } else { Scores::default() }
-        });
-        let lexicons = lexicons.collect();
-        let documents = examples.par_iter().enumerate().filter(|(_, example)| example.document);
-        let documents = documents.map(|(place, example)| {
-            let scores = look(&in_passages, &example.text);
-            (place, PLANTED.iter().map(|&category| scores[category as usize]).fold(0.0, f64::max))
-        });
-        Ok(Self { examples, written, ngrams, parts, lexicons, documents: documents.collect(), vectors })
+        Self { examples, written, ngrams, parts, vectors }
+    }
+
+    /// The joins that make the examples held out most likely.
+    fn joins(&self) -> Result<Fitted, Error> {
+        let found = Found::new(self.examples)?;
+        let held: Vec<HeldOut<'_>> =
+            (0..FOLDS).into_par_iter().map(|fold| self.held_out(fold, &found)).collect();
+        let documents: Vec<_> = held.iter().flat_map(|fold| fold.documents.iter().copied()).collect();
+        let messages: Vec<_> = held.into_iter().flat_map(|fold| fold.messages).collect();
+        let mut planted = logistic(&documents);
+        planted[0] -= RARE;
+        Ok(Fitted { joins: [false, true].map(|dense| fit(&messages, dense)), planted })
     }
 
     /// Vocabulary and exact weights of words.
@@ -241,7 +246,7 @@ impl<'e> Set<'e> {
     }
 
     /// The evidence for the examples of a fold by what was learned from the others.
-    fn held_out(&self, fold: usize) -> HeldOut<'e> {
+    fn held_out(&self, fold: usize, found: &Found) -> HeldOut<'e> {
         let (held, rest): (Vec<usize>, Vec<usize>) =
             (0..self.examples.len()).partition(|&place| self.examples[place].fold == fold);
         let (vocabulary, words) = self.words(&rest);
@@ -252,7 +257,7 @@ impl<'e> Set<'e> {
         };
         let see = |text: &Ngrams| scores(&vocabulary.vector(text), &words);
         let look = |place: usize| Evidence {
-            lexicons: self.lexicons[place],
+            lexicons: found.everywhere[place],
             words: most(std::iter::once(&self.ngrams[place]).chain(&self.parts[place]).map(see)),
             meaning: meant(place),
         };
@@ -263,9 +268,32 @@ impl<'e> Set<'e> {
         let search = |place: usize| {
             let parts = self.parts[place].iter().map(sounds);
             let whole = std::iter::once_with(|| sounds(&self.ngrams[place]));
-            Some((signs(*self.documents.get(&place)?, parts, whole), self.is_planted(place)))
+            Some((signs(*found.documents.get(&place)?, parts, whole), self.is_planted(place)))
         };
         HeldOut { messages, documents: held.into_iter().filter_map(search).collect() }
+    }
+}
+
+/// What the lexicons find in the examples.
+struct Found {
+    everywhere: Vec<Scores>,
+    /// Those of passages, in documents, by their place.
+    documents: BTreeMap<usize, f64>,
+}
+
+impl Found {
+    fn new(examples: &[Example]) -> Result<Self, Error> {
+        let (everywhere, in_passages) = (Scanner::everywhere(&[])?, Scanner::in_passages(&[])?);
+        let look = |scanner: &Scanner, text: &str| scanner.score(&scanner.find(&views(text)));
+        let found = examples.par_iter().map(|example| {
+            if example.message { look(&everywhere, &example.text) } else { Scores::default() }
+        });
+        let documents = examples.par_iter().enumerate().filter(|(_, example)| example.document);
+        let documents = documents.map(|(place, example)| {
+            let scores = look(&in_passages, &example.text);
+            (place, PLANTED.iter().map(|&category| scores[category as usize]).fold(0.0, f64::max))
+        });
+        Ok(Self { everywhere: found.collect(), documents: documents.collect() })
     }
 }
 
@@ -275,7 +303,7 @@ struct HeldOut<'e> {
     documents: Vec<(Join, bool)>,
 }
 
-/// The joins that make the examples held out most likely.
+/// A join for each category.
 fn fit(held: &[(Evidence, &Marks)], dense: bool) -> Joins {
     let mut joins = Joins::default();
     let all = joins.par_iter_mut().enumerate();
@@ -310,4 +338,29 @@ fn logistic(examples: &[(Join, bool)]) -> Join {
         }
         place
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_joins_that_ship_are_those_of_the_examples() {
+        let mut examples = shipped().unwrap();
+        let written = examples.len();
+        examples.extend(vary(&examples));
+        let fitted = Set::new(&examples, written, None).joins().unwrap();
+        let shipped = Fitted::shipped().unwrap();
+        let all =
+            |it: &Fitted| it.joins.as_flattened().iter().copied().chain([it.planted]).collect::<Vec<_>>();
+        let (fitted_all, shipped_all) = (all(&fitted), all(&shipped));
+        let pairs = fitted_all.as_flattened().iter().zip(shipped_all.as_flattened());
+        let file = std::env::temp_dir().join("joins.toml");
+        for (now, before) in pairs {
+            if (now - before).abs() > 0.01 * (1.0 + before.abs()) {
+                std::fs::write(&file, toml::to_string(&fitted).unwrap()).unwrap();
+                panic!("examples or features changed: copy {} to crates/{}", file.display(), JOINS.0);
+            }
+        }
+    }
 }
