@@ -40,9 +40,7 @@ impl Assistant {
             return Self::start(settings, &dir, "cli").await;
         };
         let context = kit::Context { server, ..kit::Context::default() };
-        // As host:port too, as with other tools.
-        let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
-        let link = Link::remote(&url, Balance::Single, &context).context("--endpoint")?;
+        let link = Link::remote(&address(url), Balance::Single, &context).context("--endpoint")?;
         Ok(Self::over(link, None, context))
     }
 
@@ -121,6 +119,11 @@ pub(crate) fn plain(status: &Status) -> &str {
         Code::Unavailable if status.message().contains("connect") => "nobody answers at that address",
         _ => status.message(),
     }
+}
+
+/// A URL, given as host:port too, as with other tools.
+pub(crate) fn address(given: &str) -> String {
+    if given.contains("://") { given.to_owned() } else { format!("http://{given}") }
 }
 
 /// A path as a value of the configuration.

@@ -10,7 +10,7 @@ use proto::*;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::client::plain;
+use crate::client::{address, plain};
 use crate::show;
 
 #[derive(Subcommand)]
@@ -70,7 +70,7 @@ pub(crate) enum WorkflowCommand {
         #[arg(long, value_name = "ID", default_value = "")]
         conversation: String,
         /// Most of them, 1 to 1000
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
         #[command(flatten)]
         at: Running,
@@ -231,8 +231,7 @@ impl Running {
         default: impl Fn(&Server) -> String,
     ) -> anyhow::Result<(Link, String)> {
         let server = settings.server()?;
-        let url = self.endpoint.clone().unwrap_or_else(|| default(&server));
-        let url = if url.contains("://") { url } else { format!("http://{url}") };
+        let url = address(&self.endpoint.clone().unwrap_or_else(|| default(&server)));
         let context = Context { server, ..Context::default() };
         let link = Link::remote(&url, Balance::Single, &context).context("--endpoint")?;
         Ok((link, url))

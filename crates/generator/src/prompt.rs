@@ -108,18 +108,16 @@ impl Prompt {
         &self.version
     }
 
-    /// The text for the model, the words of its passages joined by the mark, which ends with the order never to write the canary.
+    /// The text for the model, the words of its passages joined by the mark, which ends with the order never to
+    /// write the canary.
     ///
     /// # Errors
     /// The template fails for this request.
     pub fn render(&self, request: &Request, mark: Option<char>, canary: &str) -> Result<String, Error> {
         let text = self.print(&self.assistant, request, mark)?;
-        let [mut marked, [before, after]] = [MARKED, NOTE];
-        let sign = mark.map(String::from).unwrap_or_default();
-        if sign.is_empty() {
-            marked = [""; 2];
-        }
-        Ok(format!("{text}{}{sign}{}{before}{canary}{after}", marked[0], marked[1]))
+        let [[opens, closes], [before, after]] = [MARKED, NOTE];
+        let marked = mark.map(|mark| format!("{opens}{mark}{closes}")).unwrap_or_default();
+        Ok(format!("{text}{marked}{before}{canary}{after}"))
     }
 
     /// What is the prompt's own and not the request's.

@@ -257,7 +257,7 @@ impl Attempt<'_> {
     ) -> Result<(), Error> {
         while let Some(words) = reply.next().await? {
             // A model that quotes a passage may quote its marks.
-            let words = mark.map_or_else(|| words.clone(), |mark| words.replace(mark, " "));
+            let words = if let Some(mark) = mark { words.replace(mark, " ") } else { words };
             if watch.push(&words) {
                 return Err(Error::Leak);
             }
