@@ -26,6 +26,7 @@ models: ## fetch the sentence encoder of the dense tier into the user's cache, p
 
 test: models ## everything the tests need, then the tests
 	@tools/need cc build-essential
+	@tools/postgres
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 

@@ -1,0 +1,98 @@
+//! A PostgreSQL server of one's own: real, on a free port, in a folder of its own, gone with the test.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use postgres::{Client, NoTls};
+
+const SCRIPT: &str = include_str!("postgres.sh");
+
+/// A running PostgreSQL.
+#[derive(Debug)]
+pub struct Postgres {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed, or does not start.
+    pub fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = format!("{}:{}", programs().display(), std::env::var("PATH").unwrap_or_default());
+        let script = ["bash", "-c", SCRIPT, "postgres.sh", &port.to_string()].map(str::to_owned);
+        // PostgreSQL refuses to run as root.
+        let user = ["runuser", "-u", "postgres", "--"].map(str::to_owned);
+        let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+        let words: Vec<String> = user.into_iter().filter(|_| root).chain(script).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (orders, answers) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        let mut server = Self { child, orders, answers, port };
+        server.order("start");
+        server
+    }
+
+    /// Kills the server as a power cut would, but for the disk.
+    pub fn kill(&mut self) {
+        self.order("kill");
+    }
+
+    /// Starts the server again after [`Postgres::kill`].
+    pub fn restart(&mut self) {
+        self.order("start");
+    }
+
+    /// Makes an empty database and returns its URL.
+    pub fn database(&self) -> String {
+        let url = |name: &str| format!("postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable", self.port);
+        let name = format!("t{}", uuid::Uuid::new_v4().simple());
+        let (server, create) = (url("postgres"), format!("CREATE DATABASE {name}"));
+        // Connecting blocks, which a test's own runtime does not allow on its thread.
+        let made = std::thread::spawn(move || {
+            Client::connect(&server, NoTls).unwrap().batch_execute(&create).unwrap();
+        });
+        made.join().unwrap();
+        url(&name)
+    }
+
+    fn order(&mut self, order: &str) {
+        writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert!(!answer.is_empty(), "PostgreSQL did not {order}; see above");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.orders = None;
+        let _ = self.child.wait();
+    }
+}
+
+/// The URL of an empty database on the server that the tests of this process share.
+///
+/// # Panics
+/// As [`Postgres::start`].
+pub fn database() -> String {
+    static SHARED: LazyLock<Mutex<Postgres>> = LazyLock::new(|| Mutex::new(Postgres::start()));
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).database()
+}
+
+/// The folder of `initdb`: on the path, or where Debian puts it.
+fn programs() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = debian.map(|version| version.path().join("bin"));
+    let found = std::env::split_paths(&path).chain(debian).find(|folder| folder.join("initdb").exists());
+    found.expect("PostgreSQL is not installed: on Debian or Ubuntu by: sudo apt-get install postgresql")
+}
