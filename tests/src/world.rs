@@ -104,6 +104,9 @@ impl World {
         for (table, key, value) in values {
             settings.set(table, key, value);
         }
+        if let Some(url) = scratch::chosen(&settings.server().unwrap().data_dir) {
+            settings.set("server", "database.url", &url);
+        }
         kit::run::install_tls();
         let context = Context { server: settings.server().unwrap(), ..Context::default() };
         let mut links = Vec::new();

@@ -53,6 +53,7 @@ impl Assistant {
         let data = server.data_dir.join(stores);
         let alone = alone(&data).await?;
         settings.set("server", "data_dir", &quoted(&data));
+        settings.set("server", "database.url", "\"\"");
         settings.set("telemetry", "metrics_listen", "\"\"");
         let mesh = Box::pin(Mesh::start(&settings)).await?;
         let context = mesh.context.clone();

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Serialize};
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-pub use crate::tables::{Addresses, Balance, Encoder, Endpoints, Server, Tier};
+pub use crate::tables::{Addresses, Balance, Database, Encoder, Endpoints, Server, Tier};
 
 /// The stages, in the order of a turn; each names a table of the configuration.
 pub const STAGES: [&str; 7] =

@@ -1,4 +1,4 @@
-//! What every stage process shares: configuration, faults, links, serving, tracing and the store.
+//! What every stage process shares: configuration, faults, links, serving and tracing.
 
 pub mod call;
 pub mod config;
@@ -7,7 +7,6 @@ pub mod files;
 pub mod link;
 pub mod run;
 pub mod serve;
-pub mod store;
 mod tables;
 pub mod telemetry;
 

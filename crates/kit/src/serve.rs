@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use opentelemetry::trace::TraceContextExt as _;
+use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,7 +22,7 @@ use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::call::Call;
-use crate::config;
+use crate::config::{self, Database};
 use crate::fault;
 use crate::link::Links;
 use crate::telemetry;
@@ -71,6 +72,20 @@ impl Context {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("server.data_dir: cannot create {}", dir.display()))?;
         Ok(dir.clone())
+    }
+
+    /// Where a stage keeps what it owns: its schema of the configured server, or its file in the data folder.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn store(&self, stage: &str) -> anyhow::Result<sql::Source> {
+        let Database { url, ca, connections } = &self.server.database;
+        let Some(url) = url.clone().filter(|url| !url.expose_secret().is_empty()) else {
+            return Ok(sql::Source::File(self.data_dir()?.join(stage).with_extension("db")));
+        };
+        let ca = Some(ca.clone()).filter(|path| !path.as_os_str().is_empty());
+        let server = sql::Server { url, ca, connections: *connections };
+        Ok(sql::Source::Postgres { server, schema: format!("firstline_{stage}") })
     }
 }
 

@@ -170,6 +170,25 @@ impl Encoder {
     }
 }
 
+/// Where orchestrator, workflow and telemetry keep what they own: table `[server.database]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// URL of a PostgreSQL server, with its password; empty or left out means files in `server.data_dir`.
+    #[serde(skip_serializing)]
+    pub url: Option<SecretString>,
+    /// Certificates of the authorities that vouch for that server, a PEM file; empty means those of the system.
+    pub ca: PathBuf,
+    /// Connections of one stage at most, 1..=1000.
+    pub connections: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: None, ca: PathBuf::new(), connections: 10 }
+    }
+}
+
 /// What every process shares: table `[server]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -192,6 +211,8 @@ pub struct Server {
     pub endpoints: Endpoints,
     /// The sentence encoder.
     pub encoder: Encoder,
+    /// The database.
+    pub database: Database,
 }
 
 impl Default for Server {
@@ -206,6 +227,7 @@ impl Default for Server {
             listen: Addresses::default(),
             endpoints: Endpoints::default(),
             encoder: Encoder::default(),
+            database: Database::default(),
         }
     }
 }
@@ -216,6 +238,7 @@ impl Config for Server {
         within("max_message_bytes", self.max_message_bytes, 4096..=16 << 20, &mut violations);
         within("drain_ms", self.drain_ms, 0..=600_000, &mut violations);
         within("worker_threads", self.worker_threads, 0..=256, &mut violations);
+        within("database.connections", self.database.connections, 1..=1000, &mut violations);
         self.encoder.validate(&mut violations);
         for (stage, url) in self.endpoints.iter() {
             let valid = url

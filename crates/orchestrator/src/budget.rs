@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kit::store::Error;
 use proto::Usage;
-use rusqlite::{Connection, params};
+use sql::{Connection, Result, values};
 
 use crate::config::Budget;
 use crate::draft::Draft;
@@ -92,7 +91,7 @@ impl Ledger {
     }
 
     /// Charges a call that costs at most `tokens`, unless a budget does not have them.
-    pub(crate) fn charge(&self, key: Key, tokens: u64, at: i64) -> Result<Charge, Scope> {
+    pub(crate) fn charge(&self, key: Key, tokens: u64, at: i64) -> std::result::Result<Charge, Scope> {
         let mut book = self.book();
         book.turn_to(at.div_euclid(DAY));
         let exceeds = |spent: u64, limit| limit > 0 && spent.saturating_add(tokens) > limit;
@@ -176,31 +175,30 @@ impl Book {
 }
 
 /// Writes what a turn spent, and forgets some of what earlier days did.
-pub(crate) fn keep(connection: &Connection, spends: &[Spend]) -> rusqlite::Result<()> {
+pub(crate) fn keep(connection: &mut Connection<'_>, spends: &[Spend]) -> Result<()> {
     for Spend { day, key, tokens } in spends {
-        let upsert =
-            "INSERT INTO spend VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens";
-        connection.prepare_cached(upsert)?.execute(params![day, key, i64::try_from(*tokens).unwrap_or(0)])?;
-        let delete = "DELETE FROM spend WHERE (day, customer) IN (SELECT day, customer FROM spend WHERE day < ? LIMIT 100)";
-        connection.prepare_cached(delete)?.execute([day])?;
+        let upsert = "INSERT INTO spend VALUES ($1, $2, $3)
+            ON CONFLICT (day, customer) DO UPDATE SET tokens = spend.tokens + excluded.tokens";
+        connection.execute(upsert, values![day, key, i64::try_from(*tokens).unwrap_or(0)])?;
+        let delete = "DELETE FROM spend WHERE (day, customer) IN (SELECT day, customer FROM spend WHERE day < $1 LIMIT 100)";
+        connection.execute(delete, values![day])?;
     }
     Ok(())
 }
 
 /// What was spent on the day of a time.
-fn spent(connection: &Connection, at: i64) -> rusqlite::Result<Vec<Spend>> {
-    let query = "SELECT day, customer, tokens FROM spend WHERE day = ?";
-    let spend = |row: &rusqlite::Row<'_>| {
+fn spent(connection: &mut Connection<'_>, at: i64) -> Result<Vec<Spend>> {
+    let query = "SELECT day, customer, tokens FROM spend WHERE day = $1";
+    connection.query(query, values![at.div_euclid(DAY)], |row| {
         let tokens: i64 = row.get(2)?;
         Ok(Spend { day: row.get(0)?, key: row.get(1)?, tokens: tokens.unsigned_abs() })
-    };
-    connection.prepare_cached(query)?.query_map([at.div_euclid(DAY)], spend)?.collect()
+    })
 }
 
 impl Journal {
     /// What was spent on the day of a time, in microseconds since the Unix epoch.
-    pub(crate) async fn spent(&self, at: i64) -> Result<Vec<Spend>, Error> {
-        self.0.read(move |reader| spent(reader, at)).await
+    pub(crate) async fn spent(&self, at: i64) -> Result<Vec<Spend>> {
+        self.0.read(move |connection| spent(connection, at)).await
     }
 }
 
@@ -294,8 +292,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_ledger_lets_through_what_a_list_of_all_calls_would(acts in prop::collection::vec(act(), 0..120)) {
-            let store = Connection::open_in_memory().unwrap();
-            store.execute_batch(crate::store::SCHEMA).unwrap();
+            let store = rusqlite::Connection::open_in_memory().unwrap();
+            store.execute_batch(crate::store::MIGRATIONS[0]).unwrap();
+            let mut store = Connection::from(&store);
             let mut at = 20_000 * DAY;
             let mut ledger = Ledger::new(LIMITS, &[], at);
             let (mut calls, mut open): (Vec<Call>, Vec<(Charge, usize)>) = (Vec::new(), Vec::new());
@@ -322,19 +321,19 @@ mod tests {
                         let (charge, index) = open.remove(call);
                         let tokens = percent.map(|percent| calls[index].2 * percent / 100);
                         calls[index].2 = tokens.unwrap_or(calls[index].2);
-                        keep(&store, &[ledger.settle(charge, tokens)]).unwrap();
+                        keep(&mut store, &[ledger.settle(charge, tokens)]).unwrap();
                     }
                     Act::Settle { .. } => {}
                     Act::Restart => {
                         // What was under way is lost with the process.
                         open.drain(..).for_each(|(_, index)| calls[index].2 = 0);
-                        ledger = Ledger::new(LIMITS, &spent(&store, at).unwrap(), at);
+                        ledger = Ledger::new(LIMITS, &spent(&mut store, at).unwrap(), at);
                     }
                 }
             }
             let day = at.div_euclid(DAY);
-            open.drain(..).for_each(|(charge, _)| keep(&store, &[ledger.settle(charge, None)]).unwrap());
-            let kept: u64 = spent(&store, at).unwrap().iter().map(|spend| spend.tokens).sum();
+            open.drain(..).for_each(|(charge, _)| keep(&mut store, &[ledger.settle(charge, None)]).unwrap());
+            let kept: u64 = spent(&mut store, at).unwrap().iter().map(|spend| spend.tokens).sum();
             prop_assert_eq!(kept, sum(&calls, day, None));
         }
     }

@@ -56,7 +56,7 @@ pub(crate) async fn spool(journal: Journal, stages: Stages, wake: Arc<Notify>, s
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
-    Store(#[from] kit::store::Error),
+    Store(#[from] sql::Error),
     #[error(transparent)]
     Stage(#[from] Failure),
 }

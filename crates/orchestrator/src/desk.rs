@@ -1,9 +1,8 @@
 //! The queue of handoffs as the people at the desk use it.
 
-use kit::store::Error;
 use prost::Message as _;
 use proto::{Handoff, HandoffReason, HandoffState, Role};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use sql::{Connection, Result, Row, values};
 
 use crate::spool::{Kind, spool};
 use crate::store::{Journal, utterance};
@@ -46,7 +45,7 @@ impl Journal {
         state: HandoffState,
         after: Place,
         limit: u32,
-    ) -> Result<Vec<Handoff>, Error> {
+    ) -> Result<Vec<Handoff>> {
         // One state is read in the order of its index; all that are open are few enough to be sorted.
         let states = match state {
             HandoffState::Unspecified => "state < 3".to_owned(),
@@ -54,41 +53,41 @@ impl Journal {
         };
         let query = format!(
             "SELECT packet, state, assignee FROM handoff WHERE {states}
-            AND (created_at, handoff_id) > (?, ?) ORDER BY created_at, handoff_id LIMIT ?"
+            AND (created_at, handoff_id) > ($1, $2) ORDER BY created_at, handoff_id LIMIT $3"
         );
-        let key = (after.0, after.1, limit);
-        let read = move |reader: &Connection| {
-            let mut handoffs = Vec::new();
-            for found in reader.prepare_cached(&query)?.query_map(key, handoff)? {
-                handoffs.push(with_utterances(reader, found?, LISTED)?);
-            }
-            Ok(handoffs)
+        let read = move |connection: &mut Connection<'_>| {
+            let found = connection.query(&query, values![after.0, &after.1, limit], handoff)?;
+            found.into_iter().map(|found| with_utterances(connection, found, Some(LISTED))).collect()
         };
         self.0.read(read).await
     }
 
     /// The handoff with this id, or the open one of this conversation.
-    pub(crate) async fn handoff(&self, id: &str, conversation_id: &str) -> Result<Option<Handoff>, Error> {
-        let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = ? OR (conversation_id = ? AND state < 3)";
-        let key = (id.to_owned(), conversation_id.to_owned());
-        let read = move |reader: &Connection| {
-            let found = reader.prepare_cached(query)?.query_row(key, handoff).optional()?;
-            found.map(|found| with_utterances(reader, found, i64::MAX)).transpose()
+    pub(crate) async fn handoff(&self, id: &str, conversation_id: &str) -> Result<Option<Handoff>> {
+        let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = $1 OR (conversation_id = $2 AND state < 3)";
+        let (id, conversation_id) = (id.to_owned(), conversation_id.to_owned());
+        let read = move |connection: &mut Connection<'_>| {
+            let found = connection.first(query, values![&id, &conversation_id], handoff)?;
+            found.map(|found| with_utterances(connection, found, None)).transpose()
         };
         self.0.read(read).await
     }
 
     /// Claims a waiting handoff; claiming one's own again changes nothing. `false` when another has it.
-    pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool, Error> {
-        let update = "UPDATE handoff SET state = 2, assignee = ?1 WHERE handoff_id = ?2 AND (state = 1 OR (state = 2 AND assignee = ?1))";
-        self.0.write(move |connection| Ok(connection.execute(update, [assignee, id])? == 1)).await
+    pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool> {
+        let update = "UPDATE handoff SET state = 2, assignee = $1 WHERE handoff_id = $2 AND (state = 1 OR (state = 2 AND assignee = $1))";
+        self.0.write(move |connection| Ok(connection.execute(update, values![&assignee, &id])? == 1)).await
     }
 
     /// Stores a person's words; `false` unless the handoff is claimed by that person.
-    pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool, Error> {
-        let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) SELECT conversation_id, '', ?, ? FROM handoff WHERE handoff_id = ? AND state = 2 AND assignee = ?";
-        let values = (Role::Agent as i32, text, id, assignee);
-        self.0.write(move |connection| Ok(connection.execute(insert, values)? == 1)).await
+    pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool> {
+        let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, '', $2, $3)";
+        let write = move |connection: &mut Connection<'_>| {
+            let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
+            connection.execute(insert, values![&conversation_id, Role::Agent as i32, &text])?;
+            Ok(true)
+        };
+        self.0.write(write).await
     }
 
     /// Ends a handoff, gives the conversation back to the bot with its context cut, masks what was said in it, and
@@ -100,20 +99,20 @@ impl Journal {
         assignee: String,
         disposition: String,
         label: Option<Vec<u8>>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool> {
         let traceparent = kit::Call::current().traceparent();
-        let write = move |connection: &Connection| {
-            let update = "UPDATE handoff SET state = 3, disposition = ? WHERE handoff_id = ? AND state = 2 AND assignee = ?";
-            if connection.execute(update, [&disposition, &id, &assignee])? == 0 {
-                return Ok(false);
-            }
-            let update = "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
-                context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = conversation.conversation_id)
-                WHERE conversation_id = (SELECT conversation_id FROM handoff WHERE handoff_id = ?)";
-            connection.execute(update, [&id])?;
+        let write = move |connection: &mut Connection<'_>| {
+            let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
+            let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
+            connection.execute(update, values![&disposition, &id])?;
+            let update =
+                "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
+                context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $1)
+                WHERE conversation_id = $1";
+            connection.execute(update, values![&conversation_id])?;
             crate::mask::conversation(connection, &id)?;
-            if let Some(label) = label {
-                spool(connection, Kind::Label, &traceparent, "", &label)?;
+            if let Some(label) = &label {
+                spool(connection, Kind::Label, &traceparent, "", label)?;
             }
             Ok(true)
         };
@@ -121,20 +120,35 @@ impl Journal {
     }
 }
 
-/// Adds the newest utterances, oldest first.
-fn with_utterances(reader: &Connection, mut handoff: Handoff, newest: i64) -> rusqlite::Result<Handoff> {
+/// Keeps the conversation of a handoff from everybody else; `None` unless that person has claimed it.
+fn hold(connection: &mut Connection<'_>, id: &str, assignee: &str) -> Result<Option<String>> {
+    let query = "SELECT conversation_id FROM handoff WHERE handoff_id = $1 AND state = 2 AND assignee = $2";
+    let find = |connection: &mut Connection<'_>| {
+        connection.first(query, values![id, assignee], |row| row.get::<String, _>(0))
+    };
+    let Some(conversation_id) = find(connection)? else { return Ok(None) };
+    connection.lock(&conversation_id)?;
+    // Whoever held it before may have ended the handoff.
+    find(connection)
+}
+
+/// Adds the newest utterances, all or so many and cut, oldest first.
+fn with_utterances(
+    connection: &mut Connection<'_>,
+    mut handoff: Handoff,
+    newest: Option<i64>,
+) -> Result<Handoff> {
+    let text = newest.map_or_else(|| "text".to_owned(), |_| format!("substr(text, 1, {LISTED_CHARS})"));
     let query =
-        "SELECT role, substr(text, 1, ?) FROM utterance WHERE conversation_id = ? ORDER BY seq DESC LIMIT ?";
-    let most = if newest == LISTED { LISTED_CHARS } else { i64::MAX };
-    let mut query = reader.prepare_cached(query)?;
-    let utterances = query.query_map(params![most, handoff.conversation_id, newest], utterance)?;
-    handoff.utterances = utterances.collect::<Result<_, _>>()?;
+        format!("SELECT role, {text} FROM utterance WHERE conversation_id = $1 ORDER BY seq DESC LIMIT $2");
+    let values = values![&handoff.conversation_id, newest.unwrap_or(i64::MAX)];
+    handoff.utterances = connection.query(&query, values, utterance)?;
     handoff.utterances.reverse();
     Ok(handoff)
 }
 
-fn handoff(row: &Row<'_>) -> rusqlite::Result<Handoff> {
-    let packet = Handoff::decode(row.get_ref(0)?.as_blob()?).unwrap_or_default();
+fn handoff(row: &Row<'_>) -> Result<Handoff> {
+    let packet = Handoff::decode(row.get::<&[u8], _>(0)?).unwrap_or_default();
     let reason = HandoffReason::try_from(packet.reason).unwrap_or_default();
     Ok(Handoff { state: row.get(1)?, assignee: row.get(2)?, reason: reason.into(), ..packet })
 }

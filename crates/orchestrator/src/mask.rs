@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 use proto::{Handoff, Outcome, Redaction, Role, Turn};
-use rusqlite::{Connection, params};
+use sql::{Connection, Result, values};
 
 use crate::draft::Draft;
 
@@ -21,27 +21,25 @@ pub(crate) fn kept(turn: &Turn) -> Cow<'_, Turn> {
 }
 
 /// Masks what a person has read in a conversation, once its handoff is resolved: the customer's words and the packet.
-pub(crate) fn conversation(connection: &Connection, handoff_id: &str) -> rusqlite::Result<()> {
-    let query = "SELECT seq, text FROM utterance JOIN handoff USING (conversation_id) WHERE handoff_id = ? AND role = ?";
-    let mut query = connection.prepare_cached(query)?;
-    let mut update = connection.prepare_cached("UPDATE utterance SET text = ? WHERE seq = ?")?;
-    let said = query.query_map(params![handoff_id, Role::Customer as i32], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+pub(crate) fn conversation(connection: &mut Connection<'_>, handoff_id: &str) -> Result<()> {
+    let query = "SELECT seq, text FROM utterance JOIN handoff USING (conversation_id) WHERE handoff_id = $1 AND role = $2";
+    let said = connection.query(query, values![handoff_id, Role::Customer as i32], |row| {
+        Ok((row.get::<i64, _>(0)?, row.get::<String, _>(1)?))
     })?;
-    for (seq, text) in said.collect::<rusqlite::Result<Vec<_>>>()? {
+    for (seq, text) in said {
         let masked = personal::mask(&text);
         if masked != text {
-            update.execute(params![masked, seq])?;
+            connection.execute("UPDATE utterance SET text = $1 WHERE seq = $2", values![&masked, seq])?;
         }
     }
-    let packet = "SELECT packet FROM handoff WHERE handoff_id = ?";
-    let packet: Vec<u8> = connection.query_row(packet, [handoff_id], |row| row.get(0))?;
-    let mut packet = Handoff::decode(packet.as_slice()).unwrap_or_default();
+    let packet = "SELECT packet FROM handoff WHERE handoff_id = $1";
+    let packet = connection.first(packet, values![handoff_id], |row| row.get::<Vec<u8>, _>(0))?;
+    let mut packet = Handoff::decode(packet.unwrap_or_default().as_slice()).unwrap_or_default();
     packet.summary = personal::mask(&packet.summary);
     let slots = packet.workflow.iter_mut().flat_map(|workflow| workflow.slots.values_mut());
     slots.for_each(|value| *value = personal::mask(value));
-    let update = "UPDATE handoff SET packet = ? WHERE handoff_id = ?";
-    connection.execute(update, params![packet.encode_to_vec(), handoff_id]).map(|_| ())
+    let update = "UPDATE handoff SET packet = $1 WHERE handoff_id = $2";
+    connection.execute(update, values![&packet.encode_to_vec(), handoff_id]).map(|_| ())
 }
 
 /// The customer's own values behind the masks of one message. They live as long as its turn and are put into what

@@ -43,8 +43,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let reader = bundle::Reader::open(&context.server.bundle)?;
     let assistant = reader.assistant()?;
     let keywords = Keywords::of(&assistant)?;
-    let path = context.data_dir()?.join("orchestrator.db");
-    let journal = Journal::open(&path).await.context("the journal")?;
+    let journal = Journal::open(context.store(NAME)?).await.context("the journal")?;
     personal::warm_up();
     let spent = journal.spent(now()).await.context("the journal")?;
     let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
@@ -111,12 +110,7 @@ impl Server {
         handoff.ok_or_else(|| status(NAME, &Error::NotFound("handoff_id")))
     }
 
-    async fn must(
-        &self,
-        done: Result<bool, kit::store::Error>,
-        id: &str,
-        what: &str,
-    ) -> Result<Handoff, Status> {
+    async fn must(&self, done: Result<bool, sql::Error>, id: &str, what: &str) -> Result<Handoff, Status> {
         let done = done.map_err(|error| status(NAME, &Error::from(error)))?;
         let handoff = self.handoff(id).await?;
         if done {

@@ -1,9 +1,8 @@
 //! What has still to reach telemetry; it stays in the journal until telemetry has it.
 
-use kit::store::Error;
 use prost::Message as _;
 use proto::{Feedback, SubmitLabelRequest, Turn, TurnRecord};
-use rusqlite::{Connection, Row, params};
+use sql::{Connection, Result, Row, values};
 
 use crate::store::Journal;
 
@@ -33,40 +32,37 @@ pub(crate) enum Kind {
 
 impl Journal {
     /// Keeps something for telemetry until telemetry has it.
-    pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Error> {
+    pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<()> {
         let traceparent = kit::Call::current().traceparent();
         self.0.write(move |connection| spool(connection, kind, &traceparent, "", &payload)).await
     }
 
     /// The oldest entries of the spool.
-    pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<Spooled>, Error> {
+    pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<Spooled>> {
         let query = "SELECT seq, traceparent, kind, payload, turn, record
-            FROM spool LEFT JOIN turn USING (turn_id) WHERE kind > 0 ORDER BY seq LIMIT ?";
-        let read = move |reader: &Connection| {
-            reader.prepare_cached(query)?.query_map([limit], spooled)?.collect::<Result<_, _>>()
-        };
-        self.0.read(read).await
+            FROM spool LEFT JOIN turn USING (turn_id) WHERE kind > 0 ORDER BY seq LIMIT $1";
+        self.0.read(move |connection| connection.query(query, values![limit], spooled)).await
     }
 
     /// Keeps an entry that telemetry refuses, out of the way of the others: its kind turns negative.
-    pub(crate) async fn set_aside(&self, seq: i64) -> Result<(), Error> {
-        let update = "UPDATE spool SET kind = -kind WHERE seq = ?";
-        self.0.write(move |connection| connection.execute(update, [seq]).map(|_| ())).await
+    pub(crate) async fn set_aside(&self, seq: i64) -> Result<()> {
+        let update = "UPDATE spool SET kind = -kind WHERE seq = $1 AND kind > 0";
+        self.0.write(move |connection| connection.execute(update, values![seq]).map(|_| ())).await
     }
 
     /// Forgets entries that telemetry has.
-    pub(crate) async fn delivered(&self, seqs: Vec<i64>) -> Result<(), Error> {
-        let delete = move |connection: &Connection| {
-            let mut delete = connection.prepare_cached("DELETE FROM spool WHERE seq = ?")?;
-            seqs.iter().try_for_each(|seq| delete.execute([seq]).map(|_| ()))
+    pub(crate) async fn delivered(&self, seqs: Vec<i64>) -> Result<()> {
+        let delete = move |connection: &mut Connection<'_>| {
+            let delete = "DELETE FROM spool WHERE seq = $1";
+            seqs.iter().try_for_each(|seq| connection.execute(delete, values![seq]).map(|_| ()))
         };
         self.0.write(delete).await
     }
 }
 
-fn spooled(row: &Row<'_>) -> rusqlite::Result<Spooled> {
-    let payload = || row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from);
-    let entry = match row.get::<_, i32>(2)? {
+fn spooled(row: &Row<'_>) -> Result<Spooled> {
+    let payload = || row.get::<&[u8], _>(3);
+    let entry = match row.get::<i32, _>(2)? {
         kind if kind == Kind::Record as i32 => {
             Entry::Record(Box::new(record(row, 4, 5)?.unwrap_or_default()))
         }
@@ -79,8 +75,8 @@ fn spooled(row: &Row<'_>) -> rusqlite::Result<Spooled> {
 }
 
 /// What telemetry may see of a turn, from its columns: nothing that a customer filled into a workflow.
-pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> rusqlite::Result<Option<TurnRecord>> {
-    let blob = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_blob_or_null()?);
+pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> Result<Option<TurnRecord>> {
+    let blob = |column: usize| row.get::<Option<&[u8]>, _>(column);
     let (Some(turn), Some(rest)) = (blob(turn)?, blob(rest)?) else { return Ok(None) };
     let (Ok(mut turn), Ok(rest)) = (Turn::decode(turn), TurnRecord::decode(rest)) else { return Ok(None) };
     if let Some(workflow) = &mut turn.workflow {
@@ -91,13 +87,12 @@ pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> rusqlite::Resul
 }
 
 pub(crate) fn spool(
-    connection: &Connection,
+    connection: &mut Connection<'_>,
     kind: Kind,
     traceparent: &str,
     turn_id: &str,
     payload: &[u8],
-) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO spool (kind, traceparent, turn_id, payload) VALUES (?, ?, ?, ?)";
-    connection.prepare_cached(insert)?.execute(params![kind as i32, traceparent, turn_id, payload])?;
-    Ok(())
+) -> Result<()> {
+    let insert = "INSERT INTO spool (kind, traceparent, turn_id, payload) VALUES ($1, $2, $3, $4)";
+    connection.execute(insert, values![kind as i32, traceparent, turn_id, payload]).map(|_| ())
 }

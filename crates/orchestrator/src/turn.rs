@@ -41,7 +41,7 @@ pub(crate) enum Error {
     #[error("more than {0} turns of the customer in a minute; try again in the next one")]
     TooFast(u32),
     #[error("the journal does not accept messages")]
-    Journal(#[from] kit::store::Error),
+    Journal(#[from] sql::Error),
 }
 
 /// What a customer does.
@@ -241,7 +241,7 @@ impl Orchestrator {
     }
 
     /// Ends the turns that nobody will finish and that were due before `before`; returns how many.
-    pub(crate) async fn reap(&self, before: i64) -> Result<usize, kit::store::Error> {
+    pub(crate) async fn reap(&self, before: i64) -> Result<usize, sql::Error> {
         let mut orphans = self.journal.orphans(before).await?;
         orphans.retain(|orphan| !self.running.holds(&orphan.turn_id));
         let n = orphans.len();

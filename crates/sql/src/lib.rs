@@ -110,14 +110,18 @@ impl Store {
     ///
     /// # Errors
     /// The read's own error.
-    pub async fn read<T, F>(&self, read: F) -> Result<T>
+    pub fn read<T, F>(&self, read: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,
         F: Fn(&mut Connection<'_>) -> Result<T> + Send + 'static,
     {
-        match &self.0 {
-            Backend::Sqlite(store) => store.read(read).await,
-            Backend::Postgres(store) => store.read(read).await,
+        // What it captured would otherwise lie in every future up to the caller's.
+        let read = Box::new(read);
+        async move {
+            match &self.0 {
+                Backend::Sqlite(store) => store.read(read).await,
+                Backend::Postgres(store) => store.read(read).await,
+            }
         }
     }
 
@@ -127,14 +131,18 @@ impl Store {
     ///
     /// # Errors
     /// The write's own error, or the commit's.
-    pub async fn write<T, F>(&self, write: F) -> Result<T>
+    pub fn write<T, F>(&self, write: F) -> impl Future<Output = Result<T>> + Send
     where
         T: Send + 'static,
         F: Fn(&mut Connection<'_>) -> Result<T> + Send + 'static,
     {
-        match &self.0 {
-            Backend::Sqlite(store) => store.write(write).await,
-            Backend::Postgres(store) => store.write(write).await,
+        // What it captured would otherwise lie in every future up to the caller's.
+        let write = Box::new(write);
+        async move {
+            match &self.0 {
+                Backend::Sqlite(store) => store.write(write).await,
+                Backend::Postgres(store) => store.write(write).await,
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a store promises, on SQLite and on a real PostgreSQL.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{join_all, try_join_all};

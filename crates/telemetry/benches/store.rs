@@ -46,7 +46,7 @@ fn row(index: usize) -> Row {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let store = Store::open(&dir.path().join("telemetry.db")).await?;
+    let store = Store::open(sql::Source::File(dir.path().join("telemetry.db"))).await?;
     let mut stored = 0;
     for (batch, turns) in [(1, 2_000), (50, 18_000), (200, 80_000)] {
         let rows: Vec<Row> = (stored..stored + turns).map(row).collect();

@@ -13,19 +13,13 @@ pub enum Error {
     },
     /// The store failed; nothing of a request to store is stored.
     #[error(transparent)]
-    Store(#[from] kit::store::Error),
+    Store(#[from] sql::Error),
     /// A stored turn does not have the form it was written in.
     #[error("a stored turn is malformed")]
     Malformed,
     /// The stage ends before the answer is complete.
     #[error("the stage is shutting down")]
     Stopping,
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 impl Error {

@@ -66,7 +66,7 @@ pub async fn open(
     context: &kit::Context,
     metrics: Option<TcpListener>,
 ) -> anyhow::Result<kit::Stage> {
-    let store = Store::open(&context.data_dir()?.join("telemetry.db")).await?;
+    let store = Store::open(context.store(NAME)?).await?;
     let counters = Arc::new(Counters::new()?);
     if let Some(listener) = metrics {
         context.tasks.spawn(scrape::serve(listener, counters.clone(), context.shutdown.clone()));

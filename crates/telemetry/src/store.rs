@@ -1,9 +1,9 @@
 //! The durable store: turns as columns, their records as bytes, feedback and labels.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, params};
+use sql::{Connection, Source, values};
 
 use crate::measure::{Metrics, Ratings, Sample, Tally};
 use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
@@ -11,27 +11,27 @@ use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
 // metrics read of a row, rendered once instead of at every reading, and stands first because SQLite
 // decodes a row up to the last column it needs. `cargo bench -p telemetry` measures this.
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS turns (
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE turns (
     id INTEGER PRIMARY KEY, accepted_us INTEGER NOT NULL, sample TEXT NOT NULL, turn_id TEXT NOT NULL UNIQUE,
     conversation_id TEXT NOT NULL, outcome INTEGER NOT NULL, reason INTEGER NOT NULL, arm INTEGER NOT NULL,
     intent TEXT NOT NULL, category TEXT NOT NULL, confidence REAL NOT NULL, bundle TEXT NOT NULL,
     model TEXT NOT NULL, input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
     cost_nanos INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS turns_by_time ON turns (accepted_us);
-CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, encoded BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS feedback (
+CREATE INDEX turns_by_time ON turns (accepted_us);
+CREATE TABLE records (turn INTEGER NOT NULL PRIMARY KEY, encoded BLOB NOT NULL) STRICT;
+CREATE TABLE feedback (
     feedback_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, turn_id TEXT NOT NULL,
     rating INTEGER NOT NULL, resolved INTEGER, comment TEXT NOT NULL, received_us INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS feedback_by_time ON feedback (received_us, rating);
-CREATE TABLE IF NOT EXISTS labels (
+CREATE INDEX feedback_by_time ON feedback (received_us, rating);
+CREATE TABLE labels (
     turn_id TEXT NOT NULL, source TEXT NOT NULL, intent TEXT NOT NULL, received_us INTEGER NOT NULL,
     PRIMARY KEY (turn_id, source)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS labels_by_time ON labels (received_us);
-";
+CREATE INDEX labels_by_time ON labels (received_us);
+"];
 
 /// Turns that one scan adds up: some 10 ms.
 const TURNS_A_SCAN: u32 = 10_000;
@@ -43,15 +43,15 @@ pub type Cursor = (i64, i64);
 
 /// The store. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Store(kit::store::Store);
+pub struct Store(sql::Store);
 
 impl Store {
-    /// Opens or creates the store in a file.
+    /// Opens or creates the store.
     ///
     /// # Errors
-    /// The file cannot be opened, or another process holds it.
-    pub async fn open(path: &Path) -> Result<Self, kit::store::Error> {
-        kit::store::Store::open(path, SCHEMA).await.map(Self)
+    /// As [`sql::Store::open`].
+    pub async fn open(source: Source) -> sql::Result<Self> {
+        sql::Store::open(source, MIGRATIONS).await.map(Self)
     }
 
     /// Stores turns, all or none, and returns those that were not stored before. Returns when durable.
@@ -59,16 +59,14 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn record(&self, rows: Vec<Row>) -> Result<Vec<Row>, Error> {
-        let record = move |connection: &Connection| {
-            let mut new = Vec::with_capacity(rows.len());
-            for row in rows {
-                if insert(connection, &row)? {
-                    new.push(row);
-                }
-            }
-            Ok(new)
+        let rows = Arc::new(rows);
+        let write = rows.clone();
+        let record = move |connection: &mut Connection<'_>| {
+            write.iter().map(|row| insert(connection, row)).collect::<sql::Result<Vec<bool>>>()
         };
-        self.write(record).await
+        let new = self.0.write(record).await?;
+        let rows = Arc::unwrap_or_clone(rows).into_iter().zip(new);
+        Ok(rows.filter_map(|(row, new)| new.then_some(row)).collect())
     }
 
     /// Stores feedback and returns whether its id is new; an id already there keeps its first content.
@@ -76,20 +74,21 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn add_feedback(&self, feedback: Feedback, received_us: i64) -> Result<bool, Error> {
-        const INSERT: &str = "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        self.write(move |connection| {
-            let inserted = connection.prepare_cached(INSERT)?.execute(params![
-                feedback.feedback_id,
-                feedback.conversation_id,
-                feedback.turn_id,
+        const INSERT: &str =
+            "INSERT INTO feedback VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+        let write = move |connection: &mut Connection<'_>| {
+            let values = values![
+                &feedback.feedback_id,
+                &feedback.conversation_id,
+                &feedback.turn_id,
                 feedback.rating,
-                feedback.resolved,
-                feedback.comment,
+                feedback.resolved.map(i64::from),
+                &feedback.comment,
                 received_us
-            ])?;
-            Ok(inserted == 1)
-        })
-        .await
+            ];
+            Ok(connection.execute(INSERT, values)? == 1)
+        };
+        Ok(self.0.write(write).await?)
     }
 
     /// Stores a label; a later one of the same turn and source replaces it, as a person corrects themselves.
@@ -97,10 +96,13 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn add_label(&self, label: Label, received_us: i64) -> Result<(), Error> {
-        const INSERT: &str = "INSERT INTO labels VALUES (?, ?, ?, ?) ON CONFLICT (turn_id, source)
+        const INSERT: &str = "INSERT INTO labels VALUES ($1, $2, $3, $4) ON CONFLICT (turn_id, source)
             DO UPDATE SET intent = excluded.intent, received_us = excluded.received_us";
-        let values = (label.turn_id, label.source, label.intent, received_us);
-        self.write(move |connection| connection.prepare_cached(INSERT)?.execute(values).map(|_| ())).await
+        let write = move |connection: &mut Connection<'_>| {
+            let values = values![&label.turn_id, &label.source, &label.intent, received_us];
+            connection.execute(INSERT, values).map(|_| ())
+        };
+        Ok(self.0.write(write).await?)
     }
 
     /// The figures of turns accepted and ratings received in `from_us..to_us`, microseconds since 1970.
@@ -109,17 +111,25 @@ impl Store {
     /// `Store`, `Malformed`.
     pub async fn metrics(&self, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
         const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
-            WHERE received_us >= ? AND received_us < ? AND rating > 0";
+            WHERE received_us >= $1 AND received_us < $2 AND rating > 0";
         // Piece by piece, so that a long window neither holds a connection nor outlives its caller.
-        let (mut tally, mut after) = (Tally::default(), Some((from_us, 0)));
+        let (tally, mut after) = (Arc::new(Mutex::new(Tally::default())), Some((from_us, 0)));
         while let Some(place) = after {
-            let add = move |reader: &Connection| Ok(add_turns(reader, tally, place, to_us));
-            (tally, after) = self.0.read(add).await??;
+            let tally = tally.clone();
+            let add = move |connection: &mut Connection<'_>| {
+                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(add_turns(connection, &mut tally, place, to_us))
+            };
+            after = self.0.read(add).await??;
         }
-        let ratings = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-        let read = move |reader: &Connection| reader.query_row(RATINGS, [from_us, to_us], ratings);
-        let (given, positive) = self.0.read(read).await?;
-        Ok(tally.metrics(Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() }))
+        let read = move |connection: &mut Connection<'_>| {
+            let ratings = |row: &sql::Row<'_>| Ok((row.get::<i64, _>(0)?, row.get::<i64, _>(1)?));
+            connection.first(RATINGS, values![from_us, to_us], ratings)
+        };
+        let (given, positive) = self.0.read(read).await?.unwrap_or_default();
+        let ratings = Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() };
+        let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(tally.metrics(ratings))
     }
 
     /// At most `limit` encoded records accepted after `after` and before `to_us`, oldest first, each
@@ -128,14 +138,11 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn page(&self, after: Cursor, to_us: i64, limit: u32) -> Result<Vec<(Cursor, Vec<u8>)>, Error> {
-        const PAGE: &str = "SELECT accepted_us, id, encoded FROM turns JOIN records USING (id)
-            WHERE (accepted_us, id) > (?, ?) AND accepted_us < ? ORDER BY accepted_us, id LIMIT ?";
-        let read = move |reader: &Connection| {
-            let mut page = reader.prepare_cached(PAGE)?;
-            let rows = page.query_map(params![after.0, after.1, to_us, limit], |row| {
-                Ok(((row.get(0)?, row.get(1)?), row.get(2)?))
-            });
-            rows?.collect()
+        const PAGE: &str = "SELECT accepted_us, id, encoded FROM turns JOIN records ON turn = id
+            WHERE (accepted_us, id) > ($1, $2) AND accepted_us < $3 ORDER BY accepted_us, id LIMIT $4";
+        let read = move |connection: &mut Connection<'_>| {
+            let values = values![after.0, after.1, to_us, limit];
+            connection.query(PAGE, values, |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))
         };
         Ok(self.0.read(read).await?)
     }
@@ -147,75 +154,69 @@ impl Store {
     /// `Store`.
     pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
         const DELETIONS: [&str; 4] = [
-            "DELETE FROM records WHERE id IN
-                (SELECT id FROM turns WHERE accepted_us < ? ORDER BY accepted_us, id LIMIT ?)",
+            "DELETE FROM records WHERE turn IN
+                (SELECT id FROM turns WHERE accepted_us < $1 ORDER BY accepted_us, id LIMIT $2)",
             "DELETE FROM turns WHERE id IN
-                (SELECT id FROM turns WHERE accepted_us < ? ORDER BY accepted_us, id LIMIT ?)",
-            "DELETE FROM feedback WHERE rowid IN (SELECT rowid FROM feedback WHERE received_us < ? LIMIT ?)",
-            "DELETE FROM labels WHERE rowid IN (SELECT rowid FROM labels WHERE received_us < ? LIMIT ?)",
+                (SELECT id FROM turns WHERE accepted_us < $1 ORDER BY accepted_us, id LIMIT $2)",
+            "DELETE FROM feedback WHERE feedback_id IN
+                (SELECT feedback_id FROM feedback WHERE received_us < $1 LIMIT $2)",
+            "DELETE FROM labels WHERE (turn_id, source) IN
+                (SELECT turn_id, source FROM labels WHERE received_us < $1 LIMIT $2)",
         ];
-        let delete = move |connection: &Connection| {
-            let run = |deletion: &str| connection.execute(deletion, params![before_us, ROWS_A_DELETION]);
-            DELETIONS.into_iter().try_fold(0, |rows, deletion| Ok(rows + run(deletion)? as u64))
+        let delete = move |connection: &mut Connection<'_>| {
+            let mut run = |deletion: &str| connection.execute(deletion, values![before_us, ROWS_A_DELETION]);
+            DELETIONS.into_iter().try_fold(0, |rows, deletion| Ok(rows + run(deletion)?))
         };
-        self.write(delete).await
-    }
-
-    async fn write<T, F>(&self, write: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    {
-        Ok(self.0.write(write).await?)
+        Ok(self.0.write(delete).await?)
     }
 }
 
 /// Adds the next turns behind a place; returns the last one's place unless that was all.
 fn add_turns(
-    reader: &Connection,
-    mut tally: Tally,
+    connection: &mut Connection<'_>,
+    tally: &mut Tally,
     after: Cursor,
     to_us: i64,
-) -> Result<(Tally, Option<Cursor>), Error> {
+) -> Result<Option<Cursor>, Error> {
     const SCAN: &str = "SELECT accepted_us, id, sample FROM turns
-        WHERE (accepted_us, id) > (?, ?) AND accepted_us < ? ORDER BY accepted_us, id LIMIT ?";
-    let mut scan = reader.prepare_cached(SCAN)?;
-    let mut turns = scan.query(params![after.0, after.1, to_us, TURNS_A_SCAN])?;
-    let (mut added, mut last) = (0, None);
-    while let Some(turn) = turns.next()? {
-        let sample = turn.get_ref(2)?.as_str().map_err(|_| Error::Malformed)?;
-        tally.add(&parse(sample).ok_or(Error::Malformed)?)?;
+        WHERE (accepted_us, id) > ($1, $2) AND accepted_us < $3 ORDER BY accepted_us, id LIMIT $4";
+    let (mut added, mut last, mut wrong) = (0, None, None);
+    connection.query(SCAN, values![after.0, after.1, to_us, TURNS_A_SCAN], |turn| {
+        let sample = parse(turn.get(2)?).ok_or(Error::Malformed);
+        wrong = wrong.take().or(sample.and_then(|sample| tally.add(&sample)).err());
         (added, last) = (added + 1, Some((turn.get(0)?, turn.get(1)?)));
-    }
-    Ok((tally, last.filter(|_| added == TURNS_A_SCAN)))
+        Ok(())
+    })?;
+    wrong.map_or_else(|| Ok(last.filter(|_| added == TURNS_A_SCAN)), Err)
 }
 
 /// Inserts a turn; false when it is there already.
-fn insert(connection: &Connection, row: &Row) -> rusqlite::Result<bool> {
-    const TURN: &str = "INSERT INTO turns VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (turn_id) DO NOTHING";
-    let inserted = connection.prepare_cached(TURN)?.execute(params![
+fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
+    const TURN: &str =
+        "INSERT INTO turns (accepted_us, sample, turn_id, conversation_id, outcome, reason, arm,
+            intent, category, confidence, bundle, model, input_tokens, output_tokens, cost_nanos)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        ON CONFLICT (turn_id) DO NOTHING RETURNING id";
+    let sample = render(row);
+    let values = values![
         row.accepted_us,
-        render(row),
-        row.turn_id,
-        row.conversation_id,
+        &sample,
+        &row.turn_id,
+        &row.conversation_id,
         row.outcome as u8,
         row.reason as u8,
         row.arm as u8,
-        row.intent,
-        row.category,
+        &row.intent,
+        &row.category,
         row.confidence,
-        row.bundle,
-        row.model,
+        &row.bundle,
+        &row.model,
         row.input_tokens,
         row.output_tokens,
         row.cost_nanos
-    ])?;
-    if inserted == 0 {
-        return Ok(false);
-    }
-    let id = connection.last_insert_rowid();
-    connection.prepare_cached("INSERT INTO records VALUES (?, ?)")?.execute(params![id, row.encoded])?;
+    ];
+    let Some(id) = connection.first(TURN, values, |turn| turn.get::<i64, _>(0))? else { return Ok(false) };
+    connection.execute("INSERT INTO records VALUES ($1, $2)", values![id, &row.encoded])?;
     Ok(true)
 }
 
@@ -301,13 +302,14 @@ mod tests {
 
     async fn count(store: &Store, table: &str) -> i64 {
         let query = format!("SELECT count(*) FROM {table}");
-        store.0.read(move |reader| reader.query_row(&query, [], |row| row.get(0))).await.unwrap()
+        let count = move |connection: &mut Connection<'_>| connection.first(&query, &[], |row| row.get(0));
+        store.0.read(count).await.unwrap().unwrap()
     }
 
     #[tokio::test]
     async fn retention_takes_all_that_is_older_over_many_batches_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("telemetry.db")).await.unwrap();
+        let store = Store::open(Source::File(dir.path().join("telemetry.db"))).await.unwrap();
         store.record((0..1300).map(row).collect()).await.unwrap();
         for received_us in [1199, 1200] {
             store.add_feedback(feedback(&received_us.to_string()), received_us).await.unwrap();
@@ -326,14 +328,15 @@ mod tests {
     #[tokio::test]
     async fn a_label_sent_again_is_one_and_a_corrected_one_replaces_it() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("telemetry.db")).await.unwrap();
+        let store = Store::open(Source::File(dir.path().join("telemetry.db"))).await.unwrap();
         for intent in ["refund", "refund", "lost_card"] {
             let (turn_id, source) = ("t1".to_owned(), "agent".to_owned());
             store.add_label(Label { turn_id, source, intent: intent.to_owned() }, 1).await.unwrap();
         }
         assert_eq!(count(&store, "labels").await, 1);
         let query = "SELECT intent FROM labels";
-        let intent = store.0.read(move |reader| reader.query_row(query, [], |row| row.get::<_, String>(0)));
-        assert_eq!(intent.await.unwrap(), "lost_card");
+        let intent =
+            store.0.read(move |connection| connection.first(query, &[], |row| row.get::<String, _>(0)));
+        assert_eq!(intent.await.unwrap().as_deref(), Some("lost_card"));
     }
 }

@@ -23,6 +23,7 @@ type Client = TelemetryServiceClient<Link>;
 fn context(dir: &tempfile::TempDir) -> kit::Context {
     let mut context = kit::Context::default();
     context.server.data_dir = dir.path().to_owned();
+    context.server.database.url = scratch::chosen(dir.path()).map(Into::into);
     context
 }
 

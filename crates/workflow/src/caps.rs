@@ -1,7 +1,7 @@
 //! Caps of the executions of a workflow: counted in the transaction that approves one more.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use sql::{Connection, Result, Value, values};
 
 use crate::amount::Amount;
 use crate::catalogue::Workflow;
@@ -17,7 +17,7 @@ pub(crate) fn day(at: Timestamp) -> i64 {
 }
 
 /// Refuses an amount above the most of one execution.
-pub(crate) fn check_amounts(workflow: &Workflow, execution: &Execution) -> Result<(), Refusal> {
+pub(crate) fn check_amounts(workflow: &Workflow, execution: &Execution) -> std::result::Result<(), Refusal> {
     let Some(most) = workflow.caps.amount else { return Ok(()) };
     for slot in &workflow.slots {
         let (Kind::Amount(amount), Some(value)) = (&slot.kind, execution.progress.slots.get(&slot.name))
@@ -34,32 +34,29 @@ pub(crate) fn check_amounts(workflow: &Workflow, execution: &Execution) -> Resul
 /// The cap of the day that one more execution would pass. Counts what was approved on the day of its approval and
 /// may have had its effect; a customer without a key is the conversation.
 pub(crate) fn reached(
-    connection: &Connection,
+    connection: &mut Connection<'_>,
     execution: &Execution,
     caps: &bundle::Caps,
-) -> rusqlite::Result<Option<Refusal>> {
+) -> Result<Option<Refusal>> {
     const OF_DAY: &str =
-        "SELECT count(*) FROM execution WHERE workflow = ?1 AND day = ?2 AND state <> 'FAILED'";
+        "SELECT count(*) FROM execution WHERE workflow = $1 AND day = $2 AND state <> 'FAILED'";
     let (workflow, day) = (&execution.workflow, day(execution.updated_at));
+    let mut count = |query: &str, values: &[Value<'_>]| {
+        connection.first(query, values, |row| row.get::<u32, _>(0)).map(Option::unwrap_or_default)
+    };
     if let Some(most) = caps.per_customer_per_day {
         let (column, customer) = match execution.customer.as_str() {
             "" => ("customer_key = '' AND conversation_id", &execution.conversation),
             _ => ("customer_key", &execution.customer),
         };
-        let query = format!("{OF_DAY} AND {column} = ?3");
-        let count: u32 = connection
-            .prepare_cached(&query)?
-            .query_row(params![workflow, day, customer], |row| row.get(0))?;
-        if count >= most {
+        if count(&format!("{OF_DAY} AND {column} = $3"), values![workflow, day, customer])? >= most {
             return Ok(Some(Refusal::CustomerCap(most)));
         }
     }
-    if let Some(most) = caps.per_day {
-        let count: u32 =
-            connection.prepare_cached(OF_DAY)?.query_row(params![workflow, day], |row| row.get(0))?;
-        if count >= most {
-            return Ok(Some(Refusal::DayCap(most)));
-        }
+    if let Some(most) = caps.per_day
+        && count(OF_DAY, values![workflow, day])? >= most
+    {
+        return Ok(Some(Refusal::DayCap(most)));
     }
     Ok(None)
 }

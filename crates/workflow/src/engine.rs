@@ -42,7 +42,7 @@ pub(crate) enum Error {
     Template(#[from] catalogue::Error),
     /// The store failed.
     #[error("the store of executions failed")]
-    Store(#[from] kit::store::Error),
+    Store(#[from] sql::Error),
     /// The task that executes ended early.
     #[error("the execution was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),

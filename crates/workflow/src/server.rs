@@ -52,7 +52,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     for (workflow, target) in catalogue.targets().filter(|(_, target)| !sender.knows(target)) {
         tracing::warn!(workflow, target, "not configured, add [workflow.targets.{target}]: its gate refuses");
     }
-    let store = Store::open(&context.data_dir()?.join("workflow.db")).await?;
+    let store = Store::open(context.store(NAME)?).await?;
     let engine = Engine {
         catalogue,
         store,

@@ -1,10 +1,10 @@
 //! What stays of an execution that is over: the request goes, and personal data in slots and answers is masked.
 
-use rusqlite::Connection;
+use sql::{Connection, Result, values};
 
 use crate::converse::Progress;
 use crate::deliver::Delivery;
-use crate::store::{Execution, State, parsed, rendered};
+use crate::store::{Execution, Reply, State, parsed, rendered};
 
 /// Whether nothing is done with the slots any more. What failed or is unknown is for a person, who needs them.
 fn is_settled(state: State) -> bool {
@@ -22,21 +22,19 @@ pub(crate) fn kept(execution: &Execution) -> (Progress, Option<Delivery>) {
 }
 
 /// Masks what the turns of an execution that is over were answered.
-pub(crate) fn mask_replies(connection: &Connection, execution: &Execution) -> rusqlite::Result<()> {
+pub(crate) fn mask_replies(connection: &mut Connection<'_>, execution: &Execution) -> Result<()> {
     if !is_settled(execution.state) {
         return Ok(());
     }
-    let query = "SELECT turn_id, reply FROM turn WHERE conversation_id = ? AND execution_id = ?";
-    let mut query = connection.prepare_cached(query)?;
-    let key = [&execution.conversation, &execution.id];
-    let replies = query.query_map(key, |row| Ok((row.get::<_, String>(0)?, parsed(row, "reply")?)))?;
-    let replies = replies.collect::<rusqlite::Result<Vec<(_, Option<crate::store::Reply>)>>>()?;
-    let update = "UPDATE turn SET reply = ? WHERE conversation_id = ? AND turn_id = ?";
-    let mut update = connection.prepare_cached(update)?;
-    for (turn, reply) in replies {
-        let mut reply = reply.unwrap_or_default();
+    let query = "SELECT turn_id, reply FROM turn WHERE conversation_id = $1 AND execution_id = $2";
+    let (conversation, id) = (&execution.conversation, &execution.id);
+    let replies = connection.query(query, values![conversation, id], |row| {
+        Ok((row.get::<String, _>(0)?, parsed::<Reply>(row, "reply")?.unwrap_or_default()))
+    })?;
+    for (turn, mut reply) in replies {
         reply.message = personal::mask(&reply.message);
-        update.execute([rendered(&reply)?, execution.conversation.clone(), turn])?;
+        let update = "UPDATE turn SET reply = $1 WHERE conversation_id = $2 AND turn_id = $3";
+        connection.execute(update, values![&rendered(&reply)?, conversation, &turn])?;
     }
     Ok(())
 }

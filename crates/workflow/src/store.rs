@@ -1,12 +1,11 @@
 //! Executions on disk: every change is a compare-and-set on the state and the fence.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sql::{Connection, Error, Result, Row, Source, values};
 
 use crate::caps;
 use crate::converse::Progress;
@@ -14,8 +13,8 @@ use crate::deliver::Delivery;
 use crate::gate::Refusal;
 use crate::settled;
 
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS execution (
+const MIGRATIONS: &[&str] = &["
+CREATE TABLE execution (
     execution_id TEXT PRIMARY KEY,
     conversation_id TEXT NOT NULL,
     customer_key TEXT NOT NULL,
@@ -37,19 +36,19 @@ CREATE TABLE IF NOT EXISTS execution (
     updated_at INTEGER NOT NULL,
     day INTEGER
 ) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS one_open ON execution (conversation_id) WHERE state = 'PROPOSED';
-CREATE INDEX IF NOT EXISTS by_conversation ON execution (conversation_id, created_at);
-CREATE INDEX IF NOT EXISTS by_day ON execution (workflow, day, customer_key, state) WHERE day IS NOT NULL;
-CREATE INDEX IF NOT EXISTS by_state ON execution (state, updated_at);
-CREATE TABLE IF NOT EXISTS turn (
+CREATE UNIQUE INDEX one_open ON execution (conversation_id) WHERE state = 'PROPOSED';
+CREATE INDEX by_conversation ON execution (conversation_id, created_at);
+CREATE INDEX by_day ON execution (workflow, day, customer_key, state) WHERE day IS NOT NULL;
+CREATE INDEX by_state ON execution (state, updated_at);
+CREATE TABLE turn (
     conversation_id TEXT NOT NULL,
     turn_id TEXT NOT NULL,
     execution_id TEXT NOT NULL REFERENCES execution ON DELETE CASCADE,
     reply TEXT NOT NULL,
     PRIMARY KEY (conversation_id, turn_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_execution ON turn (execution_id);
-";
+CREATE INDEX by_execution ON turn (execution_id);
+"];
 
 /// Where an execution is: PROPOSED, then APPROVED, DISPATCHING and one of DONE, FAILED, UNKNOWN; or
 /// CANCELLED from PROPOSED. Only a person leads out of UNKNOWN.
@@ -137,17 +136,17 @@ impl Execution {
     }
 }
 
-fn execution(row: &Row<'_>) -> rusqlite::Result<Execution> {
-    let name: String = row.get("state")?;
+fn execution(row: &Row<'_>) -> Result<Execution> {
+    let name: &str = row.get("state")?;
     let state = State::ALL.into_iter().find(|state| state.name() == name);
-    let time = |column| Timestamp::from_millisecond(row.get(column)?).map_err(|error| wrong(column, error));
+    let time = |column: &str| Timestamp::from_millisecond(row.get(column)?).map_err(|_| wrong(column));
     Ok(Execution {
         id: row.get("execution_id")?,
         conversation: row.get("conversation_id")?,
         customer: row.get("customer_key")?,
         workflow: row.get("workflow")?,
-        state: state.ok_or_else(|| wrong("state", FromSqlError::InvalidType))?,
-        progress: parsed(row, "progress")?.ok_or_else(|| wrong("progress", FromSqlError::InvalidType))?,
+        state: state.ok_or_else(|| wrong("state"))?,
+        progress: parsed(row, "progress")?.ok_or_else(|| wrong("progress"))?,
         confidence: row.get("confidence")?,
         threshold: row.get("threshold")?,
         delivery: parsed(row, "delivery")?,
@@ -164,18 +163,18 @@ fn execution(row: &Row<'_>) -> rusqlite::Result<Execution> {
 }
 
 /// A value that no version of this stage has written.
-fn wrong(column: &str, error: impl std::error::Error) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("{column}: {error}").into())
+fn wrong(column: &str) -> Error {
+    Error::Malformed(column.to_owned())
 }
 
 /// A column of JSON; `None` when it is NULL.
-pub(crate) fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
-    let json = row.get::<_, Option<String>>(column)?;
-    json.map(|json| serde_json::from_str(&json).map_err(|error| wrong(column, error))).transpose()
+pub(crate) fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
+    let json = row.get::<Option<&str>, _>(column)?;
+    json.map(|json| serde_json::from_str(json).map_err(|_| wrong(column))).transpose()
 }
 
-pub(crate) fn rendered(value: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+pub(crate) fn rendered(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Database(Arc::new(error)))
 }
 
 /// What a turn was answered, kept so that the same turn gets the same answer.
@@ -200,28 +199,26 @@ pub(crate) struct Turn {
 
 /// The store of executions.
 #[derive(Debug, Clone)]
-pub(crate) struct Store(kit::store::Store);
-
-type Result<T> = std::result::Result<T, kit::store::Error>;
+pub(crate) struct Store(sql::Store);
 
 impl Store {
-    pub(crate) async fn open(path: &Path) -> Result<Self> {
-        Ok(Self(kit::store::Store::open(path, SCHEMA).await?))
+    pub(crate) async fn open(source: Source) -> Result<Self> {
+        Ok(Self(sql::Store::open(source, MIGRATIONS).await?))
     }
 
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Execution>> {
-        self.one("SELECT * FROM execution WHERE execution_id = ?", id).await
+        self.one("SELECT * FROM execution WHERE execution_id = $1", id).await
     }
 
     /// The open proposal of a conversation.
     pub(crate) async fn open_in(&self, conversation: &str) -> Result<Option<Execution>> {
-        let query = "SELECT * FROM execution WHERE conversation_id = ? AND state = 'PROPOSED'";
+        let query = "SELECT * FROM execution WHERE conversation_id = $1 AND state = 'PROPOSED'";
         self.one(query, conversation).await
     }
 
     async fn one(&self, query: &'static str, key: &str) -> Result<Option<Execution>> {
         let key = key.to_owned();
-        self.0.read(move |reader| reader.prepare_cached(query)?.query_row([key], execution).optional()).await
+        self.0.read(move |connection| connection.first(query, values![&key], execution)).await
     }
 
     /// What a turn was answered, with the execution that answered.
@@ -231,10 +228,10 @@ impl Store {
         turn: &str,
     ) -> Result<Option<(Execution, Reply)>> {
         let query = "SELECT execution.*, turn.reply FROM turn JOIN execution USING (execution_id)
-            WHERE turn.conversation_id = ? AND turn.turn_id = ?";
-        let key = [conversation.to_owned(), turn.to_owned()];
+            WHERE turn.conversation_id = $1 AND turn.turn_id = $2";
+        let (conversation, turn) = (conversation.to_owned(), turn.to_owned());
         let answered = |row: &Row<'_>| Ok((execution(row)?, parsed(row, "reply")?.unwrap_or_default()));
-        self.0.read(move |reader| reader.prepare_cached(query)?.query_row(key, answered).optional()).await
+        self.0.read(move |connection| connection.first(query, values![&conversation, &turn], answered)).await
     }
 
     /// Newest first.
@@ -244,14 +241,14 @@ impl Store {
         state: Option<State>,
         limit: u32,
     ) -> Result<Vec<Execution>> {
-        let of = if conversation.is_empty() { "?1 = ''" } else { "conversation_id = ?1" };
+        let of = if conversation.is_empty() { "$1 = ''" } else { "conversation_id = $1" };
         let at = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
         let query = format!(
-            "SELECT * FROM execution WHERE {of} AND {at} ORDER BY created_at DESC, execution_id LIMIT ?2"
+            "SELECT * FROM execution WHERE {of} AND {at} ORDER BY created_at DESC, execution_id LIMIT $2"
         );
-        let key = (conversation.to_owned(), limit);
-        let read = move |reader: &Connection| {
-            reader.prepare_cached(&query)?.query_map(key, execution)?.collect::<std::result::Result<_, _>>()
+        let conversation = conversation.to_owned();
+        let read = move |connection: &mut Connection<'_>| {
+            connection.query(&query, values![&conversation, limit], execution)
         };
         self.0.read(read).await
     }
@@ -260,30 +257,32 @@ impl Store {
     /// one, or the turn another answer, in the meantime.
     pub(crate) async fn insert(&self, execution: Execution, turn: Turn) -> Result<bool> {
         let write = self.0.write(move |connection| {
-            let insert =
-                "INSERT INTO execution VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)
+            let insert = "INSERT INTO execution
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, NULL)
                 ON CONFLICT DO NOTHING";
-            let inserted = connection.prepare_cached(insert)?.execute(params![
-                execution.id,
-                execution.conversation,
-                execution.customer,
-                execution.workflow,
+            let delivery = execution.delivery.as_ref().map(rendered).transpose()?;
+            let progress = rendered(&execution.progress)?;
+            let values = values![
+                &execution.id,
+                &execution.conversation,
+                &execution.customer,
+                &execution.workflow,
                 execution.state.name(),
-                rendered(&execution.progress)?,
+                &progress,
                 execution.confidence,
                 execution.threshold,
-                execution.delivery.as_ref().map(rendered).transpose()?,
+                delivery.as_ref(),
                 execution.attempts,
                 execution.fence,
-                execution.reference,
-                execution.error,
-                execution.confirmed_in,
-                execution.resolved_by,
-                execution.note,
+                &execution.reference,
+                &execution.error,
+                &execution.confirmed_in,
+                &execution.resolved_by,
+                &execution.note,
                 execution.created_at.as_millisecond(),
                 execution.updated_at.as_millisecond()
-            ])?;
-            must_change(inserted)?;
+            ];
+            must_change(connection.execute(insert, values)?)?;
             answer(connection, &execution, &turn)
         });
         lost_or(write.await).map(|written| written.is_some())
@@ -297,7 +296,7 @@ impl Store {
         execution: Execution,
         turn: Option<Turn>,
     ) -> Result<Option<Execution>> {
-        let write = self.0.write(move |connection| step(connection, from, execution, turn.as_ref()));
+        let write = self.0.write(move |connection| step(connection, from, &execution, turn.as_ref()));
         lost_or(write.await)
     }
 
@@ -309,85 +308,82 @@ impl Store {
         caps: bundle::Caps,
     ) -> Result<Option<(Execution, Option<Refusal>)>> {
         let write = self.0.write(move |connection| {
+            connection.lock(&approved.workflow)?;
             let refusal = caps::reached(connection, &approved, &caps)?;
             let Some(refusal) = refusal else {
-                let update = "UPDATE execution SET day = ? WHERE execution_id = ?";
-                let day = caps::day(approved.updated_at);
-                connection.prepare_cached(update)?.execute(params![day, approved.id])?;
-                return Ok((step(connection, State::Proposed, approved, None)?, None));
+                let update = "UPDATE execution SET day = $1 WHERE execution_id = $2";
+                connection.execute(update, values![caps::day(approved.updated_at), &approved.id])?;
+                return Ok((step(connection, State::Proposed, &approved, None)?, None));
             };
             let error = refusal.reason().to_owned();
-            let ended = Execution { state: State::Cancelled, delivery: None, error, ..approved };
-            Ok((step(connection, State::Proposed, ended, None)?, Some(refusal)))
+            let ended = Execution { state: State::Cancelled, delivery: None, error, ..approved.clone() };
+            Ok((step(connection, State::Proposed, &ended, None)?, Some(refusal)))
         });
         lost_or(write.await)
     }
 
     /// Deletes what ended, or was last spoken of, before a time; an unknown effect stays until a person resolves it.
-    pub(crate) async fn forget(&self, before: Timestamp) -> Result<usize> {
-        let delete = "DELETE FROM execution WHERE state IN ('PROPOSED', 'DONE', 'FAILED', 'CANCELLED') AND updated_at < ?";
-        self.0.write(move |connection| connection.execute(delete, [before.as_millisecond()])).await
+    pub(crate) async fn forget(&self, before: Timestamp) -> Result<u64> {
+        let delete = "DELETE FROM execution WHERE state IN ('PROPOSED', 'DONE', 'FAILED', 'CANCELLED') AND updated_at < $1";
+        self.0.write(move |connection| connection.execute(delete, values![before.as_millisecond()])).await
     }
 }
 
 /// One change of an execution; an error when it was no longer at `from` with its fence.
 fn step(
-    connection: &Connection,
+    connection: &mut Connection<'_>,
     from: State,
-    execution: Execution,
+    execution: &Execution,
     turn: Option<&Turn>,
-) -> rusqlite::Result<Execution> {
-    let (progress, delivery) = settled::kept(&execution);
-    let update = "UPDATE execution SET state = :state, progress = :progress, threshold = :threshold,
-        delivery = :delivery, attempts = :attempts, reference = :reference, error = :error,
-        confirmed_in = :confirmed_in, resolved_by = :resolved_by, note = :note,
-        updated_at = :updated_at, fence = fence + 1
-        WHERE execution_id = :id AND state = :from AND fence = :fence";
-    let updated = connection.prepare_cached(update)?.execute(named_params! {
-        ":state": execution.state.name(),
-        ":progress": rendered(&progress)?,
-        ":threshold": execution.threshold,
-        ":delivery": delivery.as_ref().map(rendered).transpose()?,
-        ":attempts": execution.attempts,
-        ":reference": execution.reference,
-        ":error": execution.error,
-        ":confirmed_in": execution.confirmed_in,
-        ":resolved_by": execution.resolved_by,
-        ":note": execution.note,
-        ":updated_at": execution.updated_at.as_millisecond(),
-        ":id": execution.id,
-        ":from": from.name(),
-        ":fence": execution.fence,
-    })?;
-    must_change(updated)?;
+) -> Result<Execution> {
+    let (progress, delivery) = settled::kept(execution);
+    let progress = rendered(&progress)?;
+    let delivery = delivery.as_ref().map(rendered).transpose()?;
+    let update =
+        "UPDATE execution SET state = $1, progress = $2, threshold = $3, delivery = $4, attempts = $5,
+        reference = $6, error = $7, confirmed_in = $8, resolved_by = $9, note = $10, updated_at = $11,
+        fence = fence + 1 WHERE execution_id = $12 AND state = $13 AND fence = $14";
+    let values = values![
+        execution.state.name(),
+        &progress,
+        execution.threshold,
+        delivery.as_ref(),
+        execution.attempts,
+        &execution.reference,
+        &execution.error,
+        &execution.confirmed_in,
+        &execution.resolved_by,
+        &execution.note,
+        execution.updated_at.as_millisecond(),
+        &execution.id,
+        from.name(),
+        execution.fence
+    ];
+    must_change(connection.execute(update, values)?)?;
     if let Some(turn) = turn {
-        answer(connection, &execution, turn)?;
+        answer(connection, execution, turn)?;
     }
-    settled::mask_replies(connection, &execution)?;
-    Ok(Execution { fence: execution.fence + 1, ..execution })
+    settled::mask_replies(connection, execution)?;
+    Ok(Execution { fence: execution.fence + 1, ..execution.clone() })
 }
 
-fn answer(connection: &Connection, execution: &Execution, turn: &Turn) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO turn VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
-    let inserted = connection.prepare_cached(insert)?.execute(params![
-        execution.conversation,
-        turn.id,
-        execution.id,
-        rendered(&turn.reply)?
-    ])?;
-    must_change(inserted)
+fn answer(connection: &mut Connection<'_>, execution: &Execution, turn: &Turn) -> Result<()> {
+    let insert = "INSERT INTO turn VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+    let reply = rendered(&turn.reply)?;
+    let values = values![&execution.conversation, &turn.id, &execution.id, &reply];
+    must_change(connection.execute(insert, values)?)
 }
 
 /// An error, so that the store undoes the whole write.
-fn must_change(rows: usize) -> rusqlite::Result<()> {
-    if rows == 0 { Err(rusqlite::Error::QueryReturnedNoRows) } else { Ok(()) }
+fn must_change(rows: u64) -> Result<()> {
+    if rows == 0 { Err(Error::Lost) } else { Ok(()) }
 }
 
 /// A lost race is no failure of the store.
 fn lost_or<T>(written: Result<T>) -> Result<Option<T>> {
     match written {
         Ok(value) => Ok(Some(value)),
-        Err(kit::store::Error::Database(error)) if *error == rusqlite::Error::QueryReturnedNoRows => Ok(None),
+        Err(Error::Lost) => Ok(None),
         Err(error) => Err(error),
     }
 }

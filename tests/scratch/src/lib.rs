@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -86,6 +86,42 @@ impl Drop for Postgres {
 pub fn database() -> String {
     static SHARED: LazyLock<Mutex<Postgres>> = LazyLock::new(|| Mutex::new(Postgres::start()));
     SHARED.lock().unwrap_or_else(PoisonError::into_inner).database()
+}
+
+/// The database of a stage whose files would be in this folder, where the test's program is called
+/// `..._on_postgres`: a second build of the same tests. The same folder has the same database.
+///
+/// # Panics
+/// As [`Postgres::start`].
+pub fn chosen(folder: &Path) -> Option<String> {
+    let program = std::env::current_exe().unwrap();
+    if !program.file_name()?.to_str()?.contains("_on_postgres") {
+        return None;
+    }
+    let note = folder.join("database");
+    let known = std::fs::read_to_string(&note);
+    Some(known.unwrap_or_else(|_| {
+        let url = database();
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(&note, &url).unwrap();
+        url
+    }))
+}
+
+/// Changes a row behind the back of a stage.
+///
+/// # Panics
+/// The statement does not succeed.
+pub fn tamper(folder: &Path, stage: &str, change: &str) {
+    let Some(url) = chosen(folder) else {
+        let file = folder.join(stage).with_extension("db");
+        rusqlite::Connection::open(file).unwrap().execute(change, []).unwrap();
+        return;
+    };
+    let change = format!("SET search_path = firstline_{stage}; {change}");
+    let changed =
+        std::thread::spawn(move || Client::connect(&url, NoTls).unwrap().batch_execute(&change).unwrap());
+    changed.join().unwrap();
 }
 
 /// The folder of `initdb`: on the path, or where Debian puts it.

@@ -3,8 +3,8 @@
 use futures::future::join_all;
 use proto::ExecutionState;
 
-use crate::execution::{Act, Receiver, propose, tamper};
-use crate::support::{self, Desk};
+use super::execution::{Act, Receiver, propose, tamper};
+use super::support::{self, Desk};
 
 /// The bundle with caps in one of its workflows.
 fn capped(workflow: &str, caps: &str) -> tempfile::TempDir {

@@ -1,6 +1,6 @@
 //! Dialogues: what customers say, and what they read next.
 
-use crate::support::{self, Desk};
+use super::support::{self, Desk};
 
 /// `say [intent] text` lines and what follows: the message the customer reads, or YES (confirmed), ELSE
 /// (not for the workflow), END (cancelled), PERSON (asked too often).

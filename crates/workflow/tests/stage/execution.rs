@@ -15,7 +15,7 @@ use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::support::{self, Desk, SECRET};
+use super::support::{self, Desk, SECRET};
 
 /// What the receiver does with the next request; when nothing is planned it answers 200 with a reference.
 #[derive(Clone, Copy)]
@@ -137,7 +137,7 @@ pub(crate) async fn propose(desk: &Desk, conversation: &str, idempotent: bool) -
 
 /// Changes a row behind the back of the stage.
 pub(crate) fn tamper(dir: &Path, change: &str) {
-    rusqlite::Connection::open(dir.join("data/workflow.db")).unwrap().execute(change, []).unwrap();
+    scratch::tamper(&dir.join("data"), "workflow", change);
 }
 
 #[tokio::test]

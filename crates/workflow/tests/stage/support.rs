@@ -165,6 +165,7 @@ impl Desk {
         let mut context = kit::Context::default();
         context.server.bundle = dir.to_owned();
         context.server.data_dir = dir.join("data");
+        context.server.database.url = scratch::chosen(&context.server.data_dir).map(Into::into);
         let stage = workflow::service(toml::from_str(settings).unwrap(), context.clone()).await.unwrap();
         let client = WorkflowServiceClient::new(kit::Link::local(&stage));
         let (conversation, customer) = (Mutex::new("c1".to_owned()), Mutex::new("k".to_owned()));
