@@ -1,0 +1,10 @@
+//! Signed requests to configured targets, and what their answers prove.
+
+mod answer;
+mod send;
+mod target;
+
+pub use answer::Answer;
+pub use reqwest::Method;
+pub use send::{Error, Request, Sender};
+pub use target::Target;
