@@ -1,6 +1,7 @@
 //! Signed requests to configured targets, and what their answers prove.
 
 mod answer;
+mod guard;
 mod send;
 mod target;
 

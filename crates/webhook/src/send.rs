@@ -1,16 +1,19 @@
 //! One signed request to a target.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, redirect, retry};
+use reqwest::{Client, Method, Url, redirect, retry};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
 use crate::answer::{self, Answer};
-use crate::target::Target;
+use crate::guard::{self, Guard, Reach, System};
+use crate::target::{Place, Target};
 
 /// The header of draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -39,7 +42,7 @@ pub struct Request<'a> {
 }
 
 /// Sends requests to the configured targets, and nowhere else. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Sender {
     targets: Arc<BTreeMap<String, Receiver>>,
     connect_timeout: Duration,
@@ -57,25 +60,31 @@ impl Sender {
     /// # Errors
     /// The system has no TLS roots.
     pub fn new(targets: &BTreeMap<String, Target>, connect_timeout: Duration) -> Result<Self, Error> {
-        if targets.is_empty() {
-            return Ok(Self::default());
+        Self::with_resolver(targets, connect_timeout, Arc::new(System))
+    }
+
+    /// The same with names resolved by something else than the system; what it gives is checked no less.
+    ///
+    /// # Errors
+    /// The system has no TLS roots.
+    pub fn with_resolver(
+        targets: &BTreeMap<String, Target>,
+        connect_timeout: Duration,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, Error> {
+        let mut clients: BTreeMap<Reach, Client> = BTreeMap::new();
+        let mut receivers = BTreeMap::new();
+        for (name, target) in targets {
+            let (Ok(Place { base, reach }), Some(webhook)) = (target.place(), target.webhook()) else {
+                continue;
+            };
+            let client = match clients.entry(reach) {
+                Entry::Occupied(built) => built.get().clone(),
+                Entry::Vacant(none) => none.insert(client(reach, connect_timeout, resolver.clone())?).clone(),
+            };
+            receivers.insert(name.clone(), Receiver { client, base, webhook });
         }
-        // A request is on the wire at most once an attempt: no redirects, no second try inside the client,
-        // no proxy that could answer in the target's place, and no kept connection that may be half dead.
-        let client = Client::builder()
-            .connect_timeout(connect_timeout)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .user_agent(USER_AGENT)
-            .build()?;
-        let receiver = |target: &Target| {
-            Some(Receiver { client: client.clone(), base: target.base()?, webhook: target.webhook()? })
-        };
-        let targets = targets.iter();
-        let targets = targets.filter_map(|(name, target)| Some((name.clone(), receiver(target)?))).collect();
-        Ok(Self { targets: Arc::new(targets), connect_timeout })
+        Ok(Self { targets: Arc::new(receivers), connect_timeout })
     }
 
     /// Whether a target is configured.
@@ -88,23 +97,60 @@ impl Sender {
         let Some(receiver) = self.targets.get(request.target) else {
             return Answer::Refused("TARGET_NOT_CONFIGURED".to_owned());
         };
-        let Some(headers) = headers(&receiver.webhook, request.id, request.body) else {
+        let headers = headers(&receiver.webhook, request.id, request.body);
+        let (Some(url), Some(headers)) = (below(&receiver.base, request.path), headers) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
         let sending = receiver
             .client
-            .request(request.method, format!("{}{}", receiver.base, request.path))
+            .request(request.method, url)
             .headers(headers)
             .timeout(self.connect_timeout + request.timeout)
             .body(request.body.to_owned());
-        match sending.send().await {
-            Ok(response) => answer::read(response).await,
-            Err(error) if error.is_builder() => Answer::Refused("REQUEST_MALFORMED".to_owned()),
-            Err(error) if error.is_connect() => Answer::NotNow("UNREACHABLE".to_owned()),
-            Err(error) if error.is_timeout() => Answer::Unclear("TIMEOUT".to_owned()),
-            Err(_) => Answer::Unclear("CONNECTION_LOST".to_owned()),
+        let error = match sending.send().await {
+            Ok(response) => return answer::read(response).await,
+            Err(error) => error,
+        };
+        if let Some(ip) = guard::refused(&error) {
+            let (target, ip) = (request.target, ip.to_string());
+            tracing::error!(
+                target,
+                ip,
+                "nothing is sent: the target's name gives an address it may not have; where a private one is the \
+                 company's own, set allow_private = true for the target"
+            );
+            return Answer::Refused("ADDRESS_NOT_ALLOWED".to_owned());
+        }
+        match error {
+            error if error.is_builder() => Answer::Refused("REQUEST_MALFORMED".to_owned()),
+            error if error.is_connect() => Answer::NotNow("UNREACHABLE".to_owned()),
+            error if error.is_timeout() => Answer::Unclear("TIMEOUT".to_owned()),
+            _ => Answer::Unclear("CONNECTION_LOST".to_owned()),
         }
     }
+}
+
+/// A request is on the wire at most once an attempt: no redirects, no second try inside the client, no proxy that could
+/// answer in the target's place, and no kept connection that may be half dead. So a name is resolved once an attempt.
+fn client(reach: Reach, connect_timeout: Duration, resolver: Arc<dyn Resolve>) -> reqwest::Result<Client> {
+    Client::builder()
+        .connect_timeout(connect_timeout)
+        .dns_resolver(Guard { reach, resolver })
+        .https_only(reach != Reach::Loopback)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .user_agent(USER_AGENT)
+        .build()
+}
+
+/// The URL of a path below a base; `None` for one that leads elsewhere.
+fn below(base: &str, path: &str) -> Option<Url> {
+    let url = Url::parse(&format!("{base}{path}")).ok()?;
+    let rest = url.as_str().strip_prefix(base)?;
+    let starts = |part: &str| part.is_empty() || part.starts_with('/');
+    (starts(path) && starts(rest)).then_some(url)
 }
 
 fn headers(webhook: &Webhook, id: &str, body: &str) -> Option<HeaderMap> {

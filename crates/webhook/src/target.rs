@@ -7,29 +7,44 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use standardwebhooks::Webhook;
 
+use crate::guard::Reach;
+
 /// Sizes of a secret in bytes, of the Standard Webhooks specification.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 const SECRET_PREFIX: &str = "whsec_";
+const ALLOWED_URL: &str =
+    "allowed an https URL, or an http URL of 127.0.0.1, [::1] or localhost, without user, query and fragment";
+const ALLOWED_ADDRESS: &str = "allowed a public address; a private one with allow_private = true";
 
 /// A receiver of requests.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Target {
-    /// Base URL: https, or http to a loopback host; the path of a request is appended.
+    /// Base URL: https, or http to a loopback host written plainly (127.0.0.1, \[::1\], localhost); the path of a
+    /// request is appended.
     pub url: String,
     /// Signing secret: "whsec_" and 24 to 64 bytes in base64.
     #[serde(serialize_with = "hide")]
     pub secret: SecretString,
+    /// Whether its host may have a private address: the receiver is the company's own. Who answers for the name
+    /// then chooses which machine of the network gets the requests.
+    pub allow_private: bool,
+}
+
+/// Where a target is.
+pub(crate) struct Place {
+    /// The base URL without a slash at its end.
+    pub(crate) base: String,
+    /// Where its addresses may be.
+    pub(crate) reach: Reach,
 }
 
 impl Target {
     /// What is wrong with it: the key, and what it is and may be.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
-        if self.base().is_none() {
-            let allowed =
-                "allowed an https URL, or an http URL of a loopback host, without user, query and fragment";
-            faults.push(("url", format!("is {:?}, {allowed}", self.url)));
+        if let Err(message) = self.place() {
+            faults.push(("url", format!("is {:?}, {message}", self.url)));
         }
         if self.webhook().is_none() {
             faults.push(("secret", "is no secret, allowed whsec_ and 24 to 64 bytes in base64".to_owned()));
@@ -37,18 +52,32 @@ impl Target {
         faults
     }
 
-    /// The base URL without a slash at its end; `None` when it is not allowed.
-    pub(crate) fn base(&self) -> Option<String> {
-        let url = Url::parse(&self.url).ok()?;
-        let host = url.host_str()?;
-        let local = host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .map_or(host == "localhost", |ip| ip.is_loopback());
-        let scheme = url.scheme() == "https" || url.scheme() == "http" && local;
+    /// Where it is, or what is allowed instead.
+    pub(crate) fn place(&self) -> Result<Place, &'static str> {
+        let url = Url::parse(&self.url).map_err(|_| ALLOWED_URL)?;
+        let host = url.host_str().ok_or(ALLOWED_URL)?;
+        let reach = match url.scheme() {
+            "https" if self.allow_private => Reach::Private,
+            "https" => Reach::Public,
+            "http" if self.is_plain_loopback(host) => Reach::Loopback,
+            _ => return Err(ALLOWED_URL),
+        };
         let bare = url.username().is_empty() && url.password().is_none();
-        let bare = bare && url.query().is_none() && url.fragment().is_none();
-        (scheme && bare).then(|| url.as_str().trim_end_matches('/').to_owned())
+        if !bare || url.query().is_some() || url.fragment().is_some() {
+            return Err(ALLOWED_URL);
+        }
+        // A literal address is connected to without being resolved, so it is checked here.
+        if address(host).is_some_and(|ip| !reach.allows(ip)) {
+            return Err(ALLOWED_ADDRESS);
+        }
+        Ok(Place { base: url.as_str().trim_end_matches('/').to_owned(), reach })
+    }
+
+    /// Whether the operator wrote a loopback host, and not something that only turns out to be one.
+    fn is_plain_loopback(&self, host: &str) -> bool {
+        let written = self.url.strip_prefix("http://").and_then(|rest| rest.strip_prefix(host));
+        let written = written.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
+        written && address(host).map_or(host == "localhost", |ip| ip.is_loopback())
     }
 
     /// The signer; `None` when the secret is not allowed.
@@ -59,6 +88,10 @@ impl Target {
         let bytes = encoded.trim_end_matches('=').len() * 3 / 4;
         SECRET_BYTES.contains(&bytes).then(|| Webhook::new(secret).ok()).flatten()
     }
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 fn hide<S: Serializer>(_: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
@@ -72,7 +105,7 @@ mod tests {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     fn faults(url: &str, secret: &str) -> Vec<&'static str> {
-        let target = Target { url: url.to_owned(), secret: secret.into() };
+        let target = Target { url: url.to_owned(), secret: secret.into(), ..Target::default() };
         target.faults().into_iter().map(|(key, _)| key).collect()
     }
 
@@ -108,7 +141,8 @@ mod tests {
 
     #[test]
     fn the_secret_is_in_no_output() {
-        let target = Target { url: "https://bank.example".to_owned(), secret: SECRET.into() };
+        let target =
+            Target { url: "https://bank.example".to_owned(), secret: SECRET.into(), ..Target::default() };
         let shown = format!("{target:?} {}", serde_json::to_string(&target).unwrap());
         assert!(!shown.contains("MfKQ9r8G"), "{shown}");
     }
