@@ -2,10 +2,13 @@
 
 mod answer;
 mod guard;
+mod secret;
 mod send;
+mod sign;
 mod target;
 
 pub use answer::Answer;
 pub use reqwest::Method;
+pub use secret::Secrets;
 pub use send::{Error, Request, Sender};
 pub use target::Target;

@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::dns::Resolve;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, Url, redirect, retry};
-use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
 use crate::answer::{self, Answer};
 use crate::guard::{self, Guard, Reach, System};
+use crate::sign::Signer;
 use crate::target::{Place, Target};
 
-/// The header of draft-ietf-httpapi-idempotency-key-header.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const USER_AGENT: &str = concat!("firstline/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no sender.
@@ -51,7 +49,7 @@ pub struct Sender {
 struct Receiver {
     client: Client,
     base: String,
-    webhook: Webhook,
+    signer: Signer,
 }
 
 impl Sender {
@@ -75,14 +73,15 @@ impl Sender {
         let mut clients: BTreeMap<Reach, Client> = BTreeMap::new();
         let mut receivers = BTreeMap::new();
         for (name, target) in targets {
-            let (Ok(Place { base, reach }), Some(webhook)) = (target.place(), target.webhook()) else {
+            let (Ok(Place { base, reach }), Some(signer)) = (target.place(), Signer::of(&target.secret))
+            else {
                 continue;
             };
             let client = match clients.entry(reach) {
                 Entry::Occupied(built) => built.get().clone(),
                 Entry::Vacant(none) => none.insert(client(reach, connect_timeout, resolver.clone())?).clone(),
             };
-            receivers.insert(name.clone(), Receiver { client, base, webhook });
+            receivers.insert(name.clone(), Receiver { client, base, signer });
         }
         Ok(Self { targets: Arc::new(receivers), connect_timeout })
     }
@@ -97,13 +96,14 @@ impl Sender {
         let Some(receiver) = self.targets.get(request.target) else {
             return Answer::Refused("TARGET_NOT_CONFIGURED".to_owned());
         };
-        let headers = headers(&receiver.webhook, request.id, request.body);
+        let headers = receiver.signer.headers(request.id, Timestamp::now(), request.body);
         let (Some(url), Some(headers)) = (below(&receiver.base, request.path), headers) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
         let sending = receiver
             .client
             .request(request.method, url)
+            .header(CONTENT_TYPE, "application/json")
             .headers(headers)
             .timeout(self.connect_timeout + request.timeout)
             .body(request.body.to_owned());
@@ -151,16 +151,4 @@ fn below(base: &str, path: &str) -> Option<Url> {
     let rest = url.as_str().strip_prefix(base)?;
     let starts = |part: &str| part.is_empty() || part.starts_with('/');
     (starts(path) && starts(rest)).then_some(url)
-}
-
-fn headers(webhook: &Webhook, id: &str, body: &str) -> Option<HeaderMap> {
-    let timestamp = Timestamp::now().as_second();
-    let signature = webhook.sign(id, timestamp, body.as_bytes()).ok()?;
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(IDEMPOTENCY_KEY, id.parse().ok()?);
-    headers.insert(HEADER_WEBHOOK_ID, id.parse().ok()?);
-    headers.insert(HEADER_WEBHOOK_TIMESTAMP, timestamp.into());
-    headers.insert(HEADER_WEBHOOK_SIGNATURE, signature.parse().ok()?);
-    Some(headers)
 }

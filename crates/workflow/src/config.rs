@@ -71,4 +71,20 @@ mod tests {
         let keys = config.validate().into_iter().map(|violation| violation.key);
         assert_eq!(keys.collect::<Vec<_>>(), ["targets.bank.url", "targets.bank.secret"]);
     }
+    #[test]
+    fn the_secrets_of_a_target_are_the_lines_of_a_file_or_a_list() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let [old, new] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"];
+        std::fs::write(file.path(), format!("{old}\n{new}\n")).unwrap();
+        let (path, list) = (file.path().display().to_string(), format!("[{old:?}, {new:?}]"));
+        for (name, value) in [("SECRET_FILE", path), ("SECRET", list)] {
+            let variables = [
+                (format!("FIRSTLINE__WORKFLOW__TARGETS__BANK__{name}"), value),
+                ("FIRSTLINE__WORKFLOW__TARGETS__BANK__URL".to_owned(), "https://bank.example".to_owned()),
+            ];
+            let settings = kit::config::Settings::load(None, variables.into_iter()).unwrap();
+            let read = settings.table::<Config>("workflow").map(|config| config.targets.len());
+            assert_eq!(read.map_err(|error| error.to_string()), Ok(1), "{name}");
+        }
+    }
 }
