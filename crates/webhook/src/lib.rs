@@ -1,6 +1,7 @@
 //! Signed requests to configured targets, and what their answers prove.
 
 mod answer;
+mod event;
 mod guard;
 mod secret;
 mod send;
@@ -8,6 +9,7 @@ mod sign;
 mod target;
 
 pub use answer::Answer;
+pub use event::{Event, Format};
 pub use reqwest::Method;
 pub use secret::Secrets;
 pub use send::{Error, Request, Sender};

@@ -11,6 +11,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, Url, redirect, retry};
 
 use crate::answer::{self, Answer};
+use crate::event::{Event, Format};
 use crate::guard::{self, Guard, Reach, System};
 use crate::sign::Signer;
 use crate::target::{Place, Target};
@@ -35,6 +36,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// JSON.
     pub body: &'a str,
+    /// What it tells of.
+    pub event: Event<'a>,
     /// Longest wait for the answer once connected.
     pub timeout: Duration,
 }
@@ -50,6 +53,7 @@ struct Receiver {
     client: Client,
     base: String,
     signer: Signer,
+    format: Format,
 }
 
 impl Sender {
@@ -81,7 +85,7 @@ impl Sender {
                 Entry::Occupied(built) => built.get().clone(),
                 Entry::Vacant(none) => none.insert(client(reach, connect_timeout, resolver.clone())?).clone(),
             };
-            receivers.insert(name.clone(), Receiver { client, base, signer });
+            receivers.insert(name.clone(), Receiver { client, base, signer, format: target.format });
         }
         Ok(Self { targets: Arc::new(receivers), connect_timeout })
     }
@@ -96,17 +100,20 @@ impl Sender {
         let Some(receiver) = self.targets.get(request.target) else {
             return Answer::Refused("TARGET_NOT_CONFIGURED".to_owned());
         };
-        let headers = receiver.signer.headers(request.id, Timestamp::now(), request.body);
-        let (Some(url), Some(headers)) = (below(&receiver.base, request.path), headers) else {
+        let (url, body) = (below(&receiver.base, request.path), receiver.format.body(&request));
+        let (Some(url), Some((kind, body))) = (url, body) else {
+            return Answer::Refused("REQUEST_MALFORMED".to_owned());
+        };
+        let Some(headers) = receiver.signer.headers(request.id, Timestamp::now(), &body) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
         let sending = receiver
             .client
             .request(request.method, url)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, kind)
             .headers(headers)
             .timeout(self.connect_timeout + request.timeout)
-            .body(request.body.to_owned());
+            .body(body.into_owned());
         let error = match sending.send().await {
             Ok(response) => return answer::read(response).await,
             Err(error) => error,

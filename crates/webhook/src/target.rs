@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Format;
 use crate::guard::Reach;
 use crate::secret::Secrets;
 
@@ -21,6 +22,8 @@ pub struct Target {
     pub url: String,
     /// Signing secret: "whsec_" and 24 to 64 bytes in base64. Two while a key is exchanged: both sign.
     pub secret: Secrets,
+    /// How it wants bodies.
+    pub format: Format,
     /// Whether its host may have a private address: the receiver is the company's own. Who answers for the name
     /// then chooses which machine of the network gets the requests.
     pub allow_private: bool,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use webhook::{Answer, Method, Request, Sender, Target};
+use webhook::{Answer, Event, Method, Request, Sender, Target};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -67,7 +67,7 @@ impl Listener {
 }
 
 fn target(url: &str, allow_private: bool) -> Target {
-    Target { url: url.to_owned(), secret: SECRET.into(), allow_private }
+    Target { url: url.to_owned(), secret: SECRET.into(), allow_private, ..Target::default() }
 }
 
 fn sender(target: Target, names: &Script) -> Sender {
@@ -83,6 +83,7 @@ async fn post(sender: &Sender, path: &str) -> Answer {
         method: Method::POST,
         path,
         body: "{}",
+        event: Event { source: "/test", kind: "dev.firstline.test", at: jiff::Timestamp::UNIX_EPOCH },
         timeout: Duration::from_secs(5),
     };
     sender.send(request).await

@@ -3,16 +3,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 pub(crate) use webhook::Answer;
-use webhook::{Method, Request};
+use webhook::{Event, Method, Request};
 
 use crate::catalogue::{self, Workflow};
 use crate::config::Config;
+use crate::engine::now;
+
+/// Source and beginning of the type of the CloudEvents that targets may ask for.
+const SOURCE: &str = "/firstline/workflow";
+const KIND: &str = "dev.firstline.workflow";
 
 /// A request as it was approved; stored, so that a restart sends the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
+    /// Name of the workflow.
+    pub(crate) workflow: String,
+    /// When it was approved.
+    pub(crate) approved_at: Timestamp,
     /// Name of the target in the configuration.
     pub(crate) target: String,
     /// "POST", "PUT", "PATCH" or "DELETE".
@@ -34,7 +44,7 @@ pub(crate) struct Delivery {
 pub(crate) struct Sender(webhook::Sender);
 
 impl Delivery {
-    /// The request of a workflow with its slots filled in.
+    /// The request of a workflow with its slots filled in, approved now.
     ///
     /// # Errors
     /// A template that does not render.
@@ -51,6 +61,8 @@ impl Delivery {
             bundle::Method::Delete => Method::DELETE,
         };
         Ok(Self {
+            workflow: workflow.name.clone(),
+            approved_at: now(),
             target: request.target.clone(),
             method: method.to_string(),
             path: request.path.clone(),
@@ -87,6 +99,11 @@ impl Sender {
             method,
             path: &delivery.path,
             body: &delivery.body,
+            event: Event {
+                source: SOURCE,
+                kind: &format!("{KIND}.{}", delivery.workflow),
+                at: delivery.approved_at,
+            },
             timeout: Duration::from_millis(delivery.timeout_ms),
         };
         self.0.send(request).await
