@@ -1,4 +1,4 @@
-//! Signed requests to configured targets, and what their answers prove.
+//! Signed requests to configured targets and what their answers prove, and signatures of requests that come in.
 
 mod answer;
 mod event;
@@ -7,6 +7,7 @@ mod secret;
 mod send;
 mod sign;
 mod target;
+mod verify;
 
 pub use answer::Answer;
 pub use event::{Event, Format};
@@ -14,3 +15,4 @@ pub use reqwest::Method;
 pub use secret::Secrets;
 pub use send::{Error, Request, Sender};
 pub use target::Target;
+pub use verify::{Refusal, Verifier};

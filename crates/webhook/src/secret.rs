@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Sizes of a secret in bytes, of the Standard Webhooks specification.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Sizes of a secret that others chose, as it is written.
+const TEXT_BYTES: std::ops::RangeInclusive<usize> = 16..=256;
 const SECRET_PREFIX: &str = "whsec_";
 /// The one in use, and the one that comes or goes.
 const MAX_SECRETS: usize = 2;
@@ -17,14 +19,23 @@ const MAX_SECRETS: usize = 2;
 pub struct Secrets(Vec<SecretString>);
 
 impl Secrets {
+    /// The secrets as keys, each a text of 16 to 256 bytes; `None` when one is not, or when there is none or more than
+    /// two.
+    pub(crate) fn texts(&self) -> Option<Vec<Vec<u8>>> {
+        self.each(|secret| Some(secret.as_bytes().to_vec()).filter(|text| TEXT_BYTES.contains(&text.len())))
+    }
+
     /// The keys of secrets of the form "whsec_" and base64 of 24 to 64 bytes; `None` when one is not of that form, or
     /// when there is none or more than two.
     pub(crate) fn keys(&self) -> Option<Vec<Vec<u8>>> {
-        let key = |secret: &SecretString| {
-            let encoded = secret.expose_secret().strip_prefix(SECRET_PREFIX)?;
-            STANDARD.decode(encoded).ok().filter(|key| SECRET_BYTES.contains(&key.len()))
-        };
-        let keys: Vec<_> = self.0.iter().map(key).collect::<Option<_>>()?;
+        self.each(|secret| {
+            let key = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
+            SECRET_BYTES.contains(&key.len()).then_some(key)
+        })
+    }
+
+    fn each(&self, key: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+        let keys: Vec<_> = self.0.iter().map(|secret| key(secret.expose_secret())).collect::<Option<_>>()?;
         (1..=MAX_SECRETS).contains(&keys.len()).then_some(keys)
     }
 }
