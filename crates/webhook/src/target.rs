@@ -42,7 +42,9 @@ impl Target {
     pub fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         if let Err(message) = self.place() {
-            faults.push(("url", format!("is {:?}, {message}", self.url)));
+            // What stands before an @ may be a password.
+            let shown = self.url.rsplit_once('@').map_or(self.url.as_str(), |(_, host)| host);
+            faults.push(("url", format!("is {shown:?}, {message}")));
         }
         if self.secret.keys().is_none() {
             let allowed = "allowed one or two secrets, each whsec_ and 24 to 64 bytes in base64";
