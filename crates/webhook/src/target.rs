@@ -118,4 +118,15 @@ mod tests {
         }
         assert_eq!(faults("https://bank.example", "whsec_"), ["secret"]);
     }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
+        let target = Target { url: "https://ann:p@ss@bank.example".to_owned(), ..Target::default() };
+        let (key, message) = target.faults().remove(0);
+        assert_eq!(key, "url");
+        assert!(
+            message.contains("bank.example") && !message.contains("ann") && !message.contains("p@"),
+            "{message}"
+        );
+    }
 }
