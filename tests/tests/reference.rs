@@ -29,3 +29,17 @@ fn the_reference_configuration_lists_every_setting_with_its_default() {
     same::<telemetry::Config>(&settings, &file, telemetry::NAME);
     same::<orchestrator::Config>(&settings, &file, orchestrator::NAME);
 }
+
+#[test]
+fn the_example_of_a_target_lists_every_setting_and_its_defaults_are_those_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firstline.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let example = text.split_once("# [workflow.targets.bank]\n").unwrap().1.split_once("\n[").unwrap().0;
+    let listed = example.lines().filter_map(|line| line.strip_prefix("# "));
+    let listed: toml::Table = listed.collect::<Vec<_>>().join("\n").parse().unwrap();
+    let default = toml::Table::try_from(webhook::Target::default()).unwrap();
+    assert!(listed.keys().eq(default.keys()), "{listed:?}");
+    for key in ["allow_private", "format"] {
+        assert_eq!(listed[key], default[key]);
+    }
+}

@@ -10,14 +10,15 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use kit::config::Settings;
 use serde_json::json;
-use standardwebhooks::Webhook;
+use webhook::{Secrets, Verifier};
 
 use crate::show;
 
 struct Receiver {
-    webhook: Webhook,
+    verifier: Verifier,
     prints: Prints,
     /// References by idempotency key: the same key has its effect once.
     references: Mutex<HashMap<String, String>>,
@@ -53,19 +54,24 @@ impl StandIn {
 
     /// Takes requests until the future is dropped.
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
-        let app = app(Webhook::new(&self.secret)?, Prints::Nothing);
+        let app = app(verifier(&self.secret)?, Prints::Nothing);
         Ok(axum::serve(self.listener, app).await?)
     }
 }
 
-fn app(webhook: Webhook, prints: Prints) -> Router {
-    let receiver = Receiver { webhook, prints, references: Mutex::default() };
+fn verifier(secret: &str) -> anyhow::Result<Verifier> {
+    let allowed = "--secret: allowed one or two secrets, each whsec_ and 24 to 64 bytes in base64";
+    Verifier::standard(&Secrets::from(secret)).context(allowed)
+}
+
+fn app(verifier: Verifier, prints: Prints) -> Router {
+    let receiver = Receiver { verifier, prints, references: Mutex::default() };
     Router::new().fallback(take).with_state(Arc::new(receiver))
 }
 
 /// Answers every correctly signed request with a reference, the same one for the same key, and prints it.
 pub(crate) async fn receive(listen: SocketAddr, secret: &str, as_json: bool) -> anyhow::Result<()> {
-    let webhook = Webhook::new(secret).context("--secret: allowed whsec_ and base64")?;
+    let verifier = verifier(secret)?;
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -74,7 +80,7 @@ pub(crate) async fn receive(listen: SocketAddr, secret: &str, as_json: bool) -> 
     } else {
         format!("receiving on {url}")
     });
-    let app = app(webhook, if as_json { Prints::Json } else { Prints::Lines });
+    let app = app(verifier, if as_json { Prints::Json } else { Prints::Lines });
     axum::serve(listener, app).with_graceful_shutdown(kit::run::stop_signal(false)?).await?;
     Ok(())
 }
@@ -86,7 +92,7 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(error) = receiver.webhook.verify(&body, &headers) {
+    if let Err(error) = receiver.verifier.verify(&headers, &body, Timestamp::now()) {
         show::line(&format!("refused {method} {}: {error}", uri.path()));
         return (StatusCode::UNAUTHORIZED, "the signature does not fit").into_response();
     }

@@ -18,5 +18,5 @@ mod template;
 mod words;
 
 pub use catalogue::check;
-pub use config::{Config, Target};
+pub use config::Config;
 pub use server::{NAME, service};

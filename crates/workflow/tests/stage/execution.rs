@@ -72,6 +72,11 @@ impl Receiver {
         settings(self.address)
     }
 
+    /// The same with bodies as CloudEvents.
+    fn event_settings(&self) -> String {
+        self.settings().replace("secret =", "format = \"cloudevents\", secret =")
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
@@ -92,7 +97,7 @@ async fn receive(
     Webhook::new(SECRET).unwrap().verify(&body, &headers).unwrap();
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     assert_eq!(header("idempotency-key"), header("webhook-id"));
-    assert_eq!(header("content-type"), "application/json");
+    assert!(["application/json", "application/cloudevents+json"].contains(&header("content-type").as_str()));
     let seen = Seen {
         method,
         path: uri.path().to_owned(),
@@ -304,7 +309,7 @@ async fn the_gate_says_which_condition_failed() {
 fn crash_while_sending(dir: &Path, receiver: &Receiver, idempotent: bool) -> String {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let id = runtime.block_on(async {
-        let desk = Desk::open(dir, &receiver.settings()).await;
+        let desk = Desk::open(dir, &receiver.event_settings()).await;
         let id = propose(&desk, "c", idempotent).await;
         tokio::select! {
             _ = desk.confirm(&id) => panic!("the receiver has not answered"),
@@ -325,15 +330,22 @@ fn a_restart_repeats_what_may_be_repeated_and_nothing_else() {
             if let Some(change) = change {
                 tamper(dir.path(), change);
             }
-            let desk = Desk::open(dir.path(), &receiver.settings()).await;
+            let desk = Desk::open(dir.path(), &receiver.event_settings()).await;
             desk.context.shutdown.cancel();
             desk.context.tasks.close();
             desk.context.tasks.wait().await;
             desk.get(&id).await
         });
-        assert!(receiver.seen().iter().all(|seen| seen.key == id && seen.body == receiver.seen()[0].body));
+        let seen = receiver.seen();
+        assert!(seen.iter().all(|again| again.key == id && again.body == seen[0].body), "{seen:?}");
+        let kind = if idempotent {
+            "dev.firstline.workflow.block_card"
+        } else {
+            "dev.firstline.workflow.move_money"
+        };
+        assert_eq!((&seen[0].body["type"], &seen[0].body["id"]), (&kind.into(), &id.as_str().into()));
         let status = execution.status.unwrap();
-        (status.state(), status.error, receiver.seen().len())
+        (status.state(), status.error, seen.len())
     };
     let unknown = || (ExecutionState::Unknown, "INTERRUPTED".to_owned(), 1);
     assert_eq!(restarted(false, None), unknown());

@@ -1,0 +1,18 @@
+//! Signed requests to configured targets and what their answers prove, and signatures of requests that come in.
+
+mod answer;
+mod event;
+mod guard;
+mod secret;
+mod send;
+mod sign;
+mod target;
+mod verify;
+
+pub use answer::Answer;
+pub use event::{Event, Format};
+pub use reqwest::Method;
+pub use secret::Secrets;
+pub use send::{Error, Request, Sender};
+pub use target::Target;
+pub use verify::{Refusal, Verifier};
