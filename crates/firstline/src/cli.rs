@@ -73,6 +73,8 @@ enum Command {
     /// Executions of workflows, at a running workflow stage
     #[command(subcommand)]
     Workflow(desk::WorkflowCommand),
+    /// Whether the promises hold: every message one outcome, no effect twice, no handoff lost; reads the stores
+    Audit(crate::audit::AuditArgs),
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -370,6 +372,7 @@ async fn serve(
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
+                Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
                 Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
                 Command::Workflow(command) => Box::pin(desk::workflow(&settings, command, json)).await,
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,

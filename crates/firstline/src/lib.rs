@@ -1,6 +1,7 @@
 //! The all-in-one binary and the command line.
 
 mod ask;
+mod audit;
 mod bundles;
 mod chat;
 mod cli;

@@ -6,6 +6,7 @@ pub mod fault;
 pub mod files;
 pub mod link;
 pub mod run;
+mod running;
 pub mod serve;
 mod tables;
 pub mod telemetry;
@@ -15,6 +16,7 @@ pub use config::{Config, Violation};
 pub use fault::{Fault, Kind};
 pub use link::{Link, Links};
 pub use run::run;
+pub use running::Running;
 pub use serve::{Context, Stage};
 
 /// The allocator of every process. Measured after fifty live changes of the index: 48 MiB resident, 74 MiB

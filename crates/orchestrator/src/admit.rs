@@ -1,15 +1,11 @@
 //! The door: what a message must be, and what the journal keeps of it.
 
-use std::time::Duration;
-
 use proto::Message;
 
 use crate::budget;
 use crate::store::Admission;
 use crate::turn::{Act, Error, Orchestrator, now};
 
-/// Added to the deadline of a turn before the reaper may take it.
-const GRACE: Duration = Duration::from_secs(5);
 /// Longest id or key of a caller.
 pub(crate) const MAX_ID_BYTES: usize = 128;
 
@@ -61,7 +57,6 @@ impl Orchestrator {
         let id = || uuid::Uuid::now_v7().simple().to_string();
         let given = |id: &String| Some(id.clone()).filter(|id| !id.is_empty());
         let accepted_at = now();
-        let budget = Duration::from_millis(self.config.turn_timeout_ms) + GRACE;
         let confirms = match act {
             Act::Decide { execution_id } => Some(execution_id.clone()),
             _ => None,
@@ -76,7 +71,7 @@ impl Orchestrator {
             text: message.text.clone(),
             masked: None,
             accepted_at,
-            deadline: accepted_at + i64::try_from(budget.as_micros()).unwrap_or(i64::MAX),
+            lease: self.lease(),
             history: self.config.history,
             confirms,
         }

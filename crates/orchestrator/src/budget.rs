@@ -198,7 +198,7 @@ fn spent(connection: &mut Connection<'_>, at: i64) -> Result<Vec<Spend>> {
 impl Journal {
     /// What was spent on the day of a time, in microseconds since the Unix epoch.
     pub(crate) async fn spent(&self, at: i64) -> Result<Vec<Spend>> {
-        self.0.read(move |connection| spent(connection, at)).await
+        self.sql.read(move |connection| spent(connection, at)).await
     }
 }
 

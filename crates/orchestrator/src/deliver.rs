@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::spool::{Entry, Spooled};
 use crate::stages::{Failure, Stages};
 use crate::store::Journal;
-use crate::turn::{Orchestrator, now};
+use crate::turn::Orchestrator;
 
 const BATCH: u32 = 200;
 /// Well below the largest message of a stage.
@@ -145,7 +145,7 @@ async fn settle(journal: &Journal, seq: i64, sent: Result<(), Failure>) -> Resul
 pub(crate) async fn reap(orchestrator: Arc<Orchestrator>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
-        match orchestrator.reap(now()).await {
+        match orchestrator.reap(false).await {
             Ok(0) => {}
             Ok(n) => tracing::warn!(turns = n, "orphaned turns became handoffs"),
             Err(error) => tracing::error!(%error, "cannot look for orphaned turns"),

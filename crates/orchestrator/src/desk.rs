@@ -59,7 +59,7 @@ impl Journal {
             let found = connection.query(&query, values![after.0, &after.1, limit], handoff)?;
             found.into_iter().map(|found| with_utterances(connection, found, Some(LISTED))).collect()
         };
-        self.0.read(read).await
+        self.sql.read(read).await
     }
 
     /// The handoff with this id, or the open one of this conversation.
@@ -70,13 +70,13 @@ impl Journal {
             let found = connection.first(query, values![&id, &conversation_id], handoff)?;
             found.map(|found| with_utterances(connection, found, None)).transpose()
         };
-        self.0.read(read).await
+        self.sql.read(read).await
     }
 
     /// Claims a waiting handoff; claiming one's own again changes nothing. `false` when another has it.
     pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool> {
         let update = "UPDATE handoff SET state = 2, assignee = $1 WHERE handoff_id = $2 AND (state = 1 OR (state = 2 AND assignee = $1))";
-        self.0.write(move |connection| Ok(connection.execute(update, values![&assignee, &id])? == 1)).await
+        self.sql.write(move |connection| Ok(connection.execute(update, values![&assignee, &id])? == 1)).await
     }
 
     /// Stores a person's words; `false` unless the handoff is claimed by that person.
@@ -87,7 +87,7 @@ impl Journal {
             connection.execute(insert, values![&conversation_id, Role::Agent as i32, &text])?;
             Ok(true)
         };
-        self.0.write(write).await
+        self.sql.write(write).await
     }
 
     /// Ends a handoff, gives the conversation back to the bot with its context cut, masks what was said in it, and
@@ -100,7 +100,7 @@ impl Journal {
         disposition: String,
         label: Option<Vec<u8>>,
     ) -> Result<bool> {
-        let traceparent = kit::Call::current().traceparent();
+        let (traceparent, owner) = (kit::Call::current().traceparent(), self.owner.clone());
         let write = move |connection: &mut Connection<'_>| {
             let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
             let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
@@ -112,11 +112,11 @@ impl Journal {
             connection.execute(update, values![&conversation_id])?;
             crate::mask::conversation(connection, &id)?;
             if let Some(label) = &label {
-                spool(connection, Kind::Label, &traceparent, "", label)?;
+                spool(connection, &owner, Kind::Label, &traceparent, "", label)?;
             }
             Ok(true)
         };
-        self.0.write(write).await
+        self.sql.write(write).await
     }
 }
 

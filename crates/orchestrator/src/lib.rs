@@ -17,6 +17,7 @@ mod handoff;
 mod keyword;
 mod locks;
 mod mask;
+mod notice;
 mod opinion;
 mod parts;
 mod quote;

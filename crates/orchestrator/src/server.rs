@@ -22,7 +22,8 @@ use crate::curated::Curated;
 use crate::deliver;
 use crate::desk::Place;
 use crate::keyword::Keywords;
-use crate::locks::{Locks, Running};
+use crate::locks::Locks;
+use crate::notice;
 use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
@@ -71,15 +72,18 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         ledger: Ledger::new(config.budget.clone(), &spent, now()),
         requests: Locks::default(),
         conversations: Locks::default(),
-        running: Running::default(),
+        running: kit::Running::default(),
         config,
     });
-    while orchestrator.reap(i64::MAX).await.context("the journal")? > 0 {}
+    while orchestrator.reap(true).await.context("the journal")? > 0 {}
     let spool = deliver::spool(journal, stages, orchestrator.spooled.clone(), context.shutdown.clone());
     context.tasks.spawn(spool);
     let every = Duration::from_millis(orchestrator.config.reap_every_ms);
     let reaper = deliver::reap(orchestrator.clone(), every);
     context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(reaper));
+    context
+        .tasks
+        .spawn(context.shutdown.clone().run_until_cancelled_owned(notice::tell(orchestrator.clone())));
     let max = context.server.max_message_bytes;
     let server = AssistantServiceServer::new(Server { orchestrator, context });
     Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(max)))

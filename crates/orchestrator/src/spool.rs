@@ -5,6 +5,10 @@ use proto::{Feedback, SubmitLabelRequest, Turn, TurnRecord};
 use sql::{Connection, Result, Row, values};
 
 use crate::store::Journal;
+use crate::turn::now;
+
+/// Age in microseconds at which an entry of another process is anybody's: it has tried for that long, or is gone.
+const FORGOTTEN: i64 = 30_000_000;
 
 /// Something that waits for telemetry.
 #[derive(Debug)]
@@ -33,21 +37,27 @@ pub(crate) enum Kind {
 impl Journal {
     /// Keeps something for telemetry until telemetry has it.
     pub(crate) async fn keep(&self, kind: Kind, payload: Vec<u8>) -> Result<()> {
-        let traceparent = kit::Call::current().traceparent();
-        self.0.write(move |connection| spool(connection, kind, &traceparent, "", &payload)).await
+        let (traceparent, owner) = (kit::Call::current().traceparent(), self.owner.clone());
+        self.sql.write(move |connection| spool(connection, &owner, kind, &traceparent, "", &payload)).await
     }
 
-    /// The oldest entries of the spool.
+    /// The oldest entries of the spool. Of those that other processes have made, only what they should have sent
+    /// long ago; what is sent twice telemetry keeps once.
     pub(crate) async fn spooled(&self, limit: u32) -> Result<Vec<Spooled>> {
         let query = "SELECT seq, traceparent, kind, payload, turn, record
-            FROM spool LEFT JOIN turn USING (turn_id) WHERE kind > 0 ORDER BY seq LIMIT $1";
-        self.0.read(move |connection| connection.query(query, values![limit], spooled)).await
+            FROM spool LEFT JOIN turn USING (turn_id) WHERE kind > 0 AND (owner = $1 OR at < $2) ORDER BY seq LIMIT $3";
+        let before = if self.sql.is_shared() { now() - FORGOTTEN } else { i64::MAX };
+        let owner = self.owner.clone();
+        let read = move |connection: &mut Connection<'_>| {
+            connection.query(query, values![&*owner, before, limit], spooled)
+        };
+        self.sql.read(read).await
     }
 
     /// Keeps an entry that telemetry refuses, out of the way of the others: its kind turns negative.
     pub(crate) async fn set_aside(&self, seq: i64) -> Result<()> {
         let update = "UPDATE spool SET kind = -kind WHERE seq = $1 AND kind > 0";
-        self.0.write(move |connection| connection.execute(update, values![seq]).map(|_| ())).await
+        self.sql.write(move |connection| connection.execute(update, values![seq]).map(|_| ())).await
     }
 
     /// Forgets entries that telemetry has.
@@ -56,7 +66,7 @@ impl Journal {
             let delete = "DELETE FROM spool WHERE seq = $1";
             seqs.iter().try_for_each(|seq| connection.execute(delete, values![seq]).map(|_| ()))
         };
-        self.0.write(delete).await
+        self.sql.write(delete).await
     }
 }
 
@@ -88,11 +98,13 @@ pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> Result<Option<T
 
 pub(crate) fn spool(
     connection: &mut Connection<'_>,
+    owner: &str,
     kind: Kind,
     traceparent: &str,
     turn_id: &str,
     payload: &[u8],
 ) -> Result<()> {
-    let insert = "INSERT INTO spool (kind, traceparent, turn_id, payload) VALUES ($1, $2, $3, $4)";
-    connection.execute(insert, values![kind as i32, traceparent, turn_id, payload]).map(|_| ())
+    let insert =
+        "INSERT INTO spool (kind, traceparent, turn_id, payload, owner, at) VALUES ($1, $2, $3, $4, $5, $6)";
+    connection.execute(insert, values![kind as i32, traceparent, turn_id, payload, owner, now()]).map(|_| ())
 }

@@ -192,18 +192,20 @@ impl Stages {
         .await
     }
 
+    /// The same turn twice is one: another replica may answer for one that is gone.
     pub(crate) async fn propose(&self, request: ProposeRequest) -> Timed<ProposeResponse> {
-        let mut client = self.workflow.clone();
-        timed(once("workflow", self.workflow_budget, request, |request| async move {
-            client.propose(request).await
+        timed(again("workflow", self.workflow_budget, request, |request| {
+            let mut client = self.workflow.clone();
+            async move { client.propose(request).await }
         }))
         .await
     }
 
+    /// The same execution twice is one: another replica may answer for one that is gone.
     pub(crate) async fn confirm(&self, request: ConfirmRequest) -> Timed<ConfirmResponse> {
-        let mut client = self.workflow.clone();
-        timed(once("workflow", self.workflow_budget, request, |request| async move {
-            client.confirm(request).await
+        timed(again("workflow", self.workflow_budget, request, |request| {
+            let mut client = self.workflow.clone();
+            async move { client.confirm(request).await }
         }))
         .await
     }
@@ -213,6 +215,26 @@ impl Stages {
         let request = CancelRequest { execution_id };
         once("workflow", self.workflow_budget, request, |request| async move { client.cancel(request).await })
             .await
+    }
+
+    /// Executions that ended after their turn and whose conversation has not been told.
+    pub(crate) async fn notices(&self) -> Result<Vec<Notice>, Failure> {
+        let mut client = self.workflow.clone();
+        let request = ListNoticesRequest::default();
+        let listed = once("workflow", self.workflow_budget, request, |request| async move {
+            client.list_notices(request).await
+        });
+        Ok(listed.await?.notices)
+    }
+
+    pub(crate) async fn acknowledge(&self, execution_id: String) -> Result<(), Failure> {
+        let mut client = self.workflow.clone();
+        let request = AcknowledgeNoticeRequest { execution_id };
+        once("workflow", self.workflow_budget, request, |request| async move {
+            client.acknowledge_notice(request).await
+        })
+        .await?;
+        Ok(())
     }
 
     pub(crate) async fn record(&self, records: Vec<TurnRecord>) -> Result<(), Failure> {

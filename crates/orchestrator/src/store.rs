@@ -1,5 +1,7 @@
 //! The journal: conversations, turns, handoffs, and what still has to reach telemetry.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use sql::{Connection, Error, Result, Row, Source, Store, values};
@@ -32,7 +34,7 @@ CREATE UNIQUE INDEX handoff_open ON handoff (conversation_id) WHERE state < 3;
 CREATE INDEX handoff_queue ON handoff (state, created_at);
 CREATE TABLE spool (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL,
-    turn_id TEXT NOT NULL, payload BLOB NOT NULL) STRICT;
+    turn_id TEXT NOT NULL, payload BLOB NOT NULL, owner TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
@@ -60,7 +62,8 @@ pub(crate) struct Admission {
     /// keeps the text.
     pub(crate) masked: Option<String>,
     pub(crate) accepted_at: i64,
-    pub(crate) deadline: i64,
+    /// How long the turn is this process's, from its commit on, unless it is renewed; in microseconds.
+    pub(crate) lease: i64,
     pub(crate) history: u32,
     /// The execution that a button confirms or declines.
     pub(crate) confirms: Option<String>,
@@ -75,6 +78,8 @@ pub(crate) enum Accepted {
     Done(Box<Turn>),
     /// It was there and nobody finished it.
     Orphan { turn_id: String },
+    /// Another process has it in hand, or another message of the conversation.
+    Busy,
     /// Another message used the same request id.
     Conflict,
     /// The conversation belongs to another customer.
@@ -138,36 +143,64 @@ pub(crate) struct Orphan {
 
 /// The journal. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Journal(pub(crate) Store);
+pub(crate) struct Journal {
+    pub(crate) sql: Store,
+    /// This process, among those that share the journal.
+    pub(crate) owner: Arc<str>,
+}
 
 impl Journal {
     pub(crate) async fn open(source: Source) -> Result<Self> {
-        Ok(Self(Store::open(source, MIGRATIONS).await?))
+        let owner = uuid::Uuid::new_v4().simple().to_string().into();
+        Ok(Self { sql: Store::open(source, MIGRATIONS).await?, owner })
     }
 
     /// Puts a message into the journal, and its end as well when the turn is decided already.
     pub(crate) async fn accept(&self, admission: Admission, finish: Option<Finish>) -> Result<Accepted> {
-        let write = move |connection: &mut Connection<'_>| match (accept(connection, &admission)?, &finish) {
-            (Accepted::New(_), Some(end)) => Ok(Accepted::Done(Box::new(finish_turn(connection, end)?))),
-            (accepted, _) => Ok(accepted),
+        let owner = self.owner.clone();
+        let write = move |connection: &mut Connection<'_>| {
+            let accepted = accept(connection, &admission, finish.is_none())?;
+            match (accepted, &finish) {
+                (Accepted::New(_), Some(end)) => {
+                    Ok(Accepted::Done(Box::new(finish_turn(connection, &owner, end)?)))
+                }
+                (accepted, _) => Ok(accepted),
+            }
         };
-        self.0.write(write).await
+        self.sql.write(write).await
     }
 
     /// Sets the outcome unless the turn has one; returns the turn as it stands in the journal.
     pub(crate) async fn finish(&self, end: Finish) -> Result<Turn> {
-        self.0.write(move |connection| finish_turn(connection, &end)).await
+        let owner = self.owner.clone();
+        self.sql.write(move |connection| finish_turn(connection, &owner, &end)).await
     }
 
-    /// Turns without an outcome whose deadline lies before `now`.
-    pub(crate) async fn orphans(&self, now: i64) -> Result<Vec<Orphan>> {
+    /// Turns without an outcome that no process has in hand any more. Of a journal that is this process's alone it
+    /// has none in hand at the start, whatever the clock says.
+    pub(crate) async fn orphans(&self, at_start: bool) -> Result<Vec<Orphan>> {
+        let all = at_start && !self.sql.is_shared();
         let query = format!("{ORPHAN} WHERE outcome IS NULL AND deadline < $1 LIMIT 100");
-        self.0.read(move |connection| connection.query(&query, values![now], orphan)).await
+        let read = move |connection: &mut Connection<'_>| {
+            let before = if all { i64::MAX } else { connection.now()? };
+            connection.query(&query, values![before], orphan)
+        };
+        self.sql.read(read).await
+    }
+
+    /// Keeps turns in hand for another `lease` microseconds.
+    pub(crate) async fn renew(&self, turns: Vec<String>, lease: i64) -> Result<()> {
+        let update = "UPDATE turn SET deadline = $1 WHERE turn_id = $2 AND outcome IS NULL";
+        let renew = move |connection: &mut Connection<'_>| {
+            let until = connection.now()? + lease;
+            turns.iter().try_for_each(|turn| connection.execute(update, values![until, turn]).map(|_| ()))
+        };
+        self.sql.write(renew).await
     }
 
     pub(crate) async fn orphan(&self, turn_id: &str) -> Result<Option<Orphan>> {
         let (query, turn_id) = (format!("{ORPHAN} WHERE turn_id = $1"), turn_id.to_owned());
-        self.0.read(move |connection| connection.first(&query, values![&turn_id], orphan)).await
+        self.sql.read(move |connection| connection.first(&query, values![&turn_id], orphan)).await
     }
 
     /// The record of a turn that has its outcome.
@@ -177,7 +210,7 @@ impl Journal {
         let read = move |connection: &mut Connection<'_>| {
             connection.first(query, values![&turn_id], |row| record(row, 0, 1)).map(Option::flatten)
         };
-        self.0.read(read).await
+        self.sql.read(read).await
     }
 
     /// Utterances and finished turns of a conversation, oldest first; `None` for an unknown one.
@@ -196,7 +229,7 @@ impl Journal {
             let utterances = connection.query(query, values![&id], utterance)?;
             Ok(Some((utterances, turns.into_iter().flatten().collect())))
         };
-        self.0.read(read).await
+        self.sql.read(read).await
     }
 
     /// The last turn of a conversation that belongs to its present context, where it was answered; role 2 is ours.
@@ -208,7 +241,7 @@ impl Journal {
         let last = move |connection: &mut Connection<'_>| {
             connection.first(query, values![&id], |row| Ok(Turn::decode(row.get::<&[u8], _>(0)?).ok()))
         };
-        let turn = self.0.read(last).await?.flatten();
+        let turn = self.sql.read(last).await?.flatten();
         Ok(turn.filter(|turn| turn.outcome() == Outcome::Answered))
     }
 }
@@ -219,17 +252,24 @@ fn orphan(row: &Row<'_>) -> Result<Orphan> {
     Ok(Orphan { turn_id, conversation_id, trace_id, accepted_at, text })
 }
 
-fn accept(connection: &mut Connection<'_>, admission: &Admission) -> Result<Accepted> {
+fn accept(connection: &mut Connection<'_>, admission: &Admission, alone: bool) -> Result<Accepted> {
+    let Admission { turn_id, conversation_id: id, .. } = admission;
+    let now = connection.now()?;
     if let Some(request_id) = &admission.request_id {
         connection.lock(request_id)?;
-        let query = "SELECT turn_id, fingerprint, turn FROM turn WHERE request_id = $1";
-        let known = connection.first(query, values![request_id], |row| known(row, &admission.fingerprint))?;
-        if let Some(known) = known {
+        // A turn of this id is this one's own, whose first commit got no answer.
+        let query =
+            "SELECT turn_id, fingerprint, turn, deadline FROM turn WHERE request_id = $1 AND turn_id <> $2";
+        let known = |row: &Row<'_>| known(row, &admission.fingerprint, now);
+        if let Some(known) = connection.first(query, values![request_id, turn_id], known)? {
             return Ok(known);
         }
     }
-    let id = &admission.conversation_id;
     connection.lock(id)?;
+    let query = "SELECT 1 FROM turn WHERE conversation_id = $1 AND outcome IS NULL AND deadline > $2 AND turn_id <> $3";
+    if alone && connection.first(query, values![id, now, turn_id], |_| Ok(()))?.is_some() {
+        return Ok(Accepted::Busy);
+    }
     let insert = "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     let inserted = connection.execute(insert, values![id, &admission.customer_key, admission.accepted_at])?;
     let mut conversation = Conversation { first_turn: inserted == 1, ..Conversation::default() };
@@ -242,31 +282,34 @@ fn accept(connection: &mut Connection<'_>, admission: &Admission) -> Result<Acce
     if admission.confirms.as_ref().is_some_and(|id| !waits(id)) {
         return Ok(Accepted::Stale);
     }
-    let insert = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let insert = "INSERT INTO turn (turn_id, conversation_id, request_id, fingerprint, trace_id, accepted_at, deadline)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (turn_id) DO NOTHING";
     let values = values![
-        &admission.turn_id,
+        turn_id,
         id,
         admission.request_id.as_ref(),
         &admission.fingerprint,
         &admission.trace_id,
         admission.accepted_at,
-        admission.deadline
+        now + admission.lease
     ];
-    connection.execute(insert, values)?;
-    let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, $2, $3, $4)";
-    let masked = admission.masked.as_ref().filter(|_| conversation.handoff.is_none());
-    let text = masked.unwrap_or(&admission.text);
-    connection.execute(insert, values![id, &admission.turn_id, Role::Customer as i32, text])?;
+    if connection.execute(insert, values)? == 1 {
+        let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, $2, $3, $4)";
+        let masked = admission.masked.as_ref().filter(|_| conversation.handoff.is_none());
+        let text = masked.unwrap_or(&admission.text);
+        connection.execute(insert, values![id, turn_id, Role::Customer as i32, text])?;
+    }
     Ok(Accepted::New(conversation))
 }
 
-fn known(row: &Row<'_>, fingerprint: &[u8; 32]) -> Result<Accepted> {
+fn known(row: &Row<'_>, fingerprint: &[u8; 32], now: i64) -> Result<Accepted> {
     if row.get::<[u8; 32], _>(1)? != *fingerprint {
         return Ok(Accepted::Conflict);
     }
     let turn = row.get::<Option<&[u8]>, _>(2)?.and_then(|bytes| Turn::decode(bytes).ok());
     Ok(match turn {
         Some(turn) => Accepted::Done(Box::new(turn)),
+        None if row.get::<i64, _>(3)? > now => Accepted::Busy,
         None => Accepted::Orphan { turn_id: row.get(0)? },
     })
 }
@@ -307,14 +350,14 @@ fn load(
     Ok(true)
 }
 
-fn open_handoff(connection: &mut Connection<'_>, id: &str) -> Result<Option<HandoffNotice>> {
+pub(crate) fn open_handoff(connection: &mut Connection<'_>, id: &str) -> Result<Option<HandoffNotice>> {
     let query = "SELECT handoff_id, reason FROM handoff WHERE conversation_id = $1 AND state < 3";
     connection.first(query, values![id], |row| {
         Ok(HandoffNotice { handoff_id: row.get(0)?, reason: row.get(1)?, message: String::new() })
     })
 }
 
-fn finish_turn(connection: &mut Connection<'_>, end: &Finish) -> Result<Turn> {
+fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Result<Turn> {
     let mut end = end.clone();
     connection.lock(&end.turn.conversation_id)?;
     budget::keep(connection, &end.spends)?;
@@ -332,7 +375,7 @@ fn finish_turn(connection: &mut Connection<'_>, end: &Finish) -> Result<Turn> {
             .first(query, values![turn_id], |row| Ok(Turn::decode(row.get::<&[u8], _>(0)?).ok()))?;
         return stored.flatten().ok_or_else(|| Error::Malformed("turn".to_owned()));
     }
-    spool(connection, Kind::Record, &end.traceparent, turn_id, &[])?;
+    spool(connection, owner, Kind::Record, &end.traceparent, turn_id, &[])?;
     let private = workflow.is_some();
     let update = "UPDATE utterance SET text = coalesce($1, text), private = $2
         WHERE conversation_id = $3 AND turn_id = $4 AND role = $5";
@@ -352,13 +395,18 @@ fn finish_turn(connection: &mut Connection<'_>, end: &Finish) -> Result<Turn> {
     let values = values![end.clarifications, pending.as_ref(), execution_id, confirming, conversation_id];
     connection.execute(update, values)?;
     if let Some(packet) = &end.handoff {
-        let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES ($1, $2, $3, $4, 1, $5, $6)";
-        let bytes = packet.encode_to_vec();
-        let (id, turn_id) = (&packet.handoff_id, &packet.turn_id);
-        let values = values![id, conversation_id, turn_id, packet.reason, end.accepted_at, &bytes];
-        connection.execute(insert, values)?;
+        open(connection, packet, end.accepted_at)?;
     }
     Ok(end.turn)
+}
+
+/// Puts a handoff into the queue.
+pub(crate) fn open(connection: &mut Connection<'_>, packet: &Handoff, at: i64) -> Result<()> {
+    let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES ($1, $2, $3, $4, 1, $5, $6)";
+    let Handoff { handoff_id, conversation_id, turn_id, reason, .. } = packet;
+    let bytes = packet.encode_to_vec();
+    let values = values![handoff_id, conversation_id, turn_id, reason, at, &bytes];
+    connection.execute(insert, values).map(|_| ())
 }
 
 pub(crate) fn utterance(row: &Row<'_>) -> Result<Utterance> {

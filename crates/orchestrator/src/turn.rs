@@ -15,11 +15,14 @@ use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
 use crate::gate;
 use crate::keyword::{Found, Keywords};
-use crate::locks::{Locks, Running};
+use crate::locks::Locks;
 use crate::mask::Own;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Admission, Finish, Journal, Orphan};
+
+/// How soon a conversation that another process has in hand is looked at again.
+const BUSY: Duration = Duration::from_millis(50);
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +97,7 @@ pub(crate) struct Orchestrator {
     /// One turn at a time for a conversation.
     pub(crate) conversations: Locks,
     /// Turns of this process that the reaper leaves alone.
-    pub(crate) running: Running,
+    pub(crate) running: kit::Running,
 }
 
 /// The journal's receipt for a message.
@@ -140,7 +143,7 @@ impl Orchestrator {
         let mut draft = Draft::new(self, &admission, Instant::now(), events);
         // The stages asked first have no effect: they run while the journal commits, and nothing of them
         // is shown before the message is in it.
-        let (accepted, fan) = tokio::join!(self.journal.accept(admission, None), self.fan_out(&message.text));
+        let (accepted, fan) = tokio::join!(self.accept(admission), self.fan_out(&message.text));
         match accepted? {
             Accepted::New(conversation) => draft.conversation = conversation,
             known => return self.known(&draft.events, &draft.said, known).await,
@@ -151,6 +154,20 @@ impl Orchestrator {
         }
         self.decide(&mut draft, &message, fan).await;
         self.finish(draft).await
+    }
+
+    /// Puts a message into the journal, as soon as no other process has its conversation in hand.
+    async fn accept(&self, admission: Admission) -> Result<Accepted, Error> {
+        let until = kit::Call::current().deadline();
+        loop {
+            match self.journal.accept(admission.clone(), None).await? {
+                Accepted::Busy if until.is_some_and(|until| until.elapsed() > Duration::ZERO) => {
+                    return Err(Error::Overload);
+                }
+                Accepted::Busy => tokio::time::sleep(BUSY).await,
+                accepted => return Ok(accepted),
+            }
+        }
     }
 
     /// Message, outcome and handoff in one commit, without asking anyone.
@@ -173,6 +190,7 @@ impl Orchestrator {
         let turn = match accepted {
             Accepted::Done(turn) => Own::shown(said, *turn),
             Accepted::Orphan { turn_id } => self.reap_one(&turn_id).await?,
+            Accepted::Busy => return Err(Error::Overload),
             Accepted::Conflict => return Err(Error::Conflict),
             Accepted::Stale => return Err(Error::Stale),
             Accepted::Foreign | Accepted::New(_) => return Err(Error::Foreign),
@@ -240,17 +258,26 @@ impl Orchestrator {
         Ok(announce(&events, Own::shown(&said, turn)).await)
     }
 
-    /// Ends the turns that nobody will finish and that were due before `before`; returns how many.
-    pub(crate) async fn reap(&self, before: i64) -> Result<usize, sql::Error> {
-        let mut orphans = self.journal.orphans(before).await?;
+    /// How long a turn stays this process's without being renewed, in microseconds: three times the interval at which
+    /// it is.
+    pub(crate) fn lease(&self) -> i64 {
+        i64::try_from(self.config.reap_every_ms.saturating_mul(3000)).unwrap_or(i64::MAX / 2)
+    }
+
+    /// Keeps the turns of this process in hand, and ends those that nobody will finish; returns how many.
+    pub(crate) async fn reap(&self, at_start: bool) -> Result<usize, sql::Error> {
+        let running = self.running.ids();
+        if !running.is_empty() {
+            self.journal.renew(running, self.lease()).await?;
+        }
+        let mut orphans = self.journal.orphans(at_start).await?;
         orphans.retain(|orphan| !self.running.holds(&orphan.turn_id));
         let n = orphans.len();
         for orphan in orphans {
             self.journal.finish(self.orphan_end(orphan)).await?;
         }
-        if n > 0 {
-            self.spooled.notify_one();
-        }
+        // Also for what another process left in the spool.
+        self.spooled.notify_one();
         Ok(n)
     }
 
@@ -273,7 +300,7 @@ impl Orchestrator {
             text,
             masked: None,
             accepted_at,
-            deadline: 0,
+            lease: 0,
             history: 0,
             confirms: None,
         };

@@ -101,6 +101,19 @@ impl Store {
         }))
     }
 
+    /// Opens tables to read only, beside whoever works on them; nothing is created or changed.
+    ///
+    /// # Errors
+    /// There are no such tables, or the server does not answer.
+    pub async fn inspect(source: Source) -> Result<Self> {
+        Ok(Self(match source {
+            Source::File(path) => Backend::Sqlite(sqlite::Store::inspect(path).await?),
+            Source::Postgres { server, schema } => {
+                Backend::Postgres(postgresql::Store::inspect(server, schema).await?)
+            }
+        }))
+    }
+
     /// Whether other processes may work on the same tables.
     pub fn is_shared(&self) -> bool {
         matches!(self.0, Backend::Postgres(_))

@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What a server should never need for one of our statements. A lock is held for some milliseconds.
 const LIMITS: &str = "SET statement_timeout = '10s'; SET lock_timeout = '5s';
     SET idle_in_transaction_session_timeout = '10s'";
+/// For who only looks, and may look at much.
+const READ_ONLY: &str = "SET default_transaction_read_only = on; SET statement_timeout = '5min'";
 
 /// A PostgreSQL server and how it is reached.
 #[derive(Debug, Clone)]
@@ -102,6 +104,8 @@ struct Pool {
     config: Config,
     tls: MakeRustlsConnect,
     schema: String,
+    /// Statements that begin every connection.
+    begin: &'static str,
     idle: Mutex<Vec<Session>>,
     places: Arc<Semaphore>,
 }
@@ -129,16 +133,22 @@ impl Store {
         migrations: &'static [&'static str],
     ) -> Result<Self> {
         blocking(move || {
-            let open = |error: Failure| Error::Open("the PostgreSQL server".to_owned(), error.into());
-            let (config, tls) = server.client().map_err(open)?;
-            let places = Arc::new(Semaphore::new(server.connections.max(1) as usize));
-            let pool = Pool { config, tls, schema, idle: Mutex::default(), places };
-            let mut session = pool.connect().map_err(|error| open(error.into()))?;
+            let (pool, mut session) = Pool::open(&server, schema, LIMITS)?;
             let migrated = session.migrate(&pool.schema, migrations);
             migrated.map_err(|error| match error {
                 Error::Database(source) => Error::Open(format!("schema {}", pool.schema), source),
                 error => error,
             })?;
+            pool.give_back(session);
+            Ok(Self(Arc::new(pool)))
+        })
+        .await
+    }
+
+    /// A store whose transactions may not write.
+    pub(crate) async fn inspect(server: Server, schema: String) -> Result<Self> {
+        blocking(move || {
+            let (pool, session) = Pool::open(&server, schema, READ_ONLY)?;
             pool.give_back(session);
             Ok(Self(Arc::new(pool)))
         })
@@ -195,6 +205,16 @@ fn fraction() -> f64 {
 }
 
 impl Pool {
+    /// A pool with its first connection.
+    fn open(server: &Server, schema: String, begin: &'static str) -> Result<(Self, Session)> {
+        let open = |error: Failure| Error::Open("the PostgreSQL server".to_owned(), error.into());
+        let (config, tls) = server.client().map_err(open)?;
+        let places = Arc::new(Semaphore::new(server.connections.max(1) as usize));
+        let pool = Self { config, tls, schema, begin, idle: Mutex::default(), places };
+        let session = pool.connect().map_err(|error| open(error.into()))?;
+        Ok((pool, session))
+    }
+
     fn attempt<T>(&self, work: &impl Fn(&mut Session) -> Result<T>) -> Result<T> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut session = match idle {
@@ -211,7 +231,7 @@ impl Pool {
 
     fn connect(&self) -> std::result::Result<Session, postgres::Error> {
         let mut client = self.config.connect(self.tls.clone())?;
-        client.batch_execute(LIMITS)?;
+        client.batch_execute(self.begin)?;
         client.batch_execute(&format!("SET search_path = \"{}\"", self.schema))?;
         Ok(Session { client, statements: HashMap::new() })
     }

@@ -77,6 +77,19 @@ impl Store {
         .await
     }
 
+    /// A store without a writer and without the lock.
+    pub(crate) async fn inspect(path: PathBuf) -> Result<Self> {
+        blocking(move || {
+            let name = path.display().to_string();
+            let readers = Readers::new(path);
+            let first = readers.take().map_err(|error| Error::Open(name, Arc::new(error)))?;
+            readers.give_back(first);
+            let writer = Writer { writes: None, thread: None };
+            Ok(Self { readers: Arc::new(readers), writer: Arc::new(writer) })
+        })
+        .await
+    }
+
     pub(crate) async fn read<T, F>(&self, read: F) -> Result<T>
     where
         T: Send + 'static,

@@ -5,9 +5,9 @@ use sql::{Connection, Result, Value, values};
 
 use crate::amount::Amount;
 use crate::catalogue::Workflow;
+use crate::execution::Execution;
 use crate::fill::Kind;
 use crate::gate::Refusal;
-use crate::store::Execution;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

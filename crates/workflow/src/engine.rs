@@ -12,7 +12,8 @@ use crate::catalogue::{self, Catalogue, Workflow};
 use crate::config::Config;
 use crate::converse::{self, Progress, Step, THIS_FIRST, Topic};
 use crate::deliver::Sender;
-use crate::store::{Execution, Reply, State, Store, Turn};
+use crate::execution::{Execution, State};
+use crate::store::{Reply, Store, Turn};
 use crate::words::Message;
 
 const HEX_DIGITS: usize = 32;
@@ -76,6 +77,8 @@ pub(crate) struct Engine {
     pub(crate) config: Arc<Config>,
     /// Where the company is: "today" in a message means today there.
     pub(crate) timezone: TimeZone,
+    /// Executions that this process is sending.
+    pub(crate) sending: Arc<kit::Running>,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -219,6 +222,8 @@ impl Engine {
             note: String::new(),
             created_at: now,
             updated_at: now,
+            unclear: false,
+            lease: Duration::ZERO,
         };
         let reply = reply(step);
         let turn = Turn { id: input.turn.clone(), reply: reply.clone() };

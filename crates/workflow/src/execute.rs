@@ -8,13 +8,17 @@ use tracing::Instrument as _;
 
 use crate::deliver::{Answer, Delivery};
 use crate::engine::{Engine, Error, now};
+use crate::execution::{Execution, State};
 use crate::gate::{self, Clearance, Conditions, Refusal};
-use crate::store::{Execution, State};
 
 /// Receivers keep an idempotency key at least this long (promises.md, "Workflow durability"); a later
 /// retry could have its effect twice.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// How often executions are looked for whose process is gone.
+const ADOPT_EVERY: Duration = Duration::from_secs(2);
+/// What an attempt may take beyond its timeouts, until its lease is over and another process takes it for dead.
+const MARGIN: Duration = Duration::from_secs(5);
 
 const UNDER_WAY: &str = "Your request is under way. I will have the result in a moment.";
 const FAILED: &str = "I am sorry, this did not work. Nothing was changed.";
@@ -67,14 +71,15 @@ impl Engine {
             delivery: Some(delivery),
             confirmed_in: yes.turn,
             updated_at: now,
+            lease: MARGIN,
             ..execution
         };
         let (engine, id, caps) = (self.clone(), approved.id.clone(), workflow.caps);
         // From here on everything happens in a task of its own, because the call may be dropped any moment.
         let work = async move {
             match engine.store.approve(approved, caps).await? {
-                Some((approved, None)) => engine.deliver(approved, false).await,
-                Some((ended, Some(refusal))) => log(&ended, &refusal),
+                Some(approved) if approved.state == State::Approved => engine.deliver(approved).await,
+                Some(ended) => log(&ended, &ended.error),
                 None => {}
             }
             Ok::<(), Error>(())
@@ -82,8 +87,9 @@ impl Engine {
         let work = self.tasks.spawn(kit::Call::current().detached().scope(work).in_current_span());
         let ended = tokio::time::timeout_at(until, work).await;
         let finished = ended.is_ok();
-        if let Ok(done) = ended {
-            done.map_err(Error::Interrupted)??;
+        match ended {
+            Ok(done) => done.map_err(Error::Interrupted)??,
+            Err(_) => self.store.want_notice(&id).await?,
         }
         let execution = self.get(&id).await?;
         // The customer changed something between the yes and the approval.
@@ -93,31 +99,39 @@ impl Engine {
         self.told(execution)
     }
 
-    /// Takes up what the last process left: approved requests are sent, idempotent ones sent again, and what
-    /// may have had its effect becomes unknown.
-    pub(crate) async fn recover(&self, now: Timestamp) -> Result<(), Error> {
-        for state in [State::Approved, State::Dispatching] {
-            for execution in self.store.list("", Some(state), u32::MAX).await? {
-                let sent = state == State::Dispatching;
-                let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
-                // The first attempt may be as old as the execution; the approval is the last change before it.
-                let since = if sent { execution.created_at } else { execution.updated_at };
-                let late = now.duration_since(since) > MAX_AGE;
-                tracing::warn!(
-                    execution = execution.id,
-                    state = state.name(),
-                    sent,
-                    late,
-                    "left by the last process"
-                );
-                match (sent, late) {
-                    (false, true) => self.settle(execution, State::Failed, "EXPIRED").await,
-                    (true, true) => self.settle(execution, State::Unknown, "INTERRUPTED").await,
-                    (true, false) if !again => self.settle(execution, State::Unknown, "INTERRUPTED").await,
-                    _ => {
-                        let engine = self.clone();
-                        self.tasks.spawn(async move { engine.deliver(execution, sent).await });
-                    }
+    /// Looks for executions whose process is gone, until shutdown.
+    pub(crate) async fn adopt(self) {
+        let mut ticks = tokio::time::interval(ADOPT_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Err(error) = self.take_over(now(), false).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for executions left");
+            }
+        }
+    }
+
+    /// Takes up what a process left that is gone: approved requests are sent, idempotent ones sent again, and what
+    /// may have had its effect becomes unknown. The conversation is told how it ends, since nobody waits any more.
+    pub(crate) async fn take_over(&self, now: Timestamp, at_start: bool) -> Result<(), Error> {
+        for execution in self.store.left(at_start).await? {
+            if self.sending.holds(&execution.id) {
+                continue;
+            }
+            self.store.want_notice(&execution.id).await?;
+            let sent = execution.state == State::Dispatching;
+            let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
+            // The first attempt may be as old as the execution; the approval is the last change before it.
+            let since = if sent { execution.created_at } else { execution.updated_at };
+            let late = now.duration_since(since) > MAX_AGE;
+            let (id, state) = (&execution.id, execution.state.name());
+            tracing::warn!(execution = id, state, late, "left by a process that is gone");
+            match (sent && execution.unclear, late) {
+                (false, true) => self.settle(execution, State::Failed, "EXPIRED").await,
+                (true, true) => self.settle(execution, State::Unknown, "INTERRUPTED").await,
+                (true, false) if !again => self.settle(execution, State::Unknown, "INTERRUPTED").await,
+                _ => {
+                    let engine = self.clone();
+                    self.tasks.spawn(async move { engine.deliver(execution).await });
                 }
             }
         }
@@ -162,18 +176,15 @@ impl Engine {
         self.store.update(State::Unknown, resolved, None).await?.ok_or(Error::Conflict)
     }
 
-    /// Sends until the effect is certain, the attempts are used up, or shutdown. `unclear` says that an
-    /// earlier attempt may have had its effect: then only the receiver's yes proves anything.
-    async fn deliver(&self, mut execution: Execution, mut unclear: bool) {
+    /// Sends until the effect is certain, the attempts are used up, another process has taken over, or shutdown.
+    async fn deliver(&self, mut execution: Execution) {
+        let _sending = self.sending.enter(&execution.id);
         // The approval wrote it; only a damaged row has none, and nothing can be sent for it.
         let Some(delivery) = execution.delivery.clone() else { return };
         loop {
-            let from = execution.state;
-            execution.state = State::Dispatching;
+            let unclear = execution.unclear;
             execution.attempts += 1;
-            execution.updated_at = now();
-            // Committed before the connection is opened: whoever finds it knows that it may have been sent.
-            let Some(claimed) = self.insist(from, execution).await else { return };
+            let Some(claimed) = self.claim(execution, &delivery).await else { return };
             execution = claimed;
             let span = tracing::info_span!(
                 "execute_tool",
@@ -185,37 +196,49 @@ impl Engine {
                 attempt = execution.attempts,
             );
             let answer = self.sender.send(&delivery, &execution.id).instrument(span).await;
-            let failed = if unclear { State::Unknown } else { State::Failed };
-            let (end, error) = match answer {
+            execution.unclear = unclear || matches!(answer, Answer::Unclear(_));
+            let failed = if execution.unclear { State::Unknown } else { State::Failed };
+            let (error, last) = match answer {
                 Answer::Done(reference) => {
                     execution.reference = reference.unwrap_or_else(|| execution.id.clone());
                     self.settle(execution, State::Done, "").await;
                     return;
                 }
-                Answer::Refused(error) => {
-                    self.settle(execution, failed, &error).await;
-                    return;
-                }
-                Answer::NotNow(error) => (failed, error),
-                Answer::Unclear(error) => {
-                    unclear = true;
-                    (State::Unknown, error)
+                Answer::Refused(error) => (error, true),
+                Answer::NotNow(error) | Answer::Unclear(error) => {
+                    (error, execution.attempts >= delivery.max_attempts)
                 }
             };
-            if execution.attempts >= delivery.max_attempts {
-                self.settle(execution, end, &error).await;
+            if last {
+                self.settle(execution, failed, &error).await;
                 return;
             }
-            tracing::warn!(
-                execution = execution.id,
-                attempt = execution.attempts,
-                error,
-                "will be sent again"
-            );
+            let (id, attempt) = (&execution.id, execution.attempts);
+            tracing::warn!(execution = id, attempt, error, "will be sent again");
+            let pause = self.pause(execution.attempts);
             execution.error = error;
-            let pause = tokio::time::sleep(self.pause(execution.attempts));
-            if self.shutdown.run_until_cancelled(pause).await.is_none() {
+            execution.lease = pause + MARGIN;
+            let Some(waiting) = self.insist(State::Dispatching, execution).await else { return };
+            execution = waiting;
+            if self.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return; // The next process goes on.
+            }
+        }
+    }
+
+    /// Commits that the request may have been sent, before the connection is opened: whoever finds the execution
+    /// knows. A process that was stopped in between claims again, so that it never sends what another has taken over.
+    async fn claim(&self, mut execution: Execution, delivery: &Delivery) -> Option<Execution> {
+        let attempt = Duration::from_millis(self.config.connect_timeout_ms + delivery.timeout_ms);
+        loop {
+            let (from, begun) = (execution.state, Instant::now());
+            execution.state = State::Dispatching;
+            execution.unclear = true;
+            execution.updated_at = now();
+            execution.lease = attempt + MARGIN;
+            execution = self.insist(from, execution).await?;
+            if begun.elapsed() < MARGIN / 2 {
+                return Some(execution);
             }
         }
     }
@@ -238,7 +261,8 @@ impl Engine {
             error,
             "ended"
         );
-        let ended = Execution { state, error: error.to_owned(), updated_at: now(), ..execution };
+        let (error, lease) = (error.to_owned(), Duration::ZERO);
+        let ended = Execution { state, error, updated_at: now(), lease, ..execution };
         self.insist(from, ended).await;
     }
 
@@ -265,7 +289,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(Execution, String), Error> {
         let reason = refusal.reason();
-        log(&execution, refusal);
+        log(&execution, &refusal.to_string());
         let mut refused = if refusal.ends() {
             self.end(execution, reason, now).await?.ok_or(Error::Conflict)?
         } else {
@@ -275,6 +299,11 @@ impl Engine {
             refused.error = reason.to_owned();
         }
         Ok((refused, REFUSED.to_owned()))
+    }
+
+    /// Executions that ended after the turn that confirmed them, with what the customer reads, oldest first.
+    pub(crate) async fn notices(&self, limit: u32) -> Result<Vec<(Execution, String)>, Error> {
+        self.store.notices(limit).await?.into_iter().map(|execution| self.told(execution)).collect()
     }
 
     /// The execution with what the customer reads about it.
@@ -293,7 +322,7 @@ impl Engine {
     }
 }
 
-fn log(execution: &Execution, refusal: &Refusal) {
-    let (id, workflow, reason) = (&execution.id, &execution.workflow, refusal.reason());
-    tracing::warn!(execution = id, workflow, reason, "refused: {refusal}");
+fn log(execution: &Execution, refusal: &str) {
+    let (id, workflow) = (&execution.id, &execution.workflow);
+    tracing::warn!(execution = id, workflow, "refused: {refusal}");
 }

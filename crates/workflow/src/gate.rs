@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::caps;
 use crate::catalogue::Workflow;
-use crate::store::{Execution, State};
+use crate::execution::{Execution, State};
 
 /// What the action rail said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod date;
 mod deliver;
 mod engine;
 mod execute;
+mod execution;
 mod fill;
 mod gate;
 mod server;

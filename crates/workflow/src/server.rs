@@ -9,10 +9,11 @@ use jiff::tz::TimeZone;
 use kit::{Fault, Kind};
 use proto::workflow_service_server::{WorkflowService, WorkflowServiceServer};
 use proto::{
-    CancelRequest, CancelResponse, ConfirmRequest, ConfirmResponse, ExecutionState, GetExecutionRequest,
-    GetExecutionResponse, IntentDecision, ListExecutionsRequest, ListExecutionsResponse, ProposeRequest,
-    ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk, SafetyAction, SafetyStatus,
-    Verdict, WorkflowStatus,
+    AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, CancelRequest, CancelResponse, ConfirmRequest,
+    ConfirmResponse, ExecutionState, GetExecutionRequest, GetExecutionResponse, IntentDecision,
+    ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest, ListNoticesResponse, Notice,
+    ProposeRequest, ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk, SafetyAction,
+    SafetyStatus, Verdict, WorkflowStatus,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -22,8 +23,9 @@ use crate::config::Config;
 use crate::deliver::Sender;
 use crate::engine::{Engine, Error, Input, now};
 use crate::execute::Yes;
+use crate::execution::{Execution, State};
 use crate::gate::Clearance;
-use crate::store::{Execution, State, Store};
+use crate::store::Store;
 
 /// Name of the stage.
 pub const NAME: &str = "workflow";
@@ -59,10 +61,12 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         sender,
         config: Arc::new(config),
         timezone,
+        sending: Arc::default(),
         tasks: context.tasks.clone(),
         shutdown: context.shutdown.clone(),
     };
-    engine.recover(now()).await?;
+    engine.take_over(now(), true).await?;
+    context.tasks.spawn(engine.clone().adopt());
     context.tasks.spawn(engine.clone().sweep());
     let service = WorkflowServiceServer::new(Server(engine))
         .max_decoding_message_size(context.server.max_message_bytes);
@@ -131,11 +135,7 @@ impl WorkflowService for Server {
                 format!("is {}, allowed 0..=7", request.state),
             )
         })?;
-        let limit = if request.page_size == 0 { PAGE } else { request.page_size };
-        if limit > MAX_PAGE {
-            let message = format!("is {limit}, allowed 0..={MAX_PAGE}");
-            return Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", "page_size", message));
-        }
+        let limit = page(request.page_size)?;
         let found = self.0.store.list(&request.conversation_id, from_proto(state), limit).await;
         let found = found.map_err(|error| status(Error::Store(error)))?;
         let executions = found.iter().map(|execution| self.report(execution)).collect();
@@ -152,6 +152,25 @@ impl WorkflowService for Server {
         let resolved = self.0.resolve(&execution_id, happened, actor, note, now()).await;
         let resolved = resolved.map_err(status)?;
         Ok(Response::new(ResolveUnknownResponse { execution: Some(self.report(&resolved)) }))
+    }
+
+    async fn list_notices(
+        &self,
+        request: Request<ListNoticesRequest>,
+    ) -> Result<Response<ListNoticesResponse>, Status> {
+        let limit = page(request.into_inner().page_size)?;
+        let ended = self.0.notices(limit).await.map_err(status)?;
+        let notice = |(execution, message)| Notice { execution: Some(self.report(&execution)), message };
+        Ok(Response::new(ListNoticesResponse { notices: ended.into_iter().map(notice).collect() }))
+    }
+
+    async fn acknowledge_notice(
+        &self,
+        request: Request<AcknowledgeNoticeRequest>,
+    ) -> Result<Response<AcknowledgeNoticeResponse>, Status> {
+        let told = self.0.store.told(&request.into_inner().execution_id).await;
+        told.map_err(|error| status(Error::Store(error)))?;
+        Ok(Response::new(AcknowledgeNoticeResponse {}))
     }
 }
 
@@ -210,6 +229,17 @@ fn sized(field: &'static str, value: &str, least: usize, most: usize) -> Result<
     }
     let message = format!("has {} bytes, allowed {least}..={most}", value.len());
     Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", field, message))
+}
+
+fn page(size: u32) -> Result<u32, Status> {
+    match size {
+        0 => Ok(PAGE),
+        1..=MAX_PAGE => Ok(size),
+        _ => {
+            let message = format!("is {size}, allowed 0..={MAX_PAGE}");
+            Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", "page_size", message))
+        }
+    }
 }
 
 /// Whatever is not a clean permission is none.

@@ -4,7 +4,8 @@ use sql::{Connection, Result, values};
 
 use crate::converse::Progress;
 use crate::deliver::Delivery;
-use crate::store::{Execution, Reply, State, parsed, rendered};
+use crate::execution::{Execution, State, parsed, rendered};
+use crate::store::Reply;
 
 /// Whether nothing is done with the slots any more. What failed or is unknown is for a person, who needs them.
 fn is_settled(state: State) -> bool {

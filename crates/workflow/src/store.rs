@@ -1,16 +1,13 @@
 //! Executions on disk: every change is a compare-and-set on the state and the fence.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use serde::de::DeserializeOwned;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sql::{Connection, Error, Result, Row, Source, values};
 
 use crate::caps;
-use crate::converse::Progress;
-use crate::deliver::Delivery;
-use crate::gate::Refusal;
+use crate::execution::{Execution, State, execution, parsed, rendered};
 use crate::settled;
 
 const MIGRATIONS: &[&str] = &["
@@ -34,12 +31,18 @@ CREATE TABLE execution (
     note TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
+    unclear INTEGER NOT NULL,
+    change TEXT NOT NULL,
+    lease INTEGER NOT NULL,
+    notice INTEGER NOT NULL DEFAULT 0,
     day INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX one_open ON execution (conversation_id) WHERE state = 'PROPOSED';
 CREATE INDEX by_conversation ON execution (conversation_id, created_at);
 CREATE INDEX by_day ON execution (workflow, day, customer_key, state) WHERE day IS NOT NULL;
 CREATE INDEX by_state ON execution (state, updated_at);
+CREATE INDEX by_lease ON execution (lease) WHERE state IN ('APPROVED', 'DISPATCHING');
+CREATE INDEX by_notice ON execution (updated_at) WHERE notice = 1;
 CREATE TABLE turn (
     conversation_id TEXT NOT NULL,
     turn_id TEXT NOT NULL,
@@ -49,133 +52,6 @@ CREATE TABLE turn (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX by_execution ON turn (execution_id);
 "];
-
-/// Where an execution is: PROPOSED, then APPROVED, DISPATCHING and one of DONE, FAILED, UNKNOWN; or
-/// CANCELLED from PROPOSED. Only a person leads out of UNKNOWN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Proposed,
-    Approved,
-    Dispatching,
-    Done,
-    Failed,
-    Unknown,
-    Cancelled,
-}
-
-impl State {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Proposed,
-        Self::Approved,
-        Self::Dispatching,
-        Self::Done,
-        Self::Failed,
-        Self::Unknown,
-        Self::Cancelled,
-    ];
-
-    /// As it is stored.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Proposed => "PROPOSED",
-            Self::Approved => "APPROVED",
-            Self::Dispatching => "DISPATCHING",
-            Self::Done => "DONE",
-            Self::Failed => "FAILED",
-            Self::Unknown => "UNKNOWN",
-            Self::Cancelled => "CANCELLED",
-        }
-    }
-}
-
-/// One execution as it is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Execution {
-    /// "ex_" and 32 hexadecimal digits; the idempotency key of the effect.
-    pub(crate) id: String,
-    /// Id of the conversation.
-    pub(crate) conversation: String,
-    /// Key of the customer, empty when anonymous.
-    pub(crate) customer: String,
-    /// Name of the workflow.
-    pub(crate) workflow: String,
-    /// Where it is.
-    pub(crate) state: State,
-    /// Slots and the open question.
-    pub(crate) progress: Progress,
-    /// Confidence of the intent at the proposal, 0..=1.
-    pub(crate) confidence: f64,
-    /// Threshold at the proposal, then at the gate, 0..=1.
-    pub(crate) threshold: f64,
-    /// The request, from the approval on.
-    pub(crate) delivery: Option<Delivery>,
-    /// Attempts begun.
-    pub(crate) attempts: u32,
-    /// Grows with every change; who holds an older one has lost the execution.
-    pub(crate) fence: i64,
-    /// The receiver's reference, or the execution's id, once done.
-    pub(crate) reference: String,
-    /// Why the gate refused or the effect failed or is unknown, a constant; empty otherwise.
-    pub(crate) error: String,
-    /// Turn of the customer's yes.
-    pub(crate) confirmed_in: String,
-    /// Who resolved an unknown effect.
-    pub(crate) resolved_by: String,
-    /// What that person wrote.
-    pub(crate) note: String,
-    /// When it was proposed.
-    pub(crate) created_at: Timestamp,
-    /// When it last changed.
-    pub(crate) updated_at: Timestamp,
-}
-
-impl Execution {
-    /// Whether it is an open proposal that nobody came back to for longer than `ttl`.
-    pub(crate) fn is_void(&self, now: Timestamp, ttl: SignedDuration) -> bool {
-        self.state == State::Proposed && now.duration_since(self.updated_at) > ttl
-    }
-}
-
-fn execution(row: &Row<'_>) -> Result<Execution> {
-    let name: &str = row.get("state")?;
-    let state = State::ALL.into_iter().find(|state| state.name() == name);
-    let time = |column: &str| Timestamp::from_millisecond(row.get(column)?).map_err(|_| wrong(column));
-    Ok(Execution {
-        id: row.get("execution_id")?,
-        conversation: row.get("conversation_id")?,
-        customer: row.get("customer_key")?,
-        workflow: row.get("workflow")?,
-        state: state.ok_or_else(|| wrong("state"))?,
-        progress: parsed(row, "progress")?.ok_or_else(|| wrong("progress"))?,
-        confidence: row.get("confidence")?,
-        threshold: row.get("threshold")?,
-        delivery: parsed(row, "delivery")?,
-        attempts: row.get("attempts")?,
-        fence: row.get("fence")?,
-        reference: row.get("reference")?,
-        error: row.get("error")?,
-        confirmed_in: row.get("confirmed_in")?,
-        resolved_by: row.get("resolved_by")?,
-        note: row.get("note")?,
-        created_at: time("created_at")?,
-        updated_at: time("updated_at")?,
-    })
-}
-
-/// A value that no version of this stage has written.
-fn wrong(column: &str) -> Error {
-    Error::Malformed(column.to_owned())
-}
-
-/// A column of JSON; `None` when it is NULL.
-pub(crate) fn parsed<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
-    let json = row.get::<Option<&str>, _>(column)?;
-    json.map(|json| serde_json::from_str(json).map_err(|_| wrong(column))).transpose()
-}
-
-pub(crate) fn rendered(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::Database(Arc::new(error)))
-}
 
 /// What a turn was answered, kept so that the same turn gets the same answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +73,7 @@ pub(crate) struct Turn {
     pub(crate) reply: Reply,
 }
 
-/// The store of executions.
+/// The store of executions. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Store(sql::Store);
 
@@ -257,8 +133,10 @@ impl Store {
     /// one, or the turn another answer, in the meantime.
     pub(crate) async fn insert(&self, execution: Execution, turn: Turn) -> Result<bool> {
         let write = self.0.write(move |connection| {
-            let insert = "INSERT INTO execution
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, NULL)
+            let insert = "INSERT INTO execution (execution_id, conversation_id, customer_key, workflow, state,
+                    progress, confidence, threshold, delivery, attempts, fence, reference, error, confirmed_in,
+                    resolved_by, note, created_at, updated_at, unclear, change, lease)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, '', 0)
                 ON CONFLICT DO NOTHING";
             let delivery = execution.delivery.as_ref().map(rendered).transpose()?;
             let progress = rendered(&execution.progress)?;
@@ -296,28 +174,33 @@ impl Store {
         execution: Execution,
         turn: Option<Turn>,
     ) -> Result<Option<Execution>> {
-        let write = self.0.write(move |connection| step(connection, from, &execution, turn.as_ref()));
+        let change = change();
+        let write =
+            move |connection: &mut Connection<'_>| step(connection, &change, from, &execution, turn.as_ref());
+        let write = self.0.write(write);
         lost_or(write.await)
     }
 
     /// Approves a proposal unless a cap of the day is reached, which ends it: counted and written at once, so that
     /// two at the same time cannot both be the last. `None` as for [`Store::update`].
-    pub(crate) async fn approve(
-        &self,
-        approved: Execution,
-        caps: bundle::Caps,
-    ) -> Result<Option<(Execution, Option<Refusal>)>> {
+    pub(crate) async fn approve(&self, approved: Execution, caps: bundle::Caps) -> Result<Option<Execution>> {
+        let change = change();
         let write = self.0.write(move |connection| {
             connection.lock(&approved.workflow)?;
-            let refusal = caps::reached(connection, &approved, &caps)?;
-            let Some(refusal) = refusal else {
+            let id = &approved.id;
+            if is_done(connection, &change, id)? {
+                let query = "SELECT * FROM execution WHERE execution_id = $1";
+                return connection.first(query, values![id], execution)?.ok_or(Error::Lost);
+            }
+            let Some(refusal) = caps::reached(connection, &approved, &caps)? else {
                 let update = "UPDATE execution SET day = $1 WHERE execution_id = $2";
-                connection.execute(update, values![caps::day(approved.updated_at), &approved.id])?;
-                return Ok((step(connection, State::Proposed, &approved, None)?, None));
+                connection.execute(update, values![caps::day(approved.updated_at), id])?;
+                return step(connection, &change, State::Proposed, &approved, None);
             };
-            let error = refusal.reason().to_owned();
-            let ended = Execution { state: State::Cancelled, delivery: None, error, ..approved.clone() };
-            Ok((step(connection, State::Proposed, &ended, None)?, Some(refusal)))
+            let (error, lease) = (refusal.reason().to_owned(), Duration::ZERO);
+            let ended =
+                Execution { state: State::Cancelled, delivery: None, error, lease, ..approved.clone() };
+            step(connection, &change, State::Proposed, &ended, None)
         });
         lost_or(write.await)
     }
@@ -327,11 +210,47 @@ impl Store {
         let delete = "DELETE FROM execution WHERE state IN ('PROPOSED', 'DONE', 'FAILED', 'CANCELLED') AND updated_at < $1";
         self.0.write(move |connection| connection.execute(delete, values![before.as_millisecond()])).await
     }
+
+    /// Approved and dispatched executions that nobody works on: those whose lease is over. Of a store that is this
+    /// process's alone everything is left at the start, whatever the clock says.
+    pub(crate) async fn left(&self, at_start: bool) -> Result<Vec<Execution>> {
+        let all = at_start && !self.0.is_shared();
+        let query = "SELECT * FROM execution WHERE state IN ('APPROVED', 'DISPATCHING') AND lease < $1
+            ORDER BY lease LIMIT 1000";
+        let read = move |connection: &mut Connection<'_>| {
+            let before = if all { i64::MAX } else { connection.now()? };
+            connection.query(query, values![before], execution)
+        };
+        self.0.read(read).await
+    }
+
+    /// Asks that the conversation be told how an execution ends; without effect once it has ended.
+    pub(crate) async fn want_notice(&self, id: &str) -> Result<()> {
+        let (id, update) = (
+            id.to_owned(),
+            "UPDATE execution SET notice = 1 WHERE execution_id = $1 AND state IN ('APPROVED', 'DISPATCHING')",
+        );
+        self.0.write(move |connection| connection.execute(update, values![&id]).map(|_| ())).await
+    }
+
+    /// Executions that have ended and whose conversation has not been told, oldest first.
+    pub(crate) async fn notices(&self, limit: u32) -> Result<Vec<Execution>> {
+        let query = "SELECT * FROM execution WHERE notice = 1 AND state IN ('DONE', 'FAILED', 'UNKNOWN')
+            ORDER BY updated_at LIMIT $1";
+        self.0.read(move |connection| connection.query(query, values![limit], execution)).await
+    }
+
+    /// The conversation has been told.
+    pub(crate) async fn told(&self, id: &str) -> Result<()> {
+        let (id, update) = (id.to_owned(), "UPDATE execution SET notice = 0 WHERE execution_id = $1");
+        self.0.write(move |connection| connection.execute(update, values![&id]).map(|_| ())).await
+    }
 }
 
 /// One change of an execution; an error when it was no longer at `from` with its fence.
 fn step(
     connection: &mut Connection<'_>,
+    change: &str,
     from: State,
     execution: &Execution,
     turn: Option<&Turn>,
@@ -339,10 +258,15 @@ fn step(
     let (progress, delivery) = settled::kept(execution);
     let progress = rendered(&progress)?;
     let delivery = delivery.as_ref().map(rendered).transpose()?;
+    let lease = match execution.lease {
+        Duration::ZERO => 0,
+        lease => connection.now()? + i64::try_from(lease.as_micros()).unwrap_or(i64::MAX / 2),
+    };
     let update =
         "UPDATE execution SET state = $1, progress = $2, threshold = $3, delivery = $4, attempts = $5,
         reference = $6, error = $7, confirmed_in = $8, resolved_by = $9, note = $10, updated_at = $11,
-        fence = fence + 1 WHERE execution_id = $12 AND state = $13 AND fence = $14";
+        unclear = $12, change = $13, lease = $14, fence = fence + 1
+        WHERE execution_id = $15 AND state = $16 AND fence = $17";
     let values = values![
         execution.state.name(),
         &progress,
@@ -355,16 +279,41 @@ fn step(
         &execution.resolved_by,
         &execution.note,
         execution.updated_at.as_millisecond(),
+        execution.unclear,
+        change,
+        lease,
         &execution.id,
         from.name(),
         execution.fence
     ];
-    must_change(connection.execute(update, values)?)?;
+    if connection.execute(update, values)? == 0 {
+        return if is_done(connection, change, &execution.id)? {
+            Ok(moved(execution))
+        } else {
+            Err(Error::Lost)
+        };
+    }
     if let Some(turn) = turn {
         answer(connection, execution, turn)?;
     }
     settled::mask_replies(connection, execution)?;
-    Ok(Execution { fence: execution.fence + 1, ..execution.clone() })
+    Ok(moved(execution))
+}
+
+/// The name of a change: by it one that is tried again knows itself.
+fn change() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// Whether this very change is made already, and its commit got no answer.
+fn is_done(connection: &mut Connection<'_>, change: &str, id: &str) -> Result<bool> {
+    let query = "SELECT 1 FROM execution WHERE execution_id = $1 AND change = $2";
+    Ok(connection.first(query, values![id, change], |_| Ok(()))?.is_some())
+}
+
+/// The execution after one change.
+fn moved(execution: &Execution) -> Execution {
+    Execution { fence: execution.fence + 1, ..execution.clone() }
 }
 
 fn answer(connection: &mut Connection<'_>, execution: &Execution, turn: &Turn) -> Result<()> {

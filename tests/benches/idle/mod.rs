@@ -180,6 +180,17 @@ impl workflow_service_server::WorkflowService for Idle {
     async fn resolve_unknown(&self, _: Request<ResolveUnknownRequest>) -> Answer<ResolveUnknownResponse> {
         unused()
     }
+
+    async fn list_notices(&self, _: Request<ListNoticesRequest>) -> Answer<ListNoticesResponse> {
+        answer(ListNoticesResponse::default())
+    }
+
+    async fn acknowledge_notice(
+        &self,
+        _: Request<AcknowledgeNoticeRequest>,
+    ) -> Answer<AcknowledgeNoticeResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]

@@ -4,5 +4,5 @@
 
 mod caps;
 mod dialogues;
-mod execution;
-mod support;
+pub(crate) mod execution;
+pub(crate) mod support;
