@@ -88,6 +88,7 @@ fn dated(text: &str, today: Date) -> String {
 fn weekday(name: &str) -> Weekday {
     match name {
         "monday" => Weekday::Monday,
+        "tuesday" => Weekday::Tuesday,
         "friday" => Weekday::Friday,
         other => panic!("{other}: no weekday of a dialogue"),
     }

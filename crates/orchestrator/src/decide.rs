@@ -113,6 +113,11 @@ impl Orchestrator {
         if may_begin && self.begin(draft, message, question).await {
             return;
         }
+        // A workflow is not lost over a question in between, unless that is about something of high risk.
+        let light = intent.decision() != IntentDecision::Accept || intent.risk() != Risk::High;
+        if light && !gate::ends(unanswered) && draft.goes_on().await {
+            return;
+        }
         match gate::route(&intent, draft.conversation.clarifications, self.config.max_clarifications) {
             Route::Go => draft.hand_over(unanswered),
             _ if gate::ends(unanswered) => draft.hand_over(unanswered),

@@ -30,6 +30,9 @@ fn parts(message: &str) -> Vec<String> {
 pub const OFFERS: [&str; 3] =
     ["I can also do this for you: ", "You also asked about: ", "Back to your request: "];
 
+/// Said to a question in a workflow that nobody can answer.
+const UNANSWERED: &str = "I cannot answer that, but a colleague can: type \"agent\" to reach one.";
+
 /// What shows that a sentence asks for one thing more.
 const FURTHER: [&str; 6] = ["also", "as well", "too", "and", "plus", "then"];
 
@@ -132,9 +135,21 @@ impl Orchestrator {
 impl Draft<'_> {
     /// Asks the question of the open workflow again after the answer to another.
     pub(crate) fn ask_still(&mut self) {
-        if self.turn.outcome() == Outcome::Answered && !self.still_asked.is_empty() {
-            self.turn.answer.push_str(&format!("\n\n{}{}", OFFERS[2], self.still_asked));
+        if let Some((_, question)) = &self.waiting
+            && self.turn.outcome() == Outcome::Answered
+        {
+            self.turn.answer.push_str(&format!("\n\n{}{question}", OFFERS[2]));
         }
+    }
+
+    /// Goes on with the open workflow after a question that nobody can answer; `false` when none is open.
+    pub(crate) async fn goes_on(&mut self) -> bool {
+        let Some((status, question)) = self.waiting.take() else { return false };
+        self.note("no answer to what came between: the workflow goes on");
+        self.turn.offers_person = true;
+        self.workflow(status).await;
+        self.reply(format!("{UNANSWERED}\n\n{}{question}", OFFERS[2]), Outcome::ActionPending);
+        true
     }
 
     /// Offers the question that was kept once no workflow is open, and keeps it on until then. A person who takes

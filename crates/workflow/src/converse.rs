@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Error, Workflow};
-use crate::fill::{Kind, Slot, answers, fill, mentions, named};
+use crate::fill::{Kind, Slot, answers, fill, holds, mentions, named};
 use crate::words::{Message, Reply};
 
 /// How often a question is repeated before a person takes over.
@@ -41,8 +41,10 @@ pub(crate) struct Progress {
 /// What the message is about besides slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topic {
-    /// This workflow, or nothing certain.
+    /// This workflow.
     Here,
+    /// Nothing certain.
+    Unsure,
     /// Surely an intent without a workflow: somebody else can answer it.
     Elsewhere,
     /// Surely the intent of another workflow.
@@ -96,15 +98,30 @@ impl Progress {
         message: &Message,
         topic: Topic,
     ) -> Result<Step, Error> {
-        // Who asks to know something about another workflow does not ask for it.
-        let facts = topic != Topic::Here && message.asks_for_facts();
-        let topic = if facts { Topic::Elsewhere } else { topic };
+        let topic = self.read(workflow, message, topic);
         let asked = self.asked.as_deref().map(|name| workflow.slot(name));
         match asked {
             None => self.hear_confirmation(workflow, message, topic),
             Some(Some(slot)) => self.hear_slot(workflow, slot, message, topic),
             // The bundle changed and has no such slot any more.
             Some(None) => self.next(workflow),
+        }
+    }
+
+    /// Who asks to know something about another workflow does not ask for it, and a longer question that holds nothing
+    /// for this one may be one that somebody can answer.
+    fn read(&self, workflow: &Workflow, message: &Message, topic: Topic) -> Topic {
+        let asked = self.asked.as_deref();
+        let text =
+            asked.and_then(|name| workflow.slot(name)).is_some_and(|slot| matches!(slot.kind, Kind::Text));
+        match topic {
+            Topic::OtherWorkflow if message.asks_for_facts() => Topic::Elsewhere,
+            Topic::Unsure => {
+                let asks = if text { message.inquires() } else { message.asks() };
+                let asks = asks && message.is_long() && !holds(&workflow.slots, message, asked);
+                if asks { Topic::Unsure } else { Topic::Here }
+            }
+            topic => topic,
         }
     }
 
@@ -122,7 +139,7 @@ impl Progress {
         }
         let mut new = self.heard(workflow, message, Some(&slot.name), message.corrects(), topic);
         let cancels =
-            if text { message.cancels(&workflow.title) } else { message.cancels_first(&workflow.title) };
+            if text { message.cancels(&workflow.title) } else { message.cancels_somewhere(&workflow.title) };
         if cancels && (text || !new.contains_key(&slot.name)) {
             return Ok(Step::Cancelled(NOT_DONE.to_owned()));
         }
@@ -134,8 +151,10 @@ impl Progress {
         }
         let remarks = new.is_empty() && message.remarks() && !mentions(&workflow.slots, message, slot);
         if topic == Topic::Elsewhere && (asks && (text || new.is_empty()) || !text && remarks) {
-            self.digressed = true;
-            return Ok(Step::Elsewhere(slot.prompt.clone()));
+            return Ok(self.digress(slot.prompt.clone()));
+        }
+        if topic == Topic::Unsure && (text || new.is_empty()) {
+            return Ok(self.wander(slot.prompt.clone()));
         }
         // A free text takes nearly anything, but no yes or no and no question about something else.
         if text && (message.is_bare() || asks && topic == Topic::OtherWorkflow) {
@@ -167,7 +186,7 @@ impl Progress {
         let new = fill(&workflow.slots, &self.slots, message, asked, replace);
         let is_choice =
             |name: &String| workflow.slot(name).is_some_and(|slot| matches!(slot.kind, Kind::Choice(_)));
-        let asks = topic == Topic::Elsewhere && message.asks_for_facts();
+        let asks = matches!(topic, Topic::Elsewhere | Topic::Unsure) && message.asks_for_facts();
         if asks && new.keys().all(is_choice) { BTreeMap::new() } else { new }
     }
 
@@ -212,7 +231,7 @@ impl Progress {
             self.slots.extend(new);
             return self.next(workflow);
         }
-        if message.cancels_first(&workflow.title) {
+        if message.cancels_somewhere(&workflow.title) {
             return Ok(Step::Cancelled(NOT_DONE.to_owned()));
         }
         let reply = message.reply(&workflow.title);
@@ -233,12 +252,14 @@ impl Progress {
             Reply::Yes | Reply::WeakYes => return self.next(workflow),
             Reply::Unclear => (),
         }
-        if topic == Topic::Elsewhere && message.remarks() {
-            self.digressed = true;
-            return Ok(Step::Elsewhere(STILL_OPEN.to_owned()));
+        match topic {
+            Topic::Elsewhere if message.remarks() => return Ok(self.digress(STILL_OPEN.to_owned())),
+            Topic::Unsure => return Ok(self.wander(STILL_OPEN.to_owned())),
+            _ => (),
         }
         let hint = if topic == Topic::OtherWorkflow { ONE_AT_A_TIME } else { YES_OR_NO };
         let question = format!("{hint} {}", workflow.confirmation(&self.slots)?);
+        self.doubted = false;
         Ok(self.repeat(question))
     }
 
@@ -252,6 +273,20 @@ impl Progress {
             Some(slot) => slot.prompt.clone(),
             None => workflow.confirmation(&self.slots)?,
         }))
+    }
+
+    /// Leaves the message to somebody else.
+    fn digress(&mut self, question: String) -> Step {
+        self.digressed = true;
+        Step::Elsewhere(question)
+    }
+
+    /// The same where it is not sure that anybody has an answer: so often as a question is repeated.
+    fn wander(&mut self, question: String) -> Step {
+        match self.repeat(question) {
+            Step::Ask(question) => self.digress(question),
+            step => step,
+        }
     }
 
     fn repeat(&mut self, question: String) -> Step {

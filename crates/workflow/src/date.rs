@@ -70,7 +70,8 @@ impl Window {
 }
 
 /// Every date of a message with its bytes: 2026-03-12, 12/03/2026 (day first), 12 March 2026, March 12th
-/// 2026, today, yesterday, tomorrow, last Monday, next Monday, two weeks ago, in 3 days.
+/// 2026, today, yesterday, tomorrow, last Monday, next Monday, two weeks ago, in 3 days, a week
+/// from today.
 pub(crate) fn find(message: &Message) -> Vec<(Date, Range<usize>)> {
     scan(message, read)
 }
@@ -156,8 +157,17 @@ fn relative(message: &Message, at: usize) -> Option<(Date, usize)> {
         }
         _ => {
             let (span, length) = length_of_time(message, at)?;
-            let ago = word(length) == Some("ago");
-            ago.then(|| Some((today.checked_sub(span).ok()?, length + 1))).flatten()
+            if word(length) == Some("ago") {
+                return Some((today.checked_sub(span).ok()?, length + 1));
+            }
+            // "A week from today", "two weeks tomorrow".
+            let from = length + usize::from(matches!(word(length), Some("from" | "on")));
+            let base = match word(from)? {
+                "today" | "now" => today,
+                "tomorrow" => today.tomorrow().ok()?,
+                name => today.nth_weekday(1, weekday(name)?).ok()?,
+            };
+            Some((base.checked_add(span).ok()?, from + 1))
         }
     }
 }
@@ -293,6 +303,9 @@ mod tests {
             ("in a fortnight", "2026-12-06"),
             ("in 10 days time", "2026-12-02"),
             ("the day after tomorrow", "2026-11-24"),
+            ("a week from today", "2026-11-29"),
+            ("two weeks tomorrow", "2026-12-07"),
+            ("a week on Friday", "2026-12-04"),
             ("in 2026", ""),
             ("two weeks", ""),
             ("next sunday", "2026-11-29"),

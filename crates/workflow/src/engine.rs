@@ -264,8 +264,10 @@ impl Engine {
     }
 
     fn topic(&self, workflow: &Workflow, input: &Input) -> Topic {
-        if !input.accepted || input.intent.is_empty() || workflow.intents.contains(&input.intent) {
+        if workflow.intents.contains(&input.intent) {
             Topic::Here
+        } else if !input.accepted || input.intent.is_empty() {
+            Topic::Unsure
         } else if self.catalogue.for_intent(&input.intent).is_some() {
             Topic::OtherWorkflow
         } else {

@@ -15,8 +15,9 @@ pub(crate) const REFUSAL: &str = "no thanks, no thank you, not now, not yet, don
 pub(crate) const UNSURE: &str = "no idea, no problem, no worries, dont know, do not know, dont understand, i dont know, \
     i dont understand, do not understand, dont mind";
 pub(crate) const CANCEL: &str = "cancel, cancel that, stop, stop it, abort, quit, exit, never mind, nevermind, forget it, \
-    forget about it, forget that, leave it, changed my mind, i changed my mind, ive changed my mind, \
-    i have changed my mind, drop it, scrap that, scrap it, dont bother, do not bother, no need, no longer needed, \
+    forget about it, forget that, forget this, forget the whole thing, leave it, changed my mind, i changed my mind, ive changed my mind, \
+    i have changed my mind, drop it, scrap that, scrap it, dont bother, do not bother, dont worry, \
+    dont worry about it, ill keep it, ill keep it open, keep it, keep it open, no need, no longer needed, \
     i dont want, i do not want, dont want, found it, i found it, ive found it, i have found it";
 /// What may stand beside the words of cancelling: "wait, I found it", "I don't want this any more".
 pub(crate) const BESIDE_CANCEL: &str = "wait, any, more, anymore, longer, mate, after, ok, okay";
@@ -50,8 +51,10 @@ pub(crate) const NEGATIONS: &str = "not, isnt, wasnt, arent, werent, never, dont
 /// What may stand between a negation and what it negates: "I don't think it was stolen".
 pub(crate) const BRIDGES: &str = "think, believe, know, if, whether, sure, say, really, actually, it, its, that, the, a, my, \
     card, is, was, been, be";
-pub(crate) const CORRECTIONS: &str =
-    "no, actually, sorry, wait, meant, mean, instead, correction, rather, change, wrong, not";
+pub(crate) const CORRECTIONS: &str = "no, actually, sorry, wait, meant, mean, instead, correction, rather, change, wrong, not, \
+    oops, whoops, typo, mistyped, should";
+/// Says that what follows is meant instead of what was said.
+pub(crate) const TAKEN_BACK: &str = "meant, mean, oops, whoops, correction, typo, mistyped";
 /// Says of something that it is wrong, without saying what is right.
 pub(crate) const WRONG: &str =
     "no, wrong, incorrect, change, edit, amend, fix, update, mistake, not, isnt, typo";

@@ -58,7 +58,10 @@ pub(crate) fn fill(
             Some(&found.value) != current
                 && !claimed.as_ref().is_some_and(|claimed| overlap(claimed, &found.span))
         };
+        // "Is it 1234 or 5678?" corrects nothing.
+        let doubts = found[index].iter().any(|found| Some(&found.value) == current) && !message.corrects();
         if let Some(only) = single(found[index].iter().filter(free))
+            && !doubts
             && !shared(&only.span)
         {
             values.insert(slot.name.clone(), only.value.clone());
@@ -75,6 +78,12 @@ pub(crate) fn answers(slots: &[Slot], message: &Message, asked: Option<&str>) ->
     let found = find(slots, message, asked);
     let spans: Vec<Range<usize>> = found.into_iter().flatten().map(|found| found.span).collect();
     message.says_only(&spans, &names(slots).collect::<Vec<_>>())
+}
+
+/// Whether a message holds values of any slot; words of a choice stand in questions, too.
+pub(crate) fn holds(slots: &[Slot], message: &Message, asked: Option<&str>) -> bool {
+    let found = find(slots, message, asked);
+    slots.iter().zip(found).any(|(slot, found)| !matches!(slot.kind, Kind::Choice(_)) && !found.is_empty())
 }
 
 /// Whether a message is about a slot, though it leaves a doubt which value is meant or names none.
@@ -131,7 +140,8 @@ fn is_typed(slots: &[Slot], found: &[Vec<Found>], message: &Message) -> bool {
             Kind::Text | Kind::Pattern(_) | Kind::Choice(_) => (),
         }
     }
-    !spans.is_empty() && message.says_only(&spans, &names(slots).collect::<Vec<_>>())
+    let only = message.takes_back() || message.says_only(&spans, &names(slots).collect::<Vec<_>>());
+    !spans.is_empty() && only
 }
 
 /// A part of something longer is not meant by itself: the 2026 of a date, the words of an e-mail address,

@@ -86,7 +86,8 @@ impl WorkflowService for Server {
         let proposed = self.0.propose(input, now()).await.map_err(status)?;
         let Some((execution, reply)) = proposed else { return Ok(Response::new(ProposeResponse::default())) };
         if !reply.handled {
-            let open = ProposeResponse { message: reply.message, ..ProposeResponse::default() };
+            let status = Some(self.show(&execution));
+            let open = ProposeResponse { status, message: reply.message, ..ProposeResponse::default() };
             return Ok(Response::new(open));
         }
         let risk = self.0.catalogue.workflow(&execution.workflow).map(|workflow| risk(workflow.risk));

@@ -71,12 +71,12 @@ impl Message {
 
     /// Whether it is a question, with its mark or without.
     pub(crate) fn asks(&self) -> bool {
-        let words = self.plain();
-        let mut rest = words.as_slice();
-        while let Some(lead) = begins(rest, LEADS) {
-            rest = &rest[lead..];
-        }
-        self.has_mark() || begins(rest, QUESTIONS).is_some()
+        self.has_mark() || begins(after_leads(&self.plain()), QUESTIONS).is_some()
+    }
+
+    /// The same where words may be a name or a sentence: "who" and "what" begin those, too.
+    pub(crate) fn inquires(&self) -> bool {
+        self.has_mark() || begins(after_leads(&self.plain()), QUESTIONS).is_some_and(|words| words > 1)
     }
 
     fn has_mark(&self) -> bool {
@@ -113,18 +113,21 @@ impl Message {
     /// Whether the customer gives up: nothing but words of cancelling. Words of `title` do not count,
     /// because "cancel it" means yes to "Cancel an order".
     pub(crate) fn cancels(&self, title: &[Word]) -> bool {
-        self.plain_cancel(&self.words, title)
+        Self::plain_cancel(&self.words, title)
     }
 
-    /// The same, with reasons after it: "forget it, it has just arrived".
-    pub(crate) fn cancels_first(&self, title: &[Word]) -> bool {
-        let next = |pair: &[Word]| self.between(pair[0].span.end, pair[1].span.start).contains(BREAKS);
-        let clause = self.words.windows(2).position(next).map_or(self.words.len(), |at| at + 1);
-        let turns = self.has_mark() || self.words[clause..].iter().any(|word| lists(TURNS, &word.text));
-        self.cancels(title) || !turns && self.plain_cancel(&self.words[..clause], title)
+    /// The same, with reasons before it or after: "forget it, it has just arrived". After a yes it is none: "yes, stop
+    /// it" may be meant for the card.
+    pub(crate) fn cancels_somewhere(&self, title: &[Word]) -> bool {
+        let joined =
+            |word: &Word, next: &Word| !self.between(word.span.end, next.span.start).contains(BREAKS);
+        let mut clauses = self.words.chunk_by(joined);
+        let turns = self.has_mark() || self.words.iter().any(|word| lists(TURNS, &word.text));
+        let agrees = [YES, WEAK_YES].iter().any(|list| begins(&self.plain(), list).is_some());
+        self.cancels(title) || !turns && !agrees && clauses.any(|clause| Self::plain_cancel(clause, title))
     }
 
-    fn plain_cancel(&self, words: &[Word], title: &[Word]) -> bool {
+    fn plain_cancel(words: &[Word], title: &[Word]) -> bool {
         let words = words.iter().map(|word| word.text.as_str());
         let words: Vec<&str> = words.filter(|word| !lists(BESIDE_CANCEL, word)).collect();
         let titled = words.iter().any(|word| lists(CANCEL, word) && named(title, word));
@@ -159,7 +162,12 @@ impl Message {
 
     /// Whether it is long enough, or a question, to be about something else than what was asked.
     pub(crate) fn remarks(&self) -> bool {
-        self.asks() || self.words.len() >= REMARK_WORDS
+        self.asks() || self.is_long()
+    }
+
+    /// Whether it has the words of a remark.
+    pub(crate) fn is_long(&self) -> bool {
+        self.words.len() >= REMARK_WORDS
     }
 
     /// The place of a list that it names, from 0, and nothing else: "the second one", "3".
@@ -185,6 +193,11 @@ impl Message {
     /// Whether the customer takes something back.
     pub(crate) fn corrects(&self) -> bool {
         self.words.iter().any(|word| lists(CORRECTIONS, &word.text))
+    }
+
+    /// Whether the customer takes something back and means by it what follows: "oops, I mean £20".
+    pub(crate) fn takes_back(&self) -> bool {
+        self.words.len() <= YES_WORDS && self.words.iter().any(|word| lists(TAKEN_BACK, &word.text))
     }
 
     /// Where a phrase of words occurs and is not negated.
@@ -263,6 +276,14 @@ fn begins(words: &[&str], phrases: &str) -> Option<usize> {
         (words.len() >= n && phrase.split(' ').eq(words[..n].iter().copied())).then_some(n)
     };
     phrases.split(", ").filter_map(length).max()
+}
+
+fn after_leads<'w>(words: &'w [&'w str]) -> &'w [&'w str] {
+    let mut rest = words;
+    while let Some(lead) = begins(rest, LEADS) {
+        rest = &rest[lead..];
+    }
+    rest
 }
 
 /// Whether the words are phrases of these lists, at least one, and filler, and nothing else.

@@ -57,7 +57,14 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("given up with a reason", "
         lost_card: help -> Last four?
         : cancel, but what if -> Four digits, please.
-        : forget it, I have found it -> END"),
+        : forget it, I have found it -> END
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : yes, stop it -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        : someone has handed it in, cancel please -> END"),
+    ("a doubt between the value and another corrects nothing", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : is it 1234 or 5678 -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        : not 1234, 5678 -> Block 5678 as lost?"),
     ("unclear answers to the confirmation", "
         lost_card: lost 1234 -> Block 1234 as lost?
         : hmm -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
@@ -99,6 +106,13 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("an uncertain question in between is not", "
         lost_card: help -> Last four?
         ?hours: open? -> Four digits, please."),
+    ("an uncertain question that is longer may have an answer, so often as a question is repeated", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        ?hours: will my salary still be paid? -> ELSE
+        : yes -> Block 1234 as lost?
+        ?hours: is it 1234 or 5678? -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        ?hours: what happens to my direct debits -> ELSE
+        ?hours: and how long does all of that take? -> PERSON"),
     ("another workflow has to wait", "
         lost_card: help -> Last four?
         refund: I want my money back -> Let us finish this first, or say \"cancel\". Last four?"),
@@ -218,6 +232,11 @@ const DIALOGUES: &[(&str, &str)] = &[
         : 5678 -> Block 5678 as lost?
         : nope -> All right. What should I change? You can also say \"cancel\".
         : no -> END"),
+    ("a yes to the confirmation that was repeated after a no is one", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : no -> All right. What should I change? You can also say \"cancel\".
+        : hmm -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        : yes -> YES"),
     ("a yes after a no is asked again even where it does no harm", "
         cancel_order: cancel order HB-123456 -> Cancel HB-123456?
         : no -> All right. What should I change? You can also say \"cancel\".
@@ -282,10 +301,10 @@ async fn what_an_answer_in_between_leaves_open_is_told_and_what_has_no_target_do
     };
     assert_eq!(open("when are you open?", "hours").await, (false, false, String::new()));
     desk.say("help", "lost_card").await;
-    assert_eq!(open("when are you open?", "hours").await, (false, false, "Last four?".to_owned()));
+    assert_eq!(open("when are you open?", "hours").await, (false, true, "Last four?".to_owned()));
     desk.say("lost 1234", "").await;
     let still = "Shall I go on with your request?".to_owned();
-    assert_eq!(open("when are you open?", "hours").await, (false, false, still));
+    assert_eq!(open("when are you open?", "hours").await, (false, true, still));
 
     let nowhere = support::bundle();
     let desk = Desk::open(nowhere.path(), "").await;
