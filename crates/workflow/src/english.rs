@@ -15,11 +15,12 @@ pub(crate) const REFUSAL: &str = "no thanks, no thank you, not now, not yet, don
 pub(crate) const UNSURE: &str = "no idea, no problem, no worries, dont know, do not know, dont understand, i dont know, \
     i dont understand, do not understand, dont mind";
 pub(crate) const CANCEL: &str = "cancel, cancel that, stop, stop it, abort, quit, exit, never mind, nevermind, forget it, \
-    forget about it, forget that, forget this, forget the whole thing, leave it, changed my mind, i changed my mind, ive changed my mind, \
-    i have changed my mind, drop it, scrap that, scrap it, dont bother, do not bother, dont worry, \
-    dont worry about it, ill keep it, ill keep it open, keep it, keep it open, no need, no longer needed, \
-    i dont want, i do not want, dont want, found it, i found it, ive found it, i have found it";
-/// What may stand beside the words of cancelling: "wait, I found it", "I don't want this any more".
+    forget about it, forget that, forget this, forget the whole thing, leave it, changed my mind, i changed my mind, \
+    ive changed my mind, i have changed my mind, drop it, scrap that, scrap it, dont bother, do not bother";
+/// Gives up, too, but may as well be an answer where any words are one: "I don't need it any more".
+pub(crate) const GIVEN_UP: &str = "dont worry, dont worry about it, ill keep it, ill keep it open, keep it, keep it open, \
+    no need, no longer needed, i dont need, dont need, i dont want, i do not want, dont want";
+/// What may stand beside the words of cancelling: "wait, stop", "I don't want this any more".
 pub(crate) const BESIDE_CANCEL: &str = "wait, any, more, anymore, longer, mate, after, ok, okay";
 /// After the words of cancelling these make them something else.
 pub(crate) const TURNS: &str = "but, unless, if, instead, except, only, what, how";

@@ -113,27 +113,19 @@ impl Message {
     /// Whether the customer gives up: nothing but words of cancelling. Words of `title` do not count,
     /// because "cancel it" means yes to "Cancel an order".
     pub(crate) fn cancels(&self, title: &[Word]) -> bool {
-        Self::plain_cancel(&self.words, title)
+        plain_cancel(&self.words, title, &[CANCEL])
     }
 
-    /// The same, with reasons before it or after: "forget it, it has just arrived". After a yes it is none: "yes, stop
-    /// it" may be meant for the card.
+    /// The same in more words, and with reasons before it or after: "forget it, it has just arrived". After a yes it is
+    /// none: "yes, stop it" may be meant for the card.
     pub(crate) fn cancels_somewhere(&self, title: &[Word]) -> bool {
         let joined =
             |word: &Word, next: &Word| !self.between(word.span.end, next.span.start).contains(BREAKS);
         let mut clauses = self.words.chunk_by(joined);
         let turns = self.has_mark() || self.words.iter().any(|word| lists(TURNS, &word.text));
         let agrees = [YES, WEAK_YES].iter().any(|list| begins(&self.plain(), list).is_some());
-        self.cancels(title) || !turns && !agrees && clauses.any(|clause| Self::plain_cancel(clause, title))
-    }
-
-    fn plain_cancel(words: &[Word], title: &[Word]) -> bool {
-        let words = words.iter().map(|word| word.text.as_str());
-        let words: Vec<&str> = words.filter(|word| !lists(BESIDE_CANCEL, word)).collect();
-        let titled = words.iter().any(|word| lists(CANCEL, word) && named(title, word));
-        // "no, cancel that" is a cancel, too.
-        let after_no = words.first().filter(|word| lists(NO, word)).map(|_| &words[1..]);
-        !titled && made_of(after_no.unwrap_or(&words), &[CANCEL])
+        let cancels = |clause: &[Word]| plain_cancel(clause, title, &[CANCEL, GIVEN_UP]);
+        cancels(&self.words) || !turns && !agrees && clauses.any(cancels)
     }
 
     /// Whether the customer leaves an optional question out.
@@ -152,7 +144,7 @@ impl Message {
             |word: &Word| spans.iter().any(|span| span.start <= word.span.start && word.span.end <= span.end);
         let rest = self.words.iter().filter(|word| !inside(word)).map(|word| word.text.as_str());
         let rest: Vec<&str> = rest.filter(|word| !names.contains(word)).collect();
-        phrases(&rest, &[YES, WEAK_YES, NO, REFUSAL, CANCEL, SKIP, AROUND]).is_some()
+        phrases(&rest, &[YES, WEAK_YES, NO, REFUSAL, CANCEL, GIVEN_UP, SKIP, AROUND]).is_some()
     }
 
     /// Whether it asks to know something, and not for something to be done.
@@ -276,6 +268,15 @@ fn begins(words: &[&str], phrases: &str) -> Option<usize> {
         (words.len() >= n && phrase.split(' ').eq(words[..n].iter().copied())).then_some(n)
     };
     phrases.split(", ").filter_map(length).max()
+}
+
+fn plain_cancel(words: &[Word], title: &[Word], phrases: &[&str]) -> bool {
+    let words = words.iter().map(|word| word.text.as_str());
+    let words: Vec<&str> = words.filter(|word| !lists(BESIDE_CANCEL, word)).collect();
+    let titled = words.iter().any(|word| lists(CANCEL, word) && named(title, word));
+    // "no, cancel that" is a cancel, too.
+    let after_no = words.first().filter(|word| lists(NO, word)).map(|_| &words[1..]);
+    !titled && made_of(after_no.unwrap_or(&words), phrases)
 }
 
 fn after_leads<'w>(words: &'w [&'w str]) -> &'w [&'w str] {
