@@ -176,6 +176,15 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         let place = format!("workflows/w.toml:{line}: ");
         check(|dir| append(dir, "workflows/w.toml", &text), &[&place, expected]);
     }
+    for (kind, expected) in [
+        ("date\"\npast_days = 40000", "past_days of slot \"card\" is 40000, allowed 0..=36500"),
+        ("date\"\nfuture_days = -1", "invalid value: integer `-1`, expected u32"),
+        ("date\"\nfuture_day = 0", "slot \"card\" has an unknown key \"future_day\" for its type"),
+        ("text\"\npast_days = 1", "slot \"card\" has an unknown key \"past_days\" for its type"),
+    ] {
+        let text = workflow("hours", "card").replace("text\"", kind);
+        check(|dir| append(dir, "workflows/w.toml", &text), &["workflows/w.toml:1", expected]);
+    }
     let missing = firstline(&["bundle", "check", "/nonexistent"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("no such folder"), "{missing:?}");
 }

@@ -337,8 +337,15 @@ pub enum SlotKind {
         /// The list.
         choices: Vec<Choice>,
     },
-    /// A day.
-    Date,
+    /// A day, counted from today where the company is. A limit left out is none.
+    Date {
+        /// Most days before today, 0..=36500; 0 takes none.
+        #[serde(default)]
+        past_days: Option<u32>,
+        /// Most days after today, 0..=36500; 0 takes none.
+        #[serde(default)]
+        future_days: Option<u32>,
+    },
     /// An amount of money.
     Amount {
         /// Least.

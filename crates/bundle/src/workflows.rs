@@ -7,6 +7,9 @@ use crate::place::line_of;
 use crate::read::{Problem, Problems, Reader, check_template, finish, is_name, parse};
 use crate::types::*;
 
+/// Most days that a date may lie before or after today: a century.
+const MAX_DAYS: u32 = 36_500;
+
 /// Reads the workflows of all files under `workflows/`.
 pub(crate) fn workflows(reader: &Reader) -> Result<Vec<(PathBuf, Workflow)>, Problems> {
     let mut workflows = Vec::<(PathBuf, Workflow)>::new();
@@ -73,6 +76,10 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
             refuse(&["slot", &slot.name], message);
         }
         check_slot(slot, &mut refuse);
+        for key in unknown_keys(text, slot) {
+            let message = format!("slot {:?} has an unknown key {key:?} for its type", slot.name);
+            refuse(&["slot", &slot.name, &key], message);
+        }
     }
     let mut templates =
         vec![(vec!["confirmation"], workflow.confirmation.as_str()), (vec!["done"], workflow.done.as_str())];
@@ -102,6 +109,17 @@ fn check_caps(workflow: &Workflow, refuse: &mut impl FnMut(&[&str], String)) {
     }
 }
 
+/// What stands in the table of a slot and nobody reads; serde cannot refuse it where types have keys of their own.
+fn unknown_keys(text: &str, slot: &Slot) -> Vec<String> {
+    let known = serde_json::to_value(slot).unwrap_or_default();
+    let tables = toml::from_str::<toml::Table>(text).ok();
+    let tables = tables.as_ref().and_then(|table| table.get("slot")?.as_array());
+    let of = |table: &&toml::Value| table.get("name").and_then(toml::Value::as_str) == Some(&slot.name);
+    let table = tables.and_then(|tables| tables.iter().find(of)?.as_table());
+    let keys = table.into_iter().flat_map(toml::Table::keys);
+    keys.filter(|key| known.get(key.as_str()).is_none()).cloned().collect()
+}
+
 fn check_slot(slot: &Slot, refuse: &mut impl FnMut(&[&str], String)) {
     let name = slot.name.as_str();
     let pattern = match &slot.kind {
@@ -109,6 +127,15 @@ fn check_slot(slot: &Slot, refuse: &mut impl FnMut(&[&str], String)) {
         SlotKind::OrderId { pattern } => pattern.as_ref(),
         SlotKind::Choice { choices } if choices.is_empty() => {
             refuse(&["slot", name, "choices"], format!("slot {name:?} has no choices"));
+            None
+        }
+        SlotKind::Date { past_days, future_days } => {
+            for (key, days) in [("past_days", past_days), ("future_days", future_days)] {
+                if let Some(days) = days.filter(|days| *days > MAX_DAYS) {
+                    let message = format!("{key} of slot {name:?} is {days}, allowed 0..={MAX_DAYS}");
+                    refuse(&["slot", name, key], message);
+                }
+            }
             None
         }
         _ => None,

@@ -31,6 +31,7 @@ impl Orchestrator {
             }
         };
         if !proposed.handled {
+            draft.waiting = proposed.status.map(|status| (status, proposed.message));
             return false;
         }
         let status = proposed.status.clone().unwrap_or_default();

@@ -90,7 +90,10 @@ impl Orchestrator {
         // What a longer message points back to may stand in itself.
         let dangles = leaning == Leaning::Back && question.split_whitespace().count() <= FEW_WORDS;
         let unread = if dangles { Reading::Dangling } else { Reading::Alone };
-        if leaning == Leaning::None || alone && leaning == Leaning::Short {
+        // Who asks for something to be done in words that are understood goes on with nothing: "I lost my card, block it".
+        let wish =
+            alone && self.actionable.contains(draft.intent_name()) && text::questions(question).is_empty();
+        if leaning == Leaning::None || alone && leaning == Leaning::Short || wish {
             return Reading::Alone;
         }
         let Some(before) = before(&draft.conversation.history).map(str::to_owned) else { return unread };

@@ -5,7 +5,6 @@ use proto::*;
 use crate::context::Reading;
 use crate::draft::{Draft, Fan};
 use crate::gate::{self, Pending, Route};
-use crate::parts;
 use crate::turn::Orchestrator;
 
 impl Orchestrator {
@@ -80,10 +79,12 @@ impl Orchestrator {
         let chosen = draft.turn.intent.as_ref().is_some_and(|it| it.source() == IntentSource::Customer);
         let fresh = draft.conversation.open.is_none() && !chosen;
         let reading = if fresh { self.in_context(draft, question).await } else { Reading::Alone };
-        if self.goes_to_a_person(draft) {
+        // A single word to a workflow's question is an answer to it, whatever it resembles.
+        let answers = draft.conversation.open.is_some() && question.split_whitespace().count() == 1;
+        if !answers && self.goes_to_a_person(draft) {
             return;
         }
-        let asks = reading == Reading::Asking || fresh && parts::asks_for_facts(question);
+        let asks = reading == Reading::Asking || fresh && text::asks_for_facts(question);
         if !asks && self.begin(draft, message, question).await {
             return;
         }
@@ -110,6 +111,11 @@ impl Orchestrator {
         };
         let may_begin = asks && reading != Reading::Asking && !gate::ends(unanswered);
         if may_begin && self.begin(draft, message, question).await {
+            return;
+        }
+        // A workflow is not lost over a question in between, unless that is about something of high risk.
+        let light = intent.decision() != IntentDecision::Accept || intent.risk() != Risk::High;
+        if light && !gate::ends(unanswered) && draft.goes_on().await {
             return;
         }
         match gate::route(&intent, draft.conversation.clarifications, self.config.max_clarifications) {

@@ -45,6 +45,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) beside: Option<(Choice, String)>,
     /// Asked beside a workflow, to be offered when that has ended.
     pub(crate) kept: Option<Pending>,
+    /// The open workflow that did not take the message, and its question, to be asked again.
+    pub(crate) waiting: Option<(WorkflowStatus, String)>,
     /// What its model calls cost.
     pub(crate) spends: Vec<Spend>,
     pub(crate) asked: bool,
@@ -85,6 +87,7 @@ impl<'o> Draft<'o> {
             pending: None,
             beside: None,
             kept: None,
+            waiting: None,
             spends: Vec::new(),
             asked: false,
             muted: false,

@@ -26,33 +26,27 @@ fn parts(message: &str) -> Vec<String> {
     parts.iter().enumerate().map(with_before).collect()
 }
 
-/// How the orchestrator's own words after an answer begin: they offer something and state nothing.
-pub const OFFERS: [&str; 2] = ["I can also do this for you: ", "You also asked about: "];
+/// How the orchestrator's own words after an answer begin: they offer or ask something and state nothing.
+pub const OFFERS: [&str; 3] =
+    ["I can also do this for you: ", "You also asked about: ", "Back to your request: "];
 
-/// What shows that a question asks for something to be done, or how to do it.
-const REQUESTS: [&str; 15] = [
-    "please",
-    "for me",
-    "can you",
-    "could you",
-    "would you",
-    "will you",
-    "can i",
-    "could i",
-    "may i",
-    "how do i",
-    "how can i",
-    "how do we",
-    "how to",
-    "i want",
-    "i need",
-];
+/// Said to a question in a workflow that nobody can answer.
+const UNANSWERED: &str = "I cannot answer that, but a colleague can: type \"agent\" to reach one.";
 
-/// Whether a message asks to know something, and not for something to be done; by English words.
-pub(crate) fn asks_for_facts(message: &str) -> bool {
-    let said = format!(" {} ", text::plain(message));
-    let requests = REQUESTS.iter().any(|request| said.contains(&format!(" {request} ")));
-    !requests && !text::questions(message).is_empty()
+/// What shows that a sentence asks for one thing more.
+const FURTHER: [&str; 6] = ["also", "as well", "too", "and", "plus", "then"];
+
+/// The sentences of a message that ask for one thing more, without questions.
+fn further(message: &str) -> impl Iterator<Item = &str> {
+    let asks_more = |sentence: &&str| {
+        let said = format!(" {} ", text::plain(sentence));
+        let more = FURTHER.iter().any(|word| match *word {
+            "and" | "plus" | "then" => said.starts_with(&format!(" {word} ")),
+            word => said.contains(&format!(" {word} ")),
+        });
+        more && text::questions(sentence).is_empty()
+    };
+    text::sentences(message).into_iter().map(|range| &message[range]).filter(asks_more)
 }
 
 impl Orchestrator {
@@ -119,11 +113,12 @@ impl Orchestrator {
         Some((intent, retrieved))
     }
 
-    /// What a message asks beside the workflow it has just begun: the first such question is kept, to be offered
-    /// when the workflow has ended.
+    /// What a message asks beside the workflow it has just begun: the first such question or wish is kept, to be
+    /// offered when the workflow has ended.
     pub(crate) async fn keep_others(&self, draft: &mut Draft<'_>, question: &str) {
         let workflow = draft.intent_name().to_owned();
-        for part in parts(question) {
+        let wishes = further(question).take(MAX_PARTS).map(str::to_owned);
+        for part in parts(question).into_iter().chain(wishes) {
             let classified = self.stages.classify(&part).await;
             let Ok((intent, _)) = draft.took("classifier", classified) else { return };
             if intent.decision() == IntentDecision::Accept && intent.name != workflow {
@@ -138,6 +133,25 @@ impl Orchestrator {
 }
 
 impl Draft<'_> {
+    /// Asks the question of the open workflow again after the answer to another.
+    pub(crate) fn ask_still(&mut self) {
+        if let Some((_, question)) = &self.waiting
+            && self.turn.outcome() == Outcome::Answered
+        {
+            self.turn.answer.push_str(&format!("\n\n{}{question}", OFFERS[2]));
+        }
+    }
+
+    /// Goes on with the open workflow after a question that nobody can answer; `false` when none is open.
+    pub(crate) async fn goes_on(&mut self) -> bool {
+        let Some((status, question)) = self.waiting.take() else { return false };
+        self.note("no answer to what came between: the workflow goes on");
+        self.turn.offers_person = true;
+        self.workflow(status).await;
+        self.reply(format!("{UNANSWERED}\n\n{}{question}", OFFERS[2]), Outcome::ActionPending);
+        true
+    }
+
     /// Offers the question that was kept once no workflow is open, and keeps it on until then. A person who takes
     /// over sees it in the conversation.
     pub(crate) fn offer_kept(&mut self) {
@@ -194,19 +208,5 @@ mod tests {
         assert_eq!(parts("My card is gone. Why? What does a new one cost?"), ["What does a new one cost?"]);
         let both = ["What does a transfer cost", "What does a transfer cost how fast is it?"];
         assert_eq!(parts("What does a transfer cost and how fast is it?"), both);
-    }
-
-    #[test]
-    fn what_asks_for_a_fact_is_told_from_what_asks_for_a_deed() {
-        for (message, expected) in [
-            ("How many days do I get to dispute a payment?", true),
-            ("My card is cracked, is it safe to carry on with it?", true),
-            ("Could you block my card?", false),
-            ("How do I close my account?", false),
-            ("What now? Block it please", false),
-            ("Block my card", false),
-        ] {
-            assert_eq!(asks_for_facts(message), expected, "{message}");
-        }
     }
 }

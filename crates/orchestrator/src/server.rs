@@ -211,7 +211,7 @@ impl AssistantService for Server {
             request.into_inner();
         filled(&conversation_id, "conversation_id")?;
         filled(&execution_id, "execution_id")?;
-        let text = if confirm { "yes" } else { "no" }.to_owned();
+        let text = if confirm { "yes" } else { "no, thank you" }.to_owned();
         let message = Message { request_id, conversation_id, customer_key, text, ..Message::default() };
         let turn = self.run(message, Act::Decide { execution_id }, None).await?;
         Ok(Response::new(ConfirmActionResponse { turn: Some(turn) }))

@@ -252,6 +252,7 @@ impl Orchestrator {
 
     async fn finish(&self, mut draft: Draft<'_>) -> Result<Turn, Error> {
         draft.offer_kept();
+        draft.ask_still();
         let (events, said) = (draft.events.clone(), draft.said.clone());
         let turn = self.journal.finish(draft.end()).await?;
         self.spooled.notify_one();

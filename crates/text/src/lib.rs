@@ -7,5 +7,5 @@ mod sentences;
 
 pub use letters::{is_mark, latin, rot13};
 pub use normalise::{despace, is_invisible, normalise, plain, words};
-pub use questions::questions;
+pub use questions::{asks_for_facts, questions};
 pub use sentences::{Block, BlockKind, blocks, sentences};

@@ -11,6 +11,25 @@ const BEFORE: [&str; 5] = ["and", "also", "so", "but", "then"];
 /// What joins a question to the one before.
 const JOINERS: [&str; 7] = [" and ", " also ", " plus ", ", ", "; ", ": ", " - "];
 
+/// What shows that a question asks for something to be done, or how to do it.
+const REQUESTS: [&str; 15] = [
+    "please",
+    "for me",
+    "can you",
+    "could you",
+    "would you",
+    "will you",
+    "can i",
+    "could i",
+    "may i",
+    "how do i",
+    "how can i",
+    "how do we",
+    "how to",
+    "i want",
+    "i need",
+];
+
 /// The questions of a message in its own words: its sentences, cut where another question begins, without those
 /// that ask nothing.
 pub fn questions(message: &str) -> Vec<&str> {
@@ -33,6 +52,13 @@ pub fn questions(message: &str) -> Vec<&str> {
     }
     found.retain(|piece| asks(piece));
     found
+}
+
+/// Whether a message asks to know something, and not for something to be done; by English words.
+pub fn asks_for_facts(message: &str) -> bool {
+    let said = format!(" {} ", crate::plain(message));
+    let requests = REQUESTS.iter().any(|request| said.contains(&format!(" {request} ")));
+    !requests && !questions(message).is_empty()
 }
 
 /// Whether words begin like a question, or end like one.
@@ -69,6 +95,20 @@ mod tests {
             ("", &[]),
         ] {
             assert_eq!(questions(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_a_fact_is_told_from_what_asks_for_a_deed() {
+        for (message, expected) in [
+            ("How many days do I get to dispute a payment?", true),
+            ("My card is cracked, is it safe to carry on with it?", true),
+            ("Could you block my card?", false),
+            ("How do I close my account?", false),
+            ("What now? Block it please", false),
+            ("Block my card", false),
+        ] {
+            assert_eq!(asks_for_facts(message), expected, "{message}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::numbers;
 use crate::words::Message;
 
 /// Longest amount in digits; more cannot be money and would overflow.
@@ -76,13 +77,23 @@ impl Amount {
             let (span, marked) = (beside.span, !beside.marks.is_empty());
             (fits && self.range.contains(&minor)).then(|| Money { value: print(minor, digits), span, marked })
         };
-        numbers(&message.text).filter_map(read).collect()
+        let spelled = spelled(message).into_iter().filter_map(|(number, mark, span)| {
+            let minor = i64::from(number) * 10_i64.pow(u32::try_from(digits).ok()?);
+            let marked = mark.is_some();
+            let own = self.currency.is_empty() || mark.is_none_or(|mark| means(mark, &self.currency));
+            // "That one" is no amount.
+            let alone = marked || number > 1 && message.says_only(std::slice::from_ref(&span), &[]);
+            let fits = own && alone && self.range.contains(&minor);
+            fits.then(|| Money { value: print(minor, digits), span, marked })
+        });
+        numbers(&message.text).filter_map(read).chain(spelled).collect()
     }
 
     /// The bytes of every number that is marked as money, whatever its currency.
     pub(crate) fn any(message: &Message) -> impl Iterator<Item = Range<usize>> + '_ {
         let all = numbers(&message.text).map(|number| Beside::read(&message.text, number, ""));
-        all.filter(|beside| !beside.marks.is_empty()).map(|beside| beside.span)
+        let all = all.filter(|beside| !beside.marks.is_empty()).map(|beside| beside.span);
+        all.chain(spelled(message).into_iter().filter(|(_, mark, _)| mark.is_some()).map(|(.., span)| span))
     }
 
     /// Whether a stored value is in its one form and in range.
@@ -132,6 +143,31 @@ fn is_sign(c: char) -> bool {
 /// The currencies a sign or a word can mean.
 fn currencies(mark: &str) -> Option<&'static [&'static str]> {
     MARKS.iter().find(|known| known.0 == mark.to_lowercase()).map(|known| known.1)
+}
+
+/// The numbers in words with the word of money after them and the bytes of both. Pounds that go on in pence are none.
+fn spelled(message: &Message) -> Vec<(u32, Option<&str>, Range<usize>)> {
+    let words = message.words.as_slice();
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some((number, length)) = words.get(at..).map(|words| (numbers::read(words), words.len())) {
+        if length == 0 {
+            break;
+        }
+        let Some((number, length)) = number else {
+            at += 1;
+            continue;
+        };
+        let mark =
+            words.get(at + length).map(|word| word.text.as_str()).filter(|mark| currencies(mark).is_some());
+        let end = at + length + usize::from(mark.is_some());
+        let and = usize::from(words.get(end).is_some_and(|word| word.text == "and"));
+        let pence = mark.is_some() && words.get(end + and..).and_then(numbers::read).is_some();
+        if !pence {
+            found.push((number, mark, words[at].span.start..words[end - 1].span.end));
+        }
+        at = end;
+    }
+    found
 }
 
 fn means(mark: &str, currency: &str) -> bool {
@@ -266,6 +302,15 @@ mod tests {
             ("12th", ""),
             ("card x1234", ""),
             ("£20 instead of £15", "20.00 15.00"),
+            ("twenty pounds", "20.00"),
+            ("I think a hundred and five quid", "105.00"),
+            ("two thousand five hundred pounds", "2500.00"),
+            ("twenty five", "25.00?"),
+            ("twenty pounds and fifty pence", ""),
+            ("twenty thousand pounds", ""),
+            ("twenty euros", ""),
+            ("that one", ""),
+            ("two of them", ""),
             ("£99999999999999999999", ""),
             ("£", ""),
         ] {

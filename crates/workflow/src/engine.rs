@@ -1,5 +1,6 @@
 //! Proposals: a message starts a workflow or feeds the open one of its conversation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::catalogue::{self, Catalogue, Workflow};
 use crate::config::Config;
 use crate::converse::{self, Progress, Step, THIS_FIRST, Topic};
+use crate::date::Windows;
 use crate::deliver::Sender;
 use crate::execution::{Execution, State};
 use crate::store::{Reply, Store, Turn};
@@ -35,6 +37,9 @@ pub(crate) enum Error {
         /// The states in which this is possible.
         allowed: &'static str,
     },
+    /// Nobody said where to send what the workflow would do.
+    #[error("target {0} is not configured, add [workflow.targets.{0}]")]
+    TargetNotConfigured(String),
     /// Another request changed the execution at the same moment.
     #[error("another request of the conversation was faster")]
     Conflict,
@@ -75,6 +80,8 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) sender: Sender,
     pub(crate) config: Arc<Config>,
+    /// The windows of the date slots of each workflow.
+    pub(crate) windows: Arc<BTreeMap<String, Windows>>,
     /// Where the company is: "today" in a message means today there.
     pub(crate) timezone: TimeZone,
     /// Executions that this process is sending.
@@ -84,7 +91,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Answers a message: with the execution that takes it, or `None` when it is for somebody else.
+    /// Answers a message: with the open execution, or `None` without one. A reply that is not handled is for somebody
+    /// else, and its message is the question that stays open.
     pub(crate) async fn propose(
         &self,
         input: Input,
@@ -96,7 +104,7 @@ impl Engine {
         // The second round is for the request that lost a race and now finds what the winner stored.
         for _ in 0..2 {
             if let Some((execution, reply)) = self.store.answered(&input.conversation, &input.turn).await? {
-                return Ok(reply.handled.then_some((execution, reply)));
+                return Ok(Some((execution, reply)));
             }
             let open = match self.store.open_in(&input.conversation).await? {
                 Some(open) if self.is_dead(&open, now) => {
@@ -116,8 +124,8 @@ impl Engine {
                     None => return Ok(None),
                 },
             };
-            if let Some((execution, reply)) = answered {
-                return Ok(reply.handled.then_some((execution, reply)));
+            if answered.is_some() {
+                return Ok(answered);
             }
         }
         Err(Error::Conflict)
@@ -181,7 +189,7 @@ impl Engine {
         message: &Message,
         now: Timestamp,
     ) -> Answered {
-        let (progress, step) = converse::start(workflow, message)?;
+        let (progress, step) = self.begin(workflow, message)?;
         if self.end(open, "SUPERSEDED", now).await?.is_none() {
             return Ok(None);
         }
@@ -193,7 +201,20 @@ impl Engine {
     }
 
     async fn start(&self, workflow: &Workflow, input: &Input, message: &Message, now: Timestamp) -> Answered {
-        self.open(workflow, input, converse::start(workflow, message)?, now).await
+        self.open(workflow, input, self.begin(workflow, message)?, now).await
+    }
+
+    /// A workflow that could not be carried out asks for nothing.
+    fn begin(&self, workflow: &Workflow, message: &Message) -> Result<(Progress, Step), Error> {
+        let target = &workflow.request.target;
+        if !self.sender.knows(target) {
+            return Err(Error::TargetNotConfigured(target.clone()));
+        }
+        Ok(converse::start(workflow, &self.within(workflow, message))?)
+    }
+
+    fn within(&self, workflow: &Workflow, message: &Message) -> Message {
+        self.windows.get(&workflow.name).map_or_else(|| message.clone(), |windows| message.within(windows))
     }
 
     async fn open(
@@ -234,7 +255,7 @@ impl Engine {
     async fn feed(&self, open: Execution, input: &Input, message: &Message, now: Timestamp) -> Answered {
         let Some(workflow) = self.catalogue.workflow(&open.workflow) else { return Ok(None) };
         let mut progress: Progress = open.progress.clone();
-        let step = progress.feed(workflow, message, self.topic(workflow, input))?;
+        let step = progress.feed(workflow, &self.within(workflow, message), self.topic(workflow, input))?;
         let (state, error) = match step {
             Step::Cancelled(_) => (State::Cancelled, ""),
             Step::Exhausted => (State::Cancelled, "EXHAUSTED"),
@@ -248,8 +269,10 @@ impl Engine {
     }
 
     fn topic(&self, workflow: &Workflow, input: &Input) -> Topic {
-        if !input.accepted || input.intent.is_empty() || workflow.intents.contains(&input.intent) {
+        if workflow.intents.contains(&input.intent) {
             Topic::Here
+        } else if !input.accepted || input.intent.is_empty() {
+            Topic::Unsure
         } else if self.catalogue.for_intent(&input.intent).is_some() {
             Topic::OtherWorkflow
         } else {
@@ -264,7 +287,7 @@ type Answered = Result<Option<(Execution, Reply)>, Error>;
 fn reply(step: Step) -> Reply {
     let handled = Reply { handled: true, ..Reply::default() };
     match step {
-        Step::Elsewhere => Reply::default(),
+        Step::Elsewhere(message) => Reply { message, ..Reply::default() },
         Step::Ask(message) | Step::Cancelled(message) => Reply { message, ..handled },
         Step::Confirmed => Reply { confirmed: true, ..handled },
         Step::Exhausted => Reply { exhausted: true, ..handled },

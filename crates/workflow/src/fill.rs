@@ -2,136 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use crate::amount::Amount;
 use crate::date;
-use crate::words::{Message, Word, words};
+use crate::slot::{EMAIL, Found, dates, free_text};
+pub(crate) use crate::slot::{Kind, Slot};
+use crate::words::{Message, words};
 
-/// Longest free text, in characters.
-pub(crate) const MAX_TEXT_CHARS: usize = 500;
 /// Longest message that is searched for values, in words; a longer one is a story, and searching it would
 /// take time that grows with the square of its length.
 const MAX_WORDS: usize = 500;
-/// RFC 5321, 4.5.3.1.3: longest path without its brackets.
-const MAX_EMAIL_BYTES: usize = 254;
-/// An order number when the bundle names no pattern: at least three digits in a row, letters and groups around.
-const ORDER_ID: &str = "(?:[A-Z]{1,6}-?)?[0-9]{3,}[A-Z0-9]*(?:-[A-Z0-9]+)*";
-#[expect(clippy::unwrap_used, reason = "a constant that the tests compile")]
-static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
-    // The grammar of HTML's input type=email, with at least one dot in the host.
-    Regex::new(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+").unwrap()
-});
-
-/// One value a workflow needs.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) name: String,
-    pub(crate) kind: Kind,
-    pub(crate) prompt: String,
-    /// Said instead of the prompt when an answer did not fit.
-    pub(crate) invalid: Option<String>,
-    pub(crate) optional: bool,
-}
-
-/// What a slot takes.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    Text,
-    /// Found as a whole word.
-    Pattern(Regex),
-    /// Like a pattern; capitals do not matter.
-    OrderId(Regex),
-    Choice(Vec<Choice>),
-    Date,
-    Amount(Amount),
-    Email,
-}
-
-/// One value of a choice with the phrases that mean it.
-#[derive(Debug)]
-pub(crate) struct Choice {
-    value: String,
-    phrases: Vec<Vec<Word>>,
-}
-
-/// A value found in a message.
-#[derive(Debug, Clone)]
-struct Found {
-    value: String,
-    span: Range<usize>,
-}
-
-impl Kind {
-    pub(crate) fn from_bundle(kind: &bundle::SlotKind) -> Result<Self, regex::Error> {
-        let whole = |pattern: &str| Regex::new(&format!(r"\b{{start-half}}(?:{pattern})\b{{end-half}}"));
-        Ok(match kind {
-            bundle::SlotKind::Text => Self::Text,
-            bundle::SlotKind::Pattern { pattern } => Self::Pattern(whole(pattern)?),
-            bundle::SlotKind::OrderId { pattern } => {
-                Self::OrderId(whole(pattern.as_deref().unwrap_or(ORDER_ID))?)
-            }
-            bundle::SlotKind::Choice { choices } => Self::Choice(choices.iter().map(Choice::new).collect()),
-            bundle::SlotKind::Date => Self::Date,
-            bundle::SlotKind::Amount { min, max, currency } => {
-                Self::Amount(Amount::new(currency.as_deref().unwrap_or_default(), *min, *max))
-            }
-            bundle::SlotKind::Email => Self::Email,
-        })
-    }
-
-    /// Whether a stored value is one this slot would store today.
-    pub(crate) fn accepts(&self, value: &str) -> bool {
-        let whole = |regex: &Regex| regex.find(value).is_some_and(|found| found.as_str() == value);
-        match self {
-            Self::Text => free_text(value).as_deref() == Some(value),
-            Self::Pattern(regex) | Self::OrderId(regex) => whole(regex),
-            Self::Choice(choices) => choices.iter().any(|choice| choice.value == value),
-            Self::Date => date::parse(value).is_some(),
-            Self::Amount(amount) => amount.accepts(value),
-            Self::Email => whole(&EMAIL),
-        }
-    }
-
-    /// Every value of this kind in a message. A bare number is an amount only when it was `asked` for.
-    fn find(&self, message: &Message, asked: bool) -> Vec<Found> {
-        match self {
-            Self::Text => Vec::new(),
-            Self::Pattern(regex) => matches(regex, &message.text),
-            Self::OrderId(regex) => {
-                let found = matches(regex, &message.text.to_ascii_uppercase());
-                if found.is_empty() { matches(regex, &message.text) } else { found }
-            }
-            Self::Choice(choices) => choices.iter().flat_map(|choice| choice.find(message)).collect(),
-            Self::Date => date::find(message)
-                .into_iter()
-                .map(|(date, span)| Found { value: date.to_string(), span })
-                .collect(),
-            Self::Amount(amount) => amount
-                .find(message)
-                .into_iter()
-                .filter(|money| money.marked || asked)
-                .map(|money| Found { value: money.value, span: money.span })
-                .collect(),
-            Self::Email => emails(&message.text),
-        }
-    }
-}
-
-impl Choice {
-    fn new(choice: &bundle::Choice) -> Self {
-        let phrases = choice.words.iter().chain([&choice.value]);
-        let phrases = phrases.map(|phrase| words(&crate::words::clean(phrase))).collect();
-        Self { value: choice.value.clone(), phrases }
-    }
-
-    fn find<'a>(&'a self, message: &'a Message) -> impl Iterator<Item = Found> + 'a {
-        let spans = self.phrases.iter().flat_map(|phrase| message.find(phrase));
-        spans.map(|span| Found { value: self.value.clone(), span })
-    }
-}
+/// Letters of a word that can call a slot; shorter ones stand everywhere.
+const NAME_LETTERS: usize = 4;
 
 /// The values a message gives to slots, by name. `asked` is the slot the customer was asked for; only it
 /// can be free text. With `replace` a new value takes the place of one in `filled`. A slot gets a value only
@@ -176,7 +58,10 @@ pub(crate) fn fill(
             Some(&found.value) != current
                 && !claimed.as_ref().is_some_and(|claimed| overlap(claimed, &found.span))
         };
+        // "Is it 1234 or 5678?" corrects nothing.
+        let doubts = found[index].iter().any(|found| Some(&found.value) == current) && !message.corrects();
         if let Some(only) = single(found[index].iter().filter(free))
+            && !doubts
             && !shared(&only.span)
         {
             values.insert(slot.name.clone(), only.value.clone());
@@ -192,13 +77,52 @@ pub(crate) fn answers(slots: &[Slot], message: &Message, asked: Option<&str>) ->
     }
     let found = find(slots, message, asked);
     let spans: Vec<Range<usize>> = found.into_iter().flatten().map(|found| found.span).collect();
-    message.says_only(&spans)
+    message.says_only(&spans, &names(slots).collect::<Vec<_>>())
+}
+
+/// Whether a message holds values of any slot; words of a choice stand in questions, too.
+pub(crate) fn holds(slots: &[Slot], message: &Message, asked: Option<&str>) -> bool {
+    let found = find(slots, message, asked);
+    slots.iter().zip(found).any(|(slot, found)| !matches!(slot.kind, Kind::Choice(_)) && !found.is_empty())
+}
+
+/// Whether a message is about a slot, though it leaves a doubt which value is meant or names none.
+pub(crate) fn mentions(slots: &[Slot], message: &Message, asked: &Slot) -> bool {
+    let found = find(slots, message, Some(&asked.name));
+    let holds = slots.iter().zip(found).any(|(slot, found)| slot.name == asked.name && !found.is_empty());
+    holds || is_called(asked, message)
+}
+
+fn is_called(slot: &Slot, message: &Message) -> bool {
+    slot.name.split('_').any(|name| name.len() >= NAME_LETTERS && message.names(name))
+}
+
+/// The one slot that a message calls by a word of its name, or else by a word of what is said to ask for it.
+pub(crate) fn named<'s>(slots: &'s [Slot], message: &Message) -> Option<&'s Slot> {
+    let only = |calls: &dyn Fn(&Slot) -> bool| {
+        let mut called = slots.iter().filter(|slot| calls(slot));
+        called.next().filter(|_| called.next().is_none())
+    };
+    let by_name = |slot: &Slot| is_called(slot, message);
+    let by_prompt = |slot: &Slot| {
+        let said = slot.invalid.iter().chain([&slot.prompt]).flat_map(|said| words(said));
+        said.into_iter().any(|word| word.text.len() >= NAME_LETTERS && message.names(&word.text))
+    };
+    only(&by_name).or_else(|| only(&by_prompt).filter(|_| !slots.iter().any(by_name)))
+}
+
+fn names(slots: &[Slot]) -> impl Iterator<Item = &str> {
+    slots.iter().flat_map(|slot| slot.name.split('_'))
 }
 
 /// What a message holds for each slot.
 fn find(slots: &[Slot], message: &Message, asked: Option<&str>) -> Vec<Vec<Found>> {
     let is_asked = |slot: &Slot| asked == Some(slot.name.as_str());
-    let mut found = slots.iter().map(|slot| slot.kind.find(message, is_asked(slot))).collect::<Vec<_>>();
+    let find = |slot: &Slot| match (&slot.kind, message.windows.get(&slot.name)) {
+        (Kind::Date, Some(window)) => dates(date::find_in(message, *window)),
+        (kind, _) => kind.find(message, is_asked(slot)),
+    };
+    let mut found = slots.iter().map(find).collect::<Vec<_>>();
     drop_parts(slots, &mut found, message, asked);
     found
 }
@@ -216,7 +140,8 @@ fn is_typed(slots: &[Slot], found: &[Vec<Found>], message: &Message) -> bool {
             Kind::Text | Kind::Pattern(_) | Kind::Choice(_) => (),
         }
     }
-    !spans.is_empty() && message.says_only(&spans)
+    let only = message.takes_back() || message.says_only(&spans, &names(slots).collect::<Vec<_>>());
+    !spans.is_empty() && only
 }
 
 /// A part of something longer is not meant by itself: the 2026 of a date, the words of an e-mail address,
@@ -254,35 +179,6 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-/// Matches that do not go on behind a separator, as the digits of "1234.56" and "1234-5678" would.
-fn matches(regex: &Regex, text: &str) -> Vec<Found> {
-    let joint = |c: Option<char>| matches!(c, Some('.' | ',' | ':' | '/' | '-' | '\''));
-    let alone = |span: &Range<usize>| {
-        let (mut before, mut after) = (text[..span.start].chars().rev(), text[span.end..].chars());
-        let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-        !(joint(before.next()) && digit(before.next()) || joint(after.next()) && digit(after.next()))
-    };
-    regex
-        .find_iter(text)
-        .filter(|found| !found.is_empty() && alone(&found.range()))
-        .map(|found| Found { value: found.as_str().to_owned(), span: found.range() })
-        .collect()
-}
-
-fn emails(text: &str) -> Vec<Found> {
-    EMAIL
-        .find_iter(text)
-        .filter(|found| found.len() <= MAX_EMAIL_BYTES)
-        .map(|found| Found { value: found.as_str().to_owned(), span: found.range() })
-        .collect()
-}
-
-/// A free text in its stored form: trimmed, one blank between words, 1 to 500 characters.
-fn free_text(text: &str) -> Option<String> {
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    (1..=MAX_TEXT_CHARS).contains(&text.chars().count()).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -298,7 +194,7 @@ mod tests {
             bundle::SlotKind::Pattern { pattern: "[0-9]{4}|#[a-z]+".to_owned() },
             bundle::SlotKind::OrderId { pattern: None },
             bundle::SlotKind::Choice { choices: vec![choice("lost_it", "can't find"), choice("b", "a b")] },
-            bundle::SlotKind::Date,
+            bundle::SlotKind::Date { past_days: None, future_days: None },
             bundle::SlotKind::Amount { min: Some(0.5), max: Some(9e9), currency: Some("GBP".to_owned()) },
             bundle::SlotKind::Amount { min: None, max: None, currency: None },
             bundle::SlotKind::Email,
@@ -326,6 +222,21 @@ mod tests {
     fn a_flood_of_candidates_is_not_searched() {
         let message = Message::new(&"1111 ".repeat(13_000), jiff::civil::date(2026, 11, 22));
         assert_eq!(fill(&slots(), &BTreeMap::new(), &message, None, false), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_group_of_a_longer_number_is_no_value() {
+        let slots = slots();
+        for (text, value) in [
+            ("3782 822463 10005", None),
+            ("4929 123", None),
+            ("card 4821 12 March 2026", Some("4821")),
+            ("4821 or so", Some("4821")),
+        ] {
+            let message = Message::new(text, jiff::civil::date(2026, 11, 22));
+            let found = fill(&slots[..1], &BTreeMap::new(), &message, Some("0"), false);
+            assert_eq!(found.get("0").map(String::as_str), value, "{text}");
+        }
     }
 
     proptest! {

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
+use crate::date;
 use crate::deliver::Sender;
 use crate::engine::{Engine, Error, Input, now};
 use crate::execute::Yes;
@@ -44,7 +45,9 @@ const MAX_PAGE: u32 = 1000;
 /// A workflow that cannot work, a time zone nobody knows, a store that cannot be opened.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = bundle::Reader::open(&context.server.bundle)?;
-    let catalogue = Catalogue::compile(reader.workflows()?).context("the workflows of the bundle")?;
+    let workflows = reader.workflows()?;
+    let windows = date::windows(&workflows);
+    let catalogue = Catalogue::compile(workflows).context("the workflows of the bundle")?;
     let hours = reader.assistant()?.business_hours.unwrap_or_default();
     let timezone = match hours.get("timezone") {
         Some(name) => TimeZone::get(name).context("business_hours.timezone of the bundle")?,
@@ -52,11 +55,16 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     };
     let sender = Sender::new(&config).context("the client for workflow.targets")?;
     for (workflow, target) in catalogue.targets().filter(|(_, target)| !sender.knows(target)) {
-        tracing::warn!(workflow, target, "not configured, add [workflow.targets.{target}]: its gate refuses");
+        tracing::warn!(
+            workflow,
+            target,
+            "not configured, add [workflow.targets.{target}]: it does not begin"
+        );
     }
     let store = Store::open(context.store(NAME)?).await?;
     let engine = Engine {
         catalogue,
+        windows: Arc::new(windows),
         store,
         sender,
         config: Arc::new(config),
@@ -81,6 +89,11 @@ impl WorkflowService for Server {
         let input = input(request.into_inner())?;
         let proposed = self.0.propose(input, now()).await.map_err(status)?;
         let Some((execution, reply)) = proposed else { return Ok(Response::new(ProposeResponse::default())) };
+        if !reply.handled {
+            let status = Some(self.show(&execution));
+            let open = ProposeResponse { status, message: reply.message, ..ProposeResponse::default() };
+            return Ok(Response::new(open));
+        }
         let risk = self.0.catalogue.workflow(&execution.workflow).map(|workflow| risk(workflow.risk));
         Ok(Response::new(ProposeResponse {
             handled: true,
@@ -284,7 +297,7 @@ impl Fault for Error {
         match self {
             Self::NotFound(_) => Kind::NotFound,
             Self::Confidence(_) => Kind::Invalid,
-            Self::State { .. } | Self::Conflict => Kind::Precondition,
+            Self::State { .. } | Self::TargetNotConfigured(_) | Self::Conflict => Kind::Precondition,
             Self::Store(_) => Kind::Unavailable,
             Self::Template(_) | Self::Interrupted(_) => Kind::Internal,
         }
@@ -295,6 +308,7 @@ impl Fault for Error {
             Self::NotFound(_) => "EXECUTION_NOT_FOUND",
             Self::Confidence(_) => "OUT_OF_RANGE",
             Self::State { .. } => "WRONG_STATE",
+            Self::TargetNotConfigured(_) => "TARGET_NOT_CONFIGURED",
             Self::Conflict => "CONFLICT",
             Self::Store(_) => "STORE_FAILED",
             Self::Template(_) => "TEMPLATE_FAILED",

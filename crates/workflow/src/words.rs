@@ -5,47 +5,16 @@ use std::ops::Range;
 use jiff::civil::Date;
 use unicode_normalization::UnicodeNormalization as _;
 
-// Phrases in English, in the form of `Word::text`: lower case, without apostrophes.
-const YES: &str = "yes, yeah, yep, yup, aye, confirm, confirmed, i confirm, go ahead, do it, proceed, \
-    absolutely, definitely, certainly, of course, please do, yes please";
-/// A yes only when nothing else is said: "ok, how long does it take" is none.
-const WEAK_YES: &str = "y, ok, okay, k, sure, fine, right, correct, alright, all right, great, good, perfect, \
-    agreed, thats right, that is right, thats correct, that is correct, sounds good, no problem, no worries";
-const NO: &str = "no, nope, nah, n, not now, not yet, dont, do not, never, negative, rather not, id rather not, \
-    i dont want, i do not want, please dont, please do not";
-/// Begins like a no and is none.
-const UNSURE: &str = "no idea, no problem, no worries, dont know, do not know, dont understand, i dont know, \
-    i dont understand, do not understand, dont mind";
-const CANCEL: &str = "cancel, cancel that, stop, stop it, abort, quit, exit, never mind, nevermind, forget it, \
-    forget about it, leave it, changed my mind, i changed my mind, ive changed my mind, \
-    i have changed my mind, drop it, scrap that";
-/// Takes an answer, and answers nothing.
-const THANKS: &str = "thanks, thank you, thanks a lot, thanks very much, thank you very much, many thanks, \
-    cheers, ta, got it, i see, good to know";
-const SKIP: &str = "no, nope, nah, n, not now, skip, none, nothing, no thanks, no thank you, rather not, \
-    id rather not, not really, dont want to";
-const FILLER: &str = "please, pls, just, oh, um, uh, hmm, well, so, then, it, this, that, thanks, thank, you, \
-    i, id, like, want, to, would, lets, let, us, can, could, we, now, the, a, and, actually, sorry, whole, \
-    thing, everything, request, all, of, for, me, am, im, will, be, is, do, go, ahead";
-/// What stands around a value that is all the customer says: "it was on 12 March 2026".
-const AROUND: &str = "on, from, was, its, my, at, by";
-/// How a question begins that may lack its mark.
-const QUESTIONS: &str = "what, whats, when, whens, where, wheres, why, whys, how, hows, who, whos, whom, whose, \
-    which, can i, can you, can we, could i, could you, could we, do i, do you, do we, does, did i, did you, \
-    is there, is it, is that, is this, is my, are there, are you, are my, am i, will i, will you, will it, \
-    will my, would you, would it, should i, may i, have i, have you, has my, tell me";
-/// What may stand before a question.
-const LEADS: &str = "oh, um, uh, hmm, well, so, then, and, but, also, actually, sorry, please, just, ok, okay, \
-    wait, hi, hello, hey, thanks, thank you, by the way, btw, quick question, first, before that";
-/// After a yes these make it something else than a yes.
-const HEDGES: &str = "no, not, never, dont, doesnt, wont, but, except, wait, hold, however, instead, unless, if, \
-    actually, before, first, only, what, how, why, when, where, who, which, maybe, perhaps, later, wrong, \
-    change, cancel, stop";
-const NEGATIONS: &str = "not, isnt, wasnt, arent, werent, never, dont, didnt, nor";
-const CORRECTIONS: &str =
-    "no, actually, sorry, wait, meant, mean, instead, correction, rather, change, wrong, not";
+use crate::date::Windows;
+use crate::english::*;
+
 /// Words of a plain yes with reasons; a longer message says more than yes.
 const YES_WORDS: usize = 10;
+/// Words of a remark; a shorter message is more likely an answer that was not understood.
+const REMARK_WORDS: usize = 4;
+
+/// What ends a clause.
+const BREAKS: [char; 6] = [',', '.', ';', '!', '?', ':'];
 
 /// One word of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +33,8 @@ pub(crate) struct Message {
     pub(crate) words: Vec<Word>,
     /// What "today" means to the customer.
     pub(crate) today: Date,
+    /// The days that slots take, where not all.
+    pub(crate) windows: Windows,
 }
 
 /// What a message says to a yes-or-no question.
@@ -73,7 +44,10 @@ pub(crate) enum Reply {
     Yes,
     /// Says "ok" and nothing else.
     WeakYes,
+    /// Something is wrong, but perhaps not all of it.
     No,
+    /// Nothing is to be done.
+    Refusal,
     Unclear,
 }
 
@@ -82,7 +56,12 @@ impl Message {
     #[must_use]
     pub(crate) fn new(text: &str, today: Date) -> Self {
         let text = clean(text);
-        Self { words: words(&text), text, today }
+        Self { words: words(&text), text, today, windows: Windows::default() }
+    }
+
+    /// The same words to a workflow that takes not all days.
+    pub(crate) fn within(&self, windows: &Windows) -> Self {
+        Self { windows: windows.clone(), ..self.clone() }
     }
 
     /// The bytes between the end of one word and the start of another.
@@ -92,12 +71,12 @@ impl Message {
 
     /// Whether it is a question, with its mark or without.
     pub(crate) fn asks(&self) -> bool {
-        let words = self.plain();
-        let mut rest = words.as_slice();
-        while let Some(lead) = begins(rest, LEADS) {
-            rest = &rest[lead..];
-        }
-        self.has_mark() || begins(rest, QUESTIONS).is_some()
+        self.has_mark() || begins(after_leads(&self.plain()), QUESTIONS).is_some()
+    }
+
+    /// The same where words may be a name or a sentence: "who" and "what" begin those, too.
+    pub(crate) fn inquires(&self) -> bool {
+        self.has_mark() || begins(after_leads(&self.plain()), QUESTIONS).is_some_and(|words| words > 1)
     }
 
     fn has_mark(&self) -> bool {
@@ -121,20 +100,32 @@ impl Message {
         {
             return Reply::Yes;
         }
-        if begins(&words, UNSURE).is_none() && begins(rest, UNSURE).is_none() && begins(rest, NO).is_some() {
-            return Reply::No;
+        if begins(&words, UNSURE).is_some() || begins(rest, UNSURE).is_some() {
+            return Reply::Unclear;
         }
-        Reply::Unclear
+        let after_no = begins(rest, NO).map(|no| &rest[no..]);
+        if [Some(rest), after_no].into_iter().flatten().any(|rest| begins(rest, REFUSAL).is_some()) {
+            return Reply::Refusal;
+        }
+        if after_no.is_some() { Reply::No } else { Reply::Unclear }
     }
 
     /// Whether the customer gives up: nothing but words of cancelling. Words of `title` do not count,
     /// because "cancel it" means yes to "Cancel an order".
     pub(crate) fn cancels(&self, title: &[Word]) -> bool {
-        let words = self.plain();
-        let titled = words.iter().any(|word| lists(CANCEL, word) && named(title, word));
-        // "no, cancel that" is a cancel, too.
-        let words = words.strip_prefix(&["no"]).unwrap_or(&words);
-        !titled && made_of(words, &[CANCEL])
+        plain_cancel(&self.words, title, &[CANCEL])
+    }
+
+    /// The same in more words, and with reasons before it or after: "forget it, it has just arrived". After a yes it is
+    /// none: "yes, stop it" may be meant for the card.
+    pub(crate) fn cancels_somewhere(&self, title: &[Word]) -> bool {
+        let joined =
+            |word: &Word, next: &Word| !self.between(word.span.end, next.span.start).contains(BREAKS);
+        let mut clauses = self.words.chunk_by(joined);
+        let turns = self.has_mark() || self.words.iter().any(|word| lists(TURNS, &word.text));
+        let agrees = [YES, WEAK_YES].iter().any(|list| begins(&self.plain(), list).is_some());
+        let cancels = |clause: &[Word]| plain_cancel(clause, title, &[CANCEL, GIVEN_UP]);
+        cancels(&self.words) || !turns && !agrees && clauses.any(cancels)
     }
 
     /// Whether the customer leaves an optional question out.
@@ -144,17 +135,51 @@ impl Message {
 
     /// Whether it is a yes, a no or a thank you, and nothing else.
     pub(crate) fn is_bare(&self) -> bool {
-        made_of(&self.plain(), &[YES, WEAK_YES, NO, THANKS])
+        made_of(&self.plain(), &[YES, WEAK_YES, NO, REFUSAL, THANKS])
     }
 
-    /// Whether it says nothing besides what stands at these bytes; a yes, a no and filler say nothing.
-    pub(crate) fn says_only(&self, spans: &[Range<usize>]) -> bool {
-        let inside = |word: &&Word| {
-            spans.iter().any(|span| span.start <= word.span.start && word.span.end <= span.end)
-        };
+    /// Whether it says nothing besides what stands at these bytes and these names; a yes, a no and filler say nothing.
+    pub(crate) fn says_only(&self, spans: &[Range<usize>], names: &[&str]) -> bool {
+        let inside =
+            |word: &Word| spans.iter().any(|span| span.start <= word.span.start && word.span.end <= span.end);
         let rest = self.words.iter().filter(|word| !inside(word)).map(|word| word.text.as_str());
-        let rest: Vec<&str> = rest.collect();
-        rest.is_empty() || made_of(&rest, &[YES, WEAK_YES, NO, CANCEL, SKIP, FILLER, AROUND])
+        let rest: Vec<&str> = rest.filter(|word| !names.contains(word)).collect();
+        phrases(&rest, &[YES, WEAK_YES, NO, REFUSAL, CANCEL, GIVEN_UP, SKIP, AROUND]).is_some()
+    }
+
+    /// Whether it asks to know something, and not for something to be done.
+    pub(crate) fn asks_for_facts(&self) -> bool {
+        text::asks_for_facts(&self.text)
+    }
+
+    /// Whether it is long enough, or a question, to be about something else than what was asked.
+    pub(crate) fn remarks(&self) -> bool {
+        self.asks() || self.is_long()
+    }
+
+    /// Whether it has the words of a remark.
+    pub(crate) fn is_long(&self) -> bool {
+        self.words.len() >= REMARK_WORDS
+    }
+
+    /// The place of a list that it names, from 0, and nothing else: "the second one", "3".
+    pub(crate) fn place(&self, length: usize) -> Option<usize> {
+        let words = self.words.iter().map(|word| word.text.as_str());
+        let mut words = words.filter(|word| !lists(FILLER, word) && !lists(AROUND_PLACES, word));
+        let word = words.next().filter(|_| words.next().is_none())?;
+        let place = PLACES.iter().take(length).position(|place| lists(place, word));
+        place.or_else(|| length.checked_sub(1).filter(|_| lists(LAST, word)))
+    }
+
+    /// Whether it says that something is wrong, in few words.
+    pub(crate) fn finds_wrong(&self) -> bool {
+        self.words.len() <= YES_WORDS && self.words.iter().any(|word| lists(WRONG, &word.text))
+    }
+
+    /// Whether one of its words is the same as `name`, or its plural or genitive.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        let same = |word: &Word| word.text == name || word.text.strip_suffix('s') == Some(name);
+        ![FILLER, WRONG].iter().any(|list| lists(list, name)) && self.words.iter().any(same)
     }
 
     /// Whether the customer takes something back.
@@ -162,16 +187,35 @@ impl Message {
         self.words.iter().any(|word| lists(CORRECTIONS, &word.text))
     }
 
+    /// Whether the customer takes something back and means by it what follows: "oops, I mean £20".
+    pub(crate) fn takes_back(&self) -> bool {
+        self.words.len() <= YES_WORDS && self.words.iter().any(|word| lists(TAKEN_BACK, &word.text))
+    }
+
     /// Where a phrase of words occurs and is not negated.
     pub(crate) fn find(&self, phrase: &[Word]) -> impl Iterator<Item = Range<usize>> {
         let same = |(word, wanted): (&Word, &Word)| word.text == wanted.text;
         (0..self.words.len()).filter_map(move |at| {
             let found = self.words.get(at..at + phrase.len()).filter(|found| !found.is_empty())?;
-            let negated = at.checked_sub(1).and_then(|before| self.words.get(before));
-            let negated = negated.is_some_and(|word| lists(NEGATIONS, &word.text));
-            (!negated && found.iter().zip(phrase).all(same))
+            (found.iter().zip(phrase).all(same) && !self.is_negated(at))
                 .then(|| found[0].span.start..found[found.len() - 1].span.end)
         })
+    }
+
+    /// Whether a negation stands before a word, with nothing but bridges between them.
+    fn is_negated(&self, at: usize) -> bool {
+        let mut at = at;
+        while let Some(before) = at.checked_sub(1) {
+            let (word, next) = (&self.words[before], &self.words[at]);
+            if self.between(word.span.end, next.span.start).contains(BREAKS) {
+                return false;
+            }
+            if !lists(BRIDGES, &word.text) {
+                return lists(NEGATIONS, &word.text);
+            }
+            at = before;
+        }
+        false
     }
 
     fn plain(&self) -> Vec<&str> {
@@ -203,7 +247,7 @@ pub(crate) fn clean(text: &str) -> String {
         .map(|c| match c {
             '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
             '\u{2018}' | '\u{2019}' | '\u{02BC}' | '`' | '´' => '\'',
-            c if c.is_control() || c.is_whitespace() => ' ',
+            c if c.is_whitespace() => ' ',
             c => c,
         })
         .collect()
@@ -226,18 +270,37 @@ fn begins(words: &[&str], phrases: &str) -> Option<usize> {
     phrases.split(", ").filter_map(length).max()
 }
 
-/// Whether the words are phrases of these lists and filler, and nothing else.
+fn plain_cancel(words: &[Word], title: &[Word], phrases: &[&str]) -> bool {
+    let words = words.iter().map(|word| word.text.as_str());
+    let words: Vec<&str> = words.filter(|word| !lists(BESIDE_CANCEL, word)).collect();
+    let titled = words.iter().any(|word| lists(CANCEL, word) && named(title, word));
+    // "no, cancel that" is a cancel, too.
+    let after_no = words.first().filter(|word| lists(NO, word)).map(|_| &words[1..]);
+    !titled && made_of(after_no.unwrap_or(&words), phrases)
+}
+
+fn after_leads<'w>(words: &'w [&'w str]) -> &'w [&'w str] {
+    let mut rest = words;
+    while let Some(lead) = begins(rest, LEADS) {
+        rest = &rest[lead..];
+    }
+    rest
+}
+
+/// Whether the words are phrases of these lists, at least one, and filler, and nothing else.
 fn made_of(words: &[&str], lists: &[&str]) -> bool {
-    let (mut at, mut found) = (0, false);
+    phrases(words, lists).is_some_and(|phrases| phrases > 0)
+}
+
+/// How many phrases of these lists the words are; `None` when they are something besides them and filler.
+fn phrases(words: &[&str], lists: &[&str]) -> Option<usize> {
+    let (mut at, mut found) = (0, 0);
     while at < words.len() {
         let phrase = lists.iter().filter_map(|list| begins(&words[at..], list)).max();
-        found |= phrase.is_some();
-        match phrase.or_else(|| begins(&words[at..], FILLER)) {
-            Some(length) => at += length,
-            None => return false,
-        }
+        found += usize::from(phrase.is_some());
+        at += phrase.or_else(|| begins(&words[at..], FILLER))?;
     }
-    found
+    Some(found)
 }
 
 #[cfg(test)]
@@ -261,10 +324,12 @@ mod tests {
             ("ok thanks", Reply::WeakYes),
             ("no problem", Reply::WeakYes),
             ("no", Reply::No),
-            ("No thanks", Reply::No),
-            ("please don't", Reply::No),
             ("ok no", Reply::No),
-            ("not yet", Reply::No),
+            ("no that's not right", Reply::No),
+            ("No thanks", Reply::Refusal),
+            ("please don't", Reply::Refusal),
+            ("no, don't", Reply::Refusal),
+            ("not yet", Reply::Refusal),
             ("thanks", Reply::Unclear),
             ("yes but not today", Reply::Unclear),
             ("yes, how long does it take", Reply::Unclear),

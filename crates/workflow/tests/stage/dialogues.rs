@@ -54,6 +54,17 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("given up at the confirmation", "
         lost_card: lost 1234 -> Block 1234 as lost?
         : stop -> END"),
+    ("given up with a reason", "
+        lost_card: help -> Last four?
+        : cancel, but what if -> Four digits, please.
+        : forget it, I have found it -> END
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : yes, stop it -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        : someone has handed it in, cancel please -> END"),
+    ("a doubt between the value and another corrects nothing", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : is it 1234 or 5678 -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        : not 1234, 5678 -> Block 5678 as lost?"),
     ("unclear answers to the confirmation", "
         lost_card: lost 1234 -> Block 1234 as lost?
         : hmm -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
@@ -95,6 +106,13 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("an uncertain question in between is not", "
         lost_card: help -> Last four?
         ?hours: open? -> Four digits, please."),
+    ("an uncertain question that is longer may have an answer, so often as a question is repeated", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        ?hours: will my salary still be paid? -> ELSE
+        : yes -> Block 1234 as lost?
+        ?hours: is it 1234 or 5678? -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        ?hours: what happens to my direct debits -> ELSE
+        ?hours: and how long does all of that take? -> PERSON"),
     ("another workflow has to wait", "
         lost_card: help -> Last four?
         refund: I want my money back -> Let us finish this first, or say \"cancel\". Last four?"),
@@ -127,7 +145,7 @@ const DIALOGUES: &[(&str, &str)] = &[
         refund: money back -> How much?
         : 500.01 -> Up to 500 pounds.
         : $20 -> Up to 500 pounds.
-        : five -> PERSON"),
+        : six hundred -> PERSON"),
     ("amount corrected", "
         refund: £10 on 1 Feb 2026, me@x.example, order 5512 -> Which shop?
         : Tesco -> Pay 10.00 of 1 February 2026 from Tesco to me@x.example for 5512?
@@ -173,7 +191,7 @@ const DIALOGUES: &[(&str, &str)] = &[
     ("a question without its mark is no free text", "
         close: close it -> Why, if you like?
         hours: what are your opening hours -> ELSE
-        : no thanks -> Why, if you like?
+        : ok thanks -> Why, if you like?
         move: can I move money -> Let us finish this first, or say \"cancel\". Why, if you like?
         : what you charge is too much -> Close it, because what you charge is too much?"),
     ("yes and no are no free text", "
@@ -201,13 +219,43 @@ const DIALOGUES: &[(&str, &str)] = &[
         move: from 1111 to 2222 -> From?
         : 1111 -> To?
         : 2222 -> Move from 1111 to 2222?
-        : no, 3333 -> END"),
+        : no, 3333 -> All right. What should I change? You can also say \"cancel\".
+        : the sink -> Please answer yes or no, or tell me what to change. Move from 1111 to 2222?
+        : the sink is wrong -> To?
+        : 3333 -> Move from 1111 to 3333?
+        : yes -> YES"),
+    ("a no asks what to change, and a second one ends it", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : no -> All right. What should I change? You can also say \"cancel\".
+        : yes -> Block 1234 as lost?
+        : no -> All right. What should I change? You can also say \"cancel\".
+        : 5678 -> Block 5678 as lost?
+        : nope -> All right. What should I change? You can also say \"cancel\".
+        : no -> END"),
+    ("a yes to the confirmation that was repeated after a no is one", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        : no -> All right. What should I change? You can also say \"cancel\".
+        : hmm -> Please answer yes or no, or tell me what to change. Block 1234 as lost?
+        : yes -> YES"),
+    ("a yes after a no is asked again even where it does no harm", "
+        cancel_order: cancel order HB-123456 -> Cancel HB-123456?
+        : no -> All right. What should I change? You can also say \"cancel\".
+        : yes -> Cancel HB-123456?
+        : yes -> YES"),
+    ("a question about another workflow does not ask for it", "
+        lost_card: lost 1234 -> Block 1234 as lost?
+        refund: how long does a refund take? -> ELSE
+        refund: can you get me a refund? -> Let us finish this first, or say \"cancel\". Block 1234 as lost?"),
+    ("a question chooses nothing", "
+        lost_card: help, 1234 -> Lost or stolen?
+        hours: what happens when it is stolen? -> ELSE
+        : it is stolen -> Block 1234 as stolen?"),
 ];
 
 #[tokio::test]
 async fn customers_are_understood() {
     let dir = support::bundle();
-    let desk = Desk::open(dir.path(), "").await;
+    let desk = Desk::open(dir.path(), &support::targets()).await;
     for (name, script) in DIALOGUES {
         desk.talk(name);
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -229,7 +277,7 @@ async fn customers_are_understood() {
 #[tokio::test]
 async fn the_same_turn_gets_the_same_answer_and_starts_one_execution() {
     let dir = support::bundle();
-    let desk = Desk::open(dir.path(), "").await;
+    let desk = Desk::open(dir.path(), &support::targets()).await;
     let ask = || desk.send("t", "lost card", "lost_card", 0.9);
     let (a, b, c) = tokio::join!(ask(), ask(), ask());
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
@@ -244,9 +292,32 @@ async fn the_same_turn_gets_the_same_answer_and_starts_one_execution() {
 }
 
 #[tokio::test]
+async fn what_an_answer_in_between_leaves_open_is_told_and_what_has_no_target_does_not_begin() {
+    let dir = support::bundle();
+    let desk = Desk::open(dir.path(), &support::targets()).await;
+    let open = async |said: &str, intent: &str| {
+        let heard = desk.say(said, intent).await;
+        (heard.handled, heard.status.is_some(), heard.message)
+    };
+    assert_eq!(open("when are you open?", "hours").await, (false, false, String::new()));
+    desk.say("help", "lost_card").await;
+    assert_eq!(open("when are you open?", "hours").await, (false, true, "Last four?".to_owned()));
+    desk.say("lost 1234", "").await;
+    let still = "Shall I go on with your request?".to_owned();
+    assert_eq!(open("when are you open?", "hours").await, (false, true, still));
+
+    let nowhere = support::bundle();
+    let desk = Desk::open(nowhere.path(), "").await;
+    let error = desk.send("t", "lost card", "lost_card", 0.9).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition);
+    assert_eq!(error.message(), "target bank is not configured, add [workflow.targets.bank]");
+    assert!(!desk.say("yes", "").await.handled, "nothing is open");
+}
+
+#[tokio::test]
 async fn confidence_decides_and_garbage_is_refused_by_name() {
     let dir = support::bundle();
-    let desk = Desk::open(dir.path(), "").await;
+    let desk = Desk::open(dir.path(), &support::targets()).await;
     assert!(!desk.send("a", "lost card", "lost_card", 0.59).await.unwrap().handled);
     for confidence in [f64::NAN, -0.1, 1.000_000_1, f64::INFINITY] {
         let error = desk.send("b", "lost card", "lost_card", confidence).await.unwrap_err();

@@ -282,8 +282,9 @@ async fn the_gate_says_which_condition_failed() {
     desk.client.clone().cancel(CancelRequest { execution_id: open.execution_id.clone() }).await.unwrap();
     assert_eq!(desk.confirm(&open.execution_id).await.status.unwrap().error, "NOT_OPEN");
 
-    desk.talk("6");
-    let id = desk.say("order HB-123456", "cancel_order").await.status.unwrap().execution_id;
+    let id = propose(&desk, "6", true).await;
+    let other = r#"UPDATE execution SET workflow = 'cancel_order', progress = '{"slots":{"order":"HB-123456"}}' WHERE conversation_id = '6'"#;
+    tamper(dir.path(), other);
     let status = desk.confirm(&id).await.status.unwrap();
     assert_eq!((status.state(), status.error.as_str()), (ExecutionState::Cancelled, "TARGET_NOT_CONFIGURED"));
 

@@ -12,6 +12,14 @@ use proto::{
 
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// `[workflow]` with targets to which nothing is sent.
+pub(crate) fn targets() -> String {
+    let target = |name: &str| {
+        format!("targets.{name} = {{ url = \"https://{name}.example\", secret = \"{SECRET}\" }}\n")
+    };
+    ["bank", "shop"].map(target).concat()
+}
+
 const ASSISTANT: &str = r#"
 schema = 1
 name = "test"
