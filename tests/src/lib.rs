@@ -6,10 +6,12 @@ pub mod behave;
 pub mod model;
 mod process;
 mod receiver;
+mod siege;
 mod world;
 
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
+pub use siege::Siege;
 pub use world::{Transport, World, demo, link, scratch};
 
 /// Runs an async test body over both transports, each as a test of its own.

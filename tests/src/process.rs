@@ -50,13 +50,15 @@ pub fn firstline(arguments: &[&str]) -> Finished {
     }
 }
 
-/// `firstline up --processes` with the demo bundle on free ports.
+/// `firstline up` with the demo bundle on free ports.
 #[derive(Debug)]
 pub struct Processes {
     /// URL of the assistant.
     pub url: String,
     /// Folder of the stores.
     pub data: TempDir,
+    arguments: &'static [&'static str],
+    variables: Vec<(String, String)>,
     child: Child,
     ports: Vec<(&'static str, u16)>,
     log: Arc<Mutex<String>>,
@@ -64,33 +66,51 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts the processes with more variables and returns when the assistant listens.
+    /// Starts each stage as a process, with more variables, and returns when the assistant listens.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        let data = scratch();
-        let ports = free_ports();
-        let mut command = command("firstline");
-        command.args(["up", "--processes", "--bundle"]).arg(demo()).current_dir(data.path());
-        command
-            .env("FIRSTLINE__SERVER__DATA_DIR", data.path())
-            .env("FIRSTLINE__TELEMETRY__METRICS_LISTEN", "\"\"");
+        Self::start_as(&["up", "--processes"], variables)
+    }
+
+    /// Starts all stages in one process.
+    pub fn start_as_one(variables: &[(&str, &str)]) -> Self {
+        Self::start_as(&["up"], variables)
+    }
+
+    fn start_as(arguments: &'static [&'static str], more: &[(&str, &str)]) -> Self {
+        let (data, ports, log) = (scratch(), free_ports(), Arc::default());
+        let own = |name: &str, value: String| (format!("FIRSTLINE__{name}"), value);
+        let mut variables = vec![
+            own("SERVER__DATA_DIR", data.path().display().to_string()),
+            own("TELEMETRY__METRICS_LISTEN", "\"\"".to_owned()),
+        ];
         for (stage, port) in &ports {
             let stage = stage.to_uppercase();
-            command.env(format!("FIRSTLINE__SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}"));
+            variables.push(own(&format!("SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}")));
         }
-        command.envs(variables.iter().copied()).stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log = Arc::new(Mutex::new(String::new()));
-        let keep = |line: std::io::Result<String>| log.lock().unwrap().push_str(&(line.unwrap() + "\n"));
-        let listens = || log.lock().unwrap().contains("the assistant is listening");
-        while !listens() {
-            keep(lines.next().expect("the processes did not start"));
-        }
-        // Someone must read what follows, or the writers stop at a full pipe.
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let readers = vec![collect(lines, log.clone()), collect(output, log.clone())];
+        variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         let port = ports.iter().find(|(stage, _)| *stage == "orchestrator").unwrap().1;
-        Self { url: format!("http://127.0.0.1:{port}"), data, child, ports, log, readers }
+        let url = format!("http://127.0.0.1:{port}");
+        let (child, readers) = launch(arguments, &data, &variables, &log);
+        Self { url, data, arguments, variables, child, ports, log, readers }
+    }
+
+    /// Kills every process by SIGKILL and starts again in the same place.
+    pub fn crash(&mut self) {
+        let parent = self.child.id().to_string();
+        let stages = Command::new("pgrep").args(["-P", &parent]).output().unwrap().stdout;
+        // Its supervisor first, so that no stage is started again.
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let stages = String::from_utf8(stages).unwrap();
+        // One that has seen the end of its supervisor may be gone already.
+        let _ = Command::new("kill").arg("-9").args(stages.split_whitespace()).stderr(Stdio::null()).status();
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        (self.child, self.readers) = launch(self.arguments, &self.data, &self.variables, &self.log);
+    }
+
+    /// All that was printed so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// Kills a stage process by SIGKILL; its supervisor starts it again.
@@ -138,6 +158,31 @@ impl Processes {
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         (code, self.log.lock().unwrap().clone())
     }
+}
+
+/// Starts the program and returns when it says that it listens, with the threads that keep what it prints.
+fn launch(
+    arguments: &[&str],
+    data: &TempDir,
+    variables: &[(String, String)],
+    log: &Arc<Mutex<String>>,
+) -> (Child, Vec<JoinHandle<()>>) {
+    let mut command = command("firstline");
+    command.args(arguments).arg("--bundle").arg(demo()).current_dir(data.path());
+    command.envs(variables.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    loop {
+        let line =
+            lines.next().unwrap_or_else(|| panic!("it did not start: {}", log.lock().unwrap())).unwrap();
+        log.lock().unwrap().push_str(&format!("{line}\n"));
+        if line.contains("the assistant is listening") {
+            break;
+        }
+    }
+    // Someone must read what follows, or the writers stop at a full pipe.
+    let output = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, vec![collect(lines, log.clone()), collect(output, log.clone())])
 }
 
 /// Keeps what a process prints, on a thread of its own.
