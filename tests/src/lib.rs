@@ -11,7 +11,7 @@ mod world;
 
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
-pub use siege::Siege;
+pub use siege::{Fault, Siege, scope};
 pub use world::{Transport, World, demo, link, scratch};
 
 /// Runs an async test body over both transports, each as a test of its own.

@@ -129,6 +129,15 @@ impl Processes {
         assert!(Command::new("kill").args(["-CONT", &self.pid(stage)]).status().unwrap().success());
     }
 
+    /// Stops the program itself where it stands, by SIGSTOP, for some time.
+    pub fn freeze_for(&self, time: Duration) {
+        let signal =
+            |signal: &str| Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(signal("-STOP").unwrap().success());
+        std::thread::sleep(time);
+        assert!(signal("-CONT").unwrap().success());
+    }
+
     /// Process ids of the stages, in the order of [`kit::config::STAGES`].
     pub fn pids(&self) -> Vec<u32> {
         kit::config::STAGES.iter().map(|stage| self.pid(stage).parse().unwrap()).collect()

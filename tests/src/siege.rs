@@ -1,6 +1,7 @@
 //! An assistant under load that is killed again and again, and what is seen of it from outside.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::{AskRequest, Feedback, Message, Outcome, SubmitFeedbackRequest, Turn};
+use scratch::Postgres;
 use standardwebhooks::Webhook;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +28,17 @@ const CUSTOMERS: u64 = 6;
 /// Longest time for a request to be accepted, and for everything to come to rest at the end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What is done to it, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// One assistant is killed and started again.
+    Kill,
+    /// One stands still for longer than what it has in hand is its own, and then goes on as if nothing was.
+    Freeze,
+    /// The database server is killed and started again.
+    Database,
+}
+
 /// What is put under siege.
 #[derive(Debug, Clone, Copy)]
 pub struct Siege {
@@ -35,7 +48,9 @@ pub struct Siege {
     pub postgres: bool,
     /// Assistants that share the stores; more than one needs PostgreSQL.
     pub replicas: usize,
-    /// How often one is killed.
+    /// What happens.
+    pub fault: Fault,
+    /// How often.
     pub cycles: u32,
 }
 
@@ -58,7 +73,8 @@ fn mixed(number: u64) -> u64 {
 impl Siege {
     /// Runs the load and the kills, lets everything come to rest, and returns the checker's findings.
     pub async fn run(self) -> Vec<Finding> {
-        let database = self.postgres.then(scratch::database);
+        let server = self.postgres.then(Postgres::start);
+        let database = server.as_ref().map(Postgres::database);
         let seen = Seen::default();
         let (receiver, _server) =
             serve(Router::new().fallback(receive).with_state(Witness::new(&seen))).await;
@@ -77,7 +93,9 @@ impl Siege {
         for index in 0..CUSTOMERS {
             customers.spawn(Customer::new(index, &urls, &seen, &ended).live());
         }
-        let replicas = tokio::task::spawn_blocking(move || self.attack(replicas)).await.unwrap();
+        let url = database.clone();
+        let attacked = tokio::task::spawn_blocking(move || self.attack(replicas, server, url));
+        let (replicas, _database_server) = attacked.await.unwrap();
         ended.store(true, Ordering::Relaxed);
         while let Some(ended) = customers.join_next().await {
             ended.unwrap();
@@ -85,7 +103,10 @@ impl Siege {
         let log = tempfile::NamedTempFile::new().unwrap();
         let logs: String = replicas.iter().map(Processes::log).collect();
         std::fs::write(log.path(), &logs).unwrap();
-        let scope = || self.scope(&replicas[0], database.clone(), &seen, log.path());
+        let scope = || Scope {
+            logs: vec![log.path().to_owned()],
+            ..scope(replicas[0].data.path(), database.clone(), &seen.0.lock().unwrap())
+        };
         let start = Instant::now();
         loop {
             let findings = audit::run(scope()).await.unwrap();
@@ -97,33 +118,54 @@ impl Siege {
         }
     }
 
-    /// Kills one after the other, each after a time that is never the same.
-    fn attack(self, mut replicas: Vec<Processes>) -> Vec<Processes> {
+    /// One fault after the other, each after a time that is never the same.
+    fn attack(
+        self,
+        mut replicas: Vec<Processes>,
+        mut server: Option<Postgres>,
+        url: Option<String>,
+    ) -> (Vec<Processes>, Option<Postgres>) {
         for cycle in 0..self.cycles {
             std::thread::sleep(Duration::from_millis(200 + mixed(cycle.into()) % 1000));
             let victim = cycle as usize % replicas.len();
-            replicas[victim].crash();
+            match self.fault {
+                Fault::Kill => replicas[victim].crash(),
+                Fault::Freeze => {
+                    let url = url.clone().expect("only others on a shared store can take over");
+                    let late = std::thread::spawn(move || {
+                        // Those of executions are longer than a test should wait.
+                        scratch::run(&url, "UPDATE firstline_workflow.execution SET lease = 0");
+                    });
+                    replicas[victim].freeze_for(Duration::from_secs(4));
+                    late.join().unwrap();
+                }
+                Fault::Database => {
+                    let server = server.as_mut().expect("there is a database server");
+                    server.kill();
+                    server.restart();
+                }
+            }
         }
         std::thread::sleep(Duration::from_secs(1));
-        replicas
+        (replicas, server)
     }
+}
 
-    fn scope(self, replica: &Processes, url: Option<String>, seen: &Seen, log: &std::path::Path) -> Scope {
-        let mut context = kit::Context::default();
-        context.server.data_dir = replica.data.path().to_owned();
-        context.server.database.url = url.map(Into::into);
-        let workflows = bundle::Reader::open(&demo()).unwrap().workflows().unwrap();
-        let idempotent =
-            workflows.into_iter().filter(|workflow| workflow.effect == bundle::Effect::Idempotent);
-        Scope {
-            orchestrator: context.store("orchestrator").unwrap(),
-            workflow: context.store("workflow").unwrap(),
-            telemetry: context.store("telemetry").unwrap(),
-            idempotent: idempotent.map(|workflow| workflow.name).collect(),
-            history: History(seen.0.lock().unwrap().clone()),
-            logs: vec![log.to_owned()],
-            since: 0,
-        }
+/// What the checker looks at: the stores of the demo assistant in a folder, or in a database.
+pub fn scope(data: &Path, database: Option<String>, events: &[Event]) -> Scope {
+    let mut context = kit::Context::default();
+    context.server.data_dir = data.to_owned();
+    context.server.database.url = database.map(Into::into);
+    let workflows = bundle::Reader::open(&demo()).unwrap().workflows().unwrap();
+    let idempotent = workflows.into_iter().filter(|workflow| workflow.effect == bundle::Effect::Idempotent);
+    Scope {
+        orchestrator: context.store("orchestrator").unwrap(),
+        workflow: context.store("workflow").unwrap(),
+        telemetry: context.store("telemetry").unwrap(),
+        idempotent: idempotent.map(|workflow| workflow.name).collect(),
+        history: History(events.to_vec()),
+        logs: Vec::new(),
+        since: 0,
     }
 }
 

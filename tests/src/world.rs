@@ -76,7 +76,8 @@ pub struct World {
     /// What stands for the bank's systems.
     pub receiver: Receiver,
     context: Context,
-    _data: TempDir,
+    /// Folder of the stores.
+    pub data: TempDir,
 }
 
 impl World {
@@ -128,7 +129,7 @@ impl World {
         let config = settings.table(orchestrator::NAME).unwrap();
         let stage = Box::pin(orchestrator::service(config, front)).await.unwrap();
         let client = AssistantServiceClient::new(link(transport, stage, &context).await);
-        Self { client, links, receiver, context, _data: data }
+        Self { client, links, receiver, context, data }
     }
 
     /// One turn.
@@ -143,13 +144,14 @@ impl World {
         self.ask(Message { conversation_id, text, ..Message::default() }).await
     }
 
-    /// Stops every stage and waits for it.
-    pub async fn stop(self) {
+    /// Stops every stage and waits for it; the folder of the stores stays until it is dropped.
+    pub async fn stop(self) -> TempDir {
         self.context.shutdown.cancel();
         drop(self.client);
         drop(self.links);
         self.context.tasks.close();
         self.context.tasks.wait().await;
+        self.data
     }
 }
 

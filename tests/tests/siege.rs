@@ -1,8 +1,8 @@
-//! Killed again and again under load: nothing is lost, nothing happens twice. Each short here; `FIRSTLINE_CYCLES`
-//! sets how often one is killed.
+//! Under load and under fire, again and again: nothing is lost, nothing happens twice. Each short here;
+//! `FIRSTLINE_CYCLES` sets how often.
 
 use audit::Finding;
-use tests::Siege;
+use tests::{Fault, Siege};
 
 fn cycles(few: u32) -> u32 {
     std::env::var("FIRSTLINE_CYCLES")
@@ -23,25 +23,42 @@ async fn holds(siege: Siege) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_with_its_own_files() {
-    holds(Siege { processes: false, postgres: false, replicas: 1, cycles: cycles(4) }).await;
+    holds(Siege { processes: false, postgres: false, replicas: 1, fault: Fault::Kill, cycles: cycles(4) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_on_postgres() {
-    holds(Siege { processes: false, postgres: true, replicas: 1, cycles: cycles(4) }).await;
+    holds(Siege { processes: false, postgres: true, replicas: 1, fault: Fault::Kill, cycles: cycles(4) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seven_processes_with_their_own_files() {
-    holds(Siege { processes: true, postgres: false, replicas: 1, cycles: cycles(4) }).await;
+    holds(Siege { processes: true, postgres: false, replicas: 1, fault: Fault::Kill, cycles: cycles(4) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seven_processes_on_postgres() {
-    holds(Siege { processes: true, postgres: true, replicas: 1, cycles: cycles(4) }).await;
+    holds(Siege { processes: true, postgres: true, replicas: 1, fault: Fault::Kill, cycles: cycles(4) })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_assistants_on_one_postgres() {
-    holds(Siege { processes: false, postgres: true, replicas: 2, cycles: cycles(4) }).await;
+    holds(Siege { processes: false, postgres: true, replicas: 2, fault: Fault::Kill, cycles: cycles(4) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_assistants_of_which_one_stands_still() {
+    holds(Siege { processes: false, postgres: true, replicas: 2, fault: Fault::Freeze, cycles: cycles(2) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_assistants_whose_database_is_killed() {
+    holds(Siege { processes: false, postgres: true, replicas: 2, fault: Fault::Database, cycles: cycles(4) })
+        .await;
 }

@@ -55,12 +55,7 @@ impl Postgres {
     pub fn database(&self) -> String {
         let url = |name: &str| format!("postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable", self.port);
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
-        let (server, create) = (url("postgres"), format!("CREATE DATABASE {name}"));
-        // Connecting blocks, which a test's own runtime does not allow on its thread.
-        let made = std::thread::spawn(move || {
-            Client::connect(&server, NoTls).unwrap().batch_execute(&create).unwrap();
-        });
-        made.join().unwrap();
+        run(&url("postgres"), &format!("CREATE DATABASE {name}"));
         url(&name)
     }
 
@@ -118,10 +113,20 @@ pub fn tamper(folder: &Path, stage: &str, change: &str) {
         rusqlite::Connection::open(file).unwrap().execute(change, []).unwrap();
         return;
     };
-    let change = format!("SET search_path = firstline_{stage}; {change}");
-    let changed =
-        std::thread::spawn(move || Client::connect(&url, NoTls).unwrap().batch_execute(&change).unwrap());
-    changed.join().unwrap();
+    run(&url, &format!("SET search_path = firstline_{stage}; {change}"));
+}
+
+/// Runs statements in a database.
+///
+/// # Panics
+/// They do not succeed.
+pub fn run(url: &str, statements: &str) {
+    let (url, statements) = (url.to_owned(), statements.to_owned());
+    // Connecting blocks, which a test's own runtime does not allow on its thread.
+    let ran = std::thread::spawn(move || {
+        Client::connect(&url, NoTls).unwrap().batch_execute(&statements).unwrap();
+    });
+    ran.join().unwrap();
 }
 
 /// The folder of `initdb`: on the path, or where Debian puts it.
