@@ -176,6 +176,15 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         let place = format!("workflows/w.toml:{line}: ");
         check(|dir| append(dir, "workflows/w.toml", &text), &[&place, expected]);
     }
+    for (when, expected) in [
+        ("slots.crad == 'x'", "slots.crad does not exist, allowed [card]"),
+        ("slots.card <", "Syntax error"),
+        ("slots.card > 5", "no matching overload"),
+    ] {
+        let table = format!("[[precondition]]\nreason = \"R\"\nmessage = \"No.\"\nwhen = \"{when}\"\n");
+        let text = workflow("hours", "card") + &table;
+        check(|dir| append(dir, "workflows/w.toml", &text), &["workflows/w.toml:20: ", expected]);
+    }
     let missing = firstline(&["bundle", "check", "/nonexistent"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("no such folder"), "{missing:?}");
 }

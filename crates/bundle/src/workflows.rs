@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::place::line_of;
 use crate::read::{Problem, Problems, Reader, check_template, finish, is_name, parse};
+use crate::request::Precondition;
 use crate::types::*;
+
+/// As the reasons of the contracts.
+const MAX_REASON_BYTES: usize = 63;
 
 /// Reads the workflows of all files under `workflows/`.
 pub(crate) fn workflows(reader: &Reader) -> Result<Vec<(PathBuf, Workflow)>, Problems> {
@@ -66,6 +70,7 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
         refuse(&["request", "max_attempts"], message);
     }
     check_caps(workflow, &mut refuse);
+    check_preconditions(&workflow.preconditions, &mut refuse);
     let mut names = BTreeSet::new();
     for slot in &workflow.slots {
         if !is_name(&slot.name) || !names.insert(&slot.name) {
@@ -76,6 +81,9 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
     }
     let mut templates =
         vec![(vec!["confirmation"], workflow.confirmation.as_str()), (vec!["done"], workflow.done.as_str())];
+    let told = workflow.preconditions.iter();
+    templates
+        .extend(told.map(|one| (vec!["precondition", one.reason.as_str(), "message"], one.message.as_str())));
     let body = request.body.iter();
     templates.extend(body.filter_map(|(key, value)| Some((vec!["request", "body", key], value.as_str()?))));
     for (path, template) in templates {
@@ -99,6 +107,24 @@ fn check_caps(workflow: &Workflow, refuse: &mut impl FnMut(&[&str], String)) {
     }
     if !workflow.slots.iter().any(|slot| matches!(slot.kind, SlotKind::Amount { .. })) {
         refuse(&["caps", "amount"], "caps.amount needs a slot of type \"amount\"".to_owned());
+    }
+}
+
+fn check_preconditions(preconditions: &[Precondition], refuse: &mut impl FnMut(&[&str], String)) {
+    let mut reasons = BTreeSet::new();
+    for Precondition { when, reason, message } in preconditions {
+        let path = |key| ["precondition", reason.as_str(), key];
+        let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let constant = reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.chars().all(fits);
+        if !constant || reason.len() > MAX_REASON_BYTES || !reasons.insert(reason) {
+            let allowed = format!("allowed [A-Z][A-Z0-9_]* up to {MAX_REASON_BYTES} bytes, each once");
+            refuse(&path("reason"), format!("reason {reason:?} of a precondition, {allowed}"));
+        }
+        for (key, text) in [("when", when), ("message", message)] {
+            if text.trim().is_empty() {
+                refuse(&path(key), format!("{key} of the precondition {reason} is empty"));
+            }
+        }
     }
 }
 

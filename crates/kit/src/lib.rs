@@ -1,5 +1,6 @@
 //! What every stage process shares: configuration, faults, links, serving, tracing and the store.
 
+pub mod attributes;
 pub mod call;
 pub mod config;
 pub mod fault;

@@ -32,6 +32,8 @@ pub(crate) struct Progress {
     pub(crate) repeats: u32,
     /// The customer asked something else since the question.
     pub(crate) digressed: bool,
+    /// Name of the intent that proposed the workflow.
+    pub(crate) intent: String,
 }
 
 /// What the message is about besides slots.

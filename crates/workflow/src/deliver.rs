@@ -75,7 +75,7 @@ impl Delivery {
         workflow: &Workflow,
         slots: &BTreeMap<String, String>,
     ) -> Result<Self, catalogue::Error> {
-        let request = &workflow.request;
+        let request = &workflow.request.template;
         let idempotent = workflow.effect == bundle::Effect::Idempotent;
         let method = match request.method {
             bundle::Method::Post => Method::POST,
@@ -87,7 +87,7 @@ impl Delivery {
             target: request.target.clone(),
             method: method.to_string(),
             path: request.path.clone(),
-            body: workflow.body(slots)?,
+            body: workflow.request.body(slots)?,
             timeout_ms: request.timeout_ms,
             max_attempts: if idempotent { request.max_attempts } else { 1 },
             idempotent,

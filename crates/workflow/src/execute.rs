@@ -1,5 +1,6 @@
 //! Durable execution: approval, attempts, restart, and the person who resolves an unknown effect.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +20,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const UNDER_WAY: &str = "Your request is under way. I will have the result in a moment.";
 const FAILED: &str = "I am sorry, this did not work. Nothing was changed.";
 const UNKNOWN: &str = "I cannot tell whether this went through. A colleague will check and tell you.";
-const REFUSED: &str = "I am sorry, I cannot do this here. Nothing was changed.";
+pub(crate) const REFUSED: &str = "I am sorry, I cannot do this here. Nothing was changed.";
 
 /// The customer's yes.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub(crate) struct Yes {
     pub(crate) turn: String,
     /// What the action rail says.
     pub(crate) clearance: Clearance,
+    /// Attributes of the customer.
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -47,12 +50,12 @@ impl Engine {
             return self.told(execution);
         }
         let workflow = self.catalogue.workflow(&execution.workflow);
-        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.target));
+        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
         let conditions = Conditions {
             workflow: workflow.map(AsRef::as_ref),
             target,
             clearance: yes.clearance,
-            now,
+            around: self.around(&yes.attributes, now),
             open_ttl: self.open_ttl(),
         };
         let (threshold, workflow) = match (gate::admit(&execution, &conditions), workflow) {
@@ -274,7 +277,8 @@ impl Engine {
         if refused.error.is_empty() {
             refused.error = reason.to_owned();
         }
-        Ok((refused, REFUSED.to_owned()))
+        let told = self.explanation(&refused).unwrap_or_else(|| REFUSED.to_owned());
+        Ok((refused, told))
     }
 
     /// The execution with what the customer reads about it.

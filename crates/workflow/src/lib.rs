@@ -3,6 +3,7 @@
 mod amount;
 mod caps;
 mod catalogue;
+mod condition;
 mod config;
 mod converse;
 mod date;
@@ -11,6 +12,8 @@ mod engine;
 mod execute;
 mod fill;
 mod gate;
+mod precondition;
+mod request;
 mod server;
 mod settled;
 mod store;

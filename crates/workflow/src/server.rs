@@ -1,5 +1,6 @@
 //! The gRPC face of the stage.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -92,6 +93,7 @@ impl WorkflowService for Server {
         let request = request.into_inner();
         sized("execution_id", &request.execution_id, 1, MAX_ID_BYTES)?;
         sized("turn_id", &request.turn_id, 1, MAX_ID_BYTES)?;
+        let attributes = attributes(request.attributes)?;
         let wait = Duration::from_millis(self.0.config.confirm_wait_ms);
         let deadline = kit::Call::current().deadline();
         let until = deadline.map_or_else(|| Instant::now() + wait, |deadline| deadline - MARGIN);
@@ -99,9 +101,11 @@ impl WorkflowService for Server {
             execution: request.execution_id,
             turn: request.turn_id,
             clearance: clearance(request.verdict.as_ref()),
+            attributes,
         };
         let (execution, message) = self.0.confirm(yes, now(), until).await.map_err(status)?;
-        Ok(Response::new(ConfirmResponse { status: Some(self.show(&execution)), message }))
+        let explained = self.0.explanation(&execution).is_some();
+        Ok(Response::new(ConfirmResponse { status: Some(self.show(&execution)), message, explained }))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
@@ -201,7 +205,15 @@ fn input(request: ProposeRequest) -> Result<Input, Status> {
         confidence: intent.confidence,
         intent: intent.name,
         customer: request.customer_key,
+        attributes: attributes(request.attributes)?,
     })
+}
+
+fn attributes(given: HashMap<String, String>) -> Result<BTreeMap<String, String>, Status> {
+    match kit::attributes::wrong(given.iter()) {
+        Some(message) => Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", "attributes", message)),
+        None => Ok(given.into_iter().collect()),
+    }
 }
 
 fn sized(field: &'static str, value: &str, least: usize, most: usize) -> Result<(), Status> {

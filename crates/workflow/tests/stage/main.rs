@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
 
 mod caps;
+mod conditions;
 mod dialogues;
 mod execution;
 mod support;

@@ -1,5 +1,6 @@
 //! The stage as its callers see it, over a bundle in a temporary folder.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -155,6 +156,7 @@ pub(crate) struct Desk {
     pub(crate) context: kit::Context,
     conversation: Mutex<String>,
     customer: Mutex<String>,
+    attributes: Mutex<HashMap<String, String>>,
     turns: AtomicU32,
 }
 
@@ -168,7 +170,8 @@ impl Desk {
         let stage = workflow::service(toml::from_str(settings).unwrap(), context.clone()).await.unwrap();
         let client = WorkflowServiceClient::new(kit::Link::local(&stage));
         let (conversation, customer) = (Mutex::new("c1".to_owned()), Mutex::new("k".to_owned()));
-        Self { client, context, conversation, customer, turns: AtomicU32::new(0) }
+        let attributes = Mutex::default();
+        Self { client, context, conversation, customer, attributes, turns: AtomicU32::new(0) }
     }
 
     /// Begins a new conversation.
@@ -179,6 +182,12 @@ impl Desk {
     /// Speaks as another customer.
     pub(crate) fn customer(&self, key: &str) {
         *self.customer.lock().unwrap() = key.to_owned();
+    }
+
+    /// What the caller knows of the customer from now on.
+    pub(crate) fn knows(&self, attributes: &[(&str, &str)]) {
+        let attributes = attributes.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        *self.attributes.lock().unwrap() = attributes.collect();
     }
 
     /// The next message, classified as `intent`; an intent that begins with `?` is not accepted.
@@ -204,6 +213,7 @@ impl Desk {
             text: text.to_owned(),
             intent: Some(intent),
             customer_key: self.customer.lock().unwrap().clone(),
+            attributes: self.attributes.lock().unwrap().clone(),
         };
         Ok(self.client.clone().propose(request).await?.into_inner())
     }
@@ -218,7 +228,12 @@ impl Desk {
     }
 
     pub(crate) async fn confirm_with(&self, id: &str, verdict: Option<Verdict>) -> ConfirmResponse {
-        let request = ConfirmRequest { execution_id: id.to_owned(), verdict, turn_id: "yes".to_owned() };
+        let request = ConfirmRequest {
+            execution_id: id.to_owned(),
+            verdict,
+            turn_id: "yes".to_owned(),
+            attributes: self.attributes.lock().unwrap().clone(),
+        };
         self.client.clone().confirm(request).await.unwrap().into_inner()
     }
 
