@@ -1,6 +1,10 @@
 //! What a workflow demands and sends, as its file spells it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::types::Effect;
 
 /// `[[precondition]]`: what has to be true, or the workflow ends without an effect.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,7 +32,7 @@ pub enum Method {
     Delete,
 }
 
-/// The request of a workflow.
+/// The request of a workflow. Templates are minijinja over the slots.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestTemplate {
@@ -36,15 +40,23 @@ pub struct RequestTemplate {
     pub method: Method,
     /// Name under `[workflow.targets]`.
     pub target: String,
-    /// Path, begins with `/`; never a template.
+    /// Path, begins with `/`. A segment may be `{slot}`, percent-encoded; never of a slot that is free text, an
+    /// e-mail address or optional.
     pub path: String,
     /// Longest wait for the response, 100..=30000 ms.
     #[serde(default = "default_timeout")]
     pub timeout_ms: u64,
-    /// Attempts of an idempotent request, 1..=10.
-    #[serde(default = "default_attempts")]
-    pub max_attempts: u32,
-    /// JSON body; its strings are minijinja templates over the slots.
+    /// Headers as they stand, at most 32; none that authenticates, frames or signs.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Query: templates, percent-encoded; what renders empty is left out.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Slots that are sent without quotes, as a JSON number, true or false, wherever a string of the body is
+    /// `"{{ slot }}"` and nothing else; amounts, patterns and choices. One left out is sent as null.
+    #[serde(default)]
+    pub unquoted: Vec<String>,
+    /// JSON body; its strings are templates, and stay strings.
     #[serde(default)]
     pub body: serde_json::Map<String, serde_json::Value>,
 }
@@ -53,6 +65,65 @@ fn default_timeout() -> u64 {
     5000
 }
 
-fn default_attempts() -> u32 {
-    4
+/// `[retry]`: how an idempotent request is sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts in all, 1..=10.
+    pub max_attempts: u32,
+    /// Longest wait before the second attempt, 1..=60000 ms; doubles with every attempt. Absent means
+    /// `workflow.retry_base_ms`.
+    pub base_ms: Option<u64>,
+    /// Longest wait between two attempts, 1..=3600000 ms; absent means `workflow.retry_max_ms`.
+    pub max_ms: Option<u64>,
+    /// Age of the execution from which it is not sent again, 1..=24 hours: as long as the receiver keeps keys.
+    pub max_age_hours: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_attempts: 4, base_ms: None, max_ms: None, max_age_hours: 24 }
+    }
+}
+
+/// `[response]`: what the answer of the receiver means. Places in its body are JSON pointers (RFC 6901) to a string
+/// or a number, which count as absent when they are longer than 128 characters or hold control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Response {
+    /// Where its reference stands.
+    pub reference: String,
+    /// Expression of the Common Expression Language over `status` and `body` of an answer with a status of 200 to
+    /// 299: false means that nothing was done (RESPONSE_FAILED). What cannot be evaluated leaves it unknown. Absent
+    /// means true.
+    pub success: Option<String>,
+    /// Values for `done`, by NAME in `response.NAME`; kept as long as the execution, as they are.
+    pub values: BTreeMap<String, String>,
+    /// What the customer reads when the request was refused, by status ("404", 400 to 499) or "failed" for `success`;
+    /// minijinja over the slots. Without one a person takes over.
+    pub messages: BTreeMap<String, String>,
+}
+
+impl Default for Response {
+    fn default() -> Self {
+        let reference = "/reference".to_owned();
+        Self { reference, success: None, values: BTreeMap::new(), messages: BTreeMap::new() }
+    }
+}
+
+/// `[compensation]`: what undoes the effect once it is done, when a person says so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compensation {
+    /// Question before it, to the person; a template as in the request.
+    pub confirmation: String,
+    /// Class of its effect.
+    #[serde(default)]
+    pub effect: Effect,
+    /// The request that undoes it: templates over `reference`, `response.NAME` and the slots that are neither free
+    /// text nor an e-mail address, since those are masked by then.
+    pub request: RequestTemplate,
+    /// What the answer means.
+    #[serde(default)]
+    pub response: Response,
 }

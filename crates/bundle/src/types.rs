@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Place;
-use crate::request::{Precondition, RequestTemplate};
+use crate::request::{Compensation, Precondition, RequestTemplate, Response, Retry};
 
 /// How much harm a wrong decision can do. Left out means high.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -234,13 +234,22 @@ pub struct Workflow {
     pub threshold: f64,
     /// Question before the effect; minijinja over the slots.
     pub confirmation: String,
-    /// Message after the effect; minijinja over the slots and `reference`.
+    /// Message after the effect; minijinja over the slots, `reference` and `response.NAME`.
     pub done: String,
     /// What has to be true besides; checked in order, as soon as their slots are filled and before the effect.
     #[serde(default, rename = "precondition")]
     pub preconditions: Vec<Precondition>,
     /// The request that has the effect.
     pub request: RequestTemplate,
+    /// How it is sent again; for an idempotent effect only.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+    /// What the answer means.
+    #[serde(default)]
+    pub response: Response,
+    /// What undoes the effect; absent means that nothing does.
+    #[serde(default)]
+    pub compensation: Option<Compensation>,
     /// How often and how much.
     #[serde(default)]
     pub caps: Caps,

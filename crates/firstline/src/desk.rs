@@ -97,6 +97,19 @@ pub(crate) enum WorkflowCommand {
         #[arg(long, value_name = "TEXT")]
         note: String,
     },
+    /// Undo the effect of one that is done, as its workflow says in [compensation]; once
+    Undo {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+        /// Do it; without, the question is shown and nothing is done
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Where it is asked.
@@ -220,7 +233,32 @@ pub(crate) async fn workflow(
             show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
             Ok(true)
         }
+        WorkflowCommand::Undo { of: One { id, at }, by, note, yes } => {
+            let at = at.link(settings, default)?;
+            let request = CompensateRequest { execution_id: id, actor: by.person, note, confirmed: yes };
+            undo(at, request, as_json).await
+        }
     }
+}
+
+/// Shows the question before an effect is undone, or how the undoing went. `false` unless it is done.
+async fn undo(
+    (link, url): (Link, String),
+    request: CompensateRequest,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let confirmed = request.confirmed;
+    let done = WorkflowServiceClient::new(link).compensate(request).await;
+    let CompensateResponse { execution: found, message } =
+        done.map_err(|status| told(&status, &url))?.into_inner();
+    let found = found.context("the response has no execution")?;
+    let mut value = execution(&found);
+    value["message"] = json!(message);
+    show::line(&written(&value, as_json));
+    if !confirmed {
+        eprintln!("firstline: nothing is done yet; repeat with --yes");
+    }
+    Ok(found.status.is_some_and(|status| confirmed && status.state() == ExecutionState::Done))
 }
 
 impl Running {

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::compensate::Compensation;
 use crate::condition;
+use crate::converse::Progress;
 use crate::date;
 use crate::fill::{Kind, Slot};
 use crate::precondition::Precondition;
 use crate::request::Request;
-use crate::template::{check_names, context, render};
+use crate::response;
+use crate::template::{Values, answered, check_names, render};
 use crate::words::{Word, clean, words};
 
 /// Name of the receiver's reference in `done`.
-const REFERENCE: &str = "reference";
+pub(crate) const REFERENCE: &str = "reference";
 
 /// Why the workflows of a bundle cannot be used. Names the workflow and the key.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +71,7 @@ pub(crate) enum Error {
         /// Name of the workflow.
         workflow: String,
         /// Key of the value.
-        key: &'static str,
+        key: String,
         /// What it is and what is allowed.
         message: String,
     },
@@ -131,6 +134,9 @@ pub(crate) struct Workflow {
     pub(crate) caps: bundle::Caps,
     pub(crate) preconditions: Vec<Precondition>,
     pub(crate) request: Request,
+    pub(crate) retry: bundle::Retry,
+    pub(crate) response: bundle::Response,
+    pub(crate) compensation: Option<Compensation>,
     confirmation: String,
     done: String,
 }
@@ -187,7 +193,8 @@ impl Catalogue {
 impl Workflow {
     fn compile(workflow: bundle::Workflow) -> Result<Self, Error> {
         let name = workflow.name;
-        let value = |key, message| Error::Value { workflow: name.clone(), key, message };
+        let value =
+            |key: &str, message| Error::Value { workflow: name.clone(), key: key.to_owned(), message };
         if !(0.0..=1.0).contains(&workflow.threshold) {
             return Err(value("threshold", format!("is {}, allowed 0..=1", workflow.threshold)));
         }
@@ -206,10 +213,16 @@ impl Workflow {
             })
         });
         let slots = slots.collect::<Result<Vec<_>, Error>>()?;
-        let known: BTreeSet<String> = slots.iter().map(|slot| slot.name.clone()).collect();
+        let all: Vec<&Slot> = slots.iter().collect();
+        let answered: BTreeSet<String> =
+            response::names(&workflow.response).chain([REFERENCE.to_owned()]).collect();
+        let undo = workflow.compensation.map(|undo| Compensation::compile(&name, undo, &all, &answered));
         let compiled = Self {
             preconditions: Precondition::compile(&name, workflow.preconditions, &slots)?,
-            request: Request::compile(&name, workflow.request, &known)?,
+            request: Request::compile(&name, "request", workflow.request, &all, &BTreeSet::new())?,
+            retry: workflow.retry.unwrap_or_default(),
+            compensation: undo.transpose()?,
+            response: workflow.response,
             title: words(&clean(&workflow.title)),
             intents: workflow.intents.into_iter().collect(),
             risk: workflow.risk,
@@ -221,7 +234,7 @@ impl Workflow {
             slots,
             name,
         };
-        compiled.check_templates(known)?;
+        compiled.check_templates(answered)?;
         Ok(compiled)
     }
 
@@ -242,14 +255,13 @@ impl Workflow {
 
     /// The question whether to do it.
     pub(crate) fn confirmation(&self, slots: &BTreeMap<String, String>) -> Result<String, Error> {
-        render(&self.name, "confirmation", &self.confirmation, &context(&self.shown(slots)))
+        render(&self.name, "confirmation", &self.confirmation, &self.shown(slots))
     }
 
     /// The message that it is done.
-    pub(crate) fn done(&self, slots: &BTreeMap<String, String>, reference: &str) -> Result<String, Error> {
-        let reference = (REFERENCE.to_owned(), reference.to_owned());
-        let slots = self.shown(slots).into_iter().chain([reference]);
-        render(&self.name, "done", &self.done, &context(&slots.collect()))
+    pub(crate) fn done(&self, progress: &Progress, reference: &str) -> Result<String, Error> {
+        let values = answered(self.shown(&progress.slots), progress, reference);
+        render(&self.name, "done", &self.done, &values)
     }
 
     /// The values as the customer reads them; the request takes them as they are stored.
@@ -262,22 +274,31 @@ impl Workflow {
         slots.iter().map(show).collect()
     }
 
-    /// Every template uses known names only, and renders with and without the optional slots.
-    fn check_templates(&self, mut known: BTreeSet<String>) -> Result<(), Error> {
+    /// Every template uses known names only, and renders with and without what may be absent.
+    fn check_templates(&self, answered: BTreeSet<String>) -> Result<(), Error> {
+        let mut known: BTreeSet<String> = self.slots.iter().map(|slot| slot.name.clone()).collect();
         check_names(&self.name, "confirmation", &self.confirmation, &known)?;
         let told: Vec<(String, &str)> = self.preconditions.iter().map(Precondition::message).collect();
         told.iter().try_for_each(|(key, message)| check_names(&self.name, key, message, &known))?;
-        known.insert(REFERENCE.to_owned());
+        response::check(&self.name, "response", &self.response, &known)?;
+        known.extend(answered);
         check_names(&self.name, "done", &self.done, &known)?;
         for all in [true, false] {
             let slots = self.slots.iter().filter(|slot| all || !slot.optional);
-            let slots = slots.map(|slot| (slot.name.clone(), slot.name.clone())).collect();
-            self.confirmation(&slots)?;
-            self.done(&slots, REFERENCE)?;
-            self.request.body(&slots)?;
-            told.iter().try_for_each(|(key, message)| {
-                render(&self.name, key, message, &context(&slots)).map(|_| ())
-            })?;
+            let slots: Values = slots.map(|slot| (slot.name.clone(), slot.name.clone())).collect();
+            let values = self.response.values.keys().filter(|_| all);
+            let response = values.map(|name| (name.clone(), name.clone())).collect();
+            let progress = Progress { slots, response, ..Progress::default() };
+            self.confirmation(&progress.slots)?;
+            self.done(&progress, REFERENCE)?;
+            self.request.check_renders(&progress.slots)?;
+            if let (Some(undo), Some(made)) = (&self.compensation, self.undo(&progress, REFERENCE)) {
+                undo.request.check_renders(&made?.1)?;
+            }
+            let messages = self.response.messages.iter();
+            let messages = messages.map(|(code, told)| (format!("response.messages.{code}"), told.as_str()));
+            let mut told = told.iter().cloned().chain(messages);
+            told.try_for_each(|(key, told)| render(&self.name, &key, told, &progress.slots).map(|_| ()))?;
         }
         Ok(())
     }
@@ -335,6 +356,29 @@ mod tests {
             ("/a/b", "/a/../b", "workflow block: request.path is"),
             ("/a/b", "/a/{{ card }}", "workflow block: request.path is"),
             ("/a/b", "/a?b", "workflow block: request.path is"),
+            ("/a/b", "/a/{why}", "workflow block: request.path has {why}, allowed a required slot of type"),
+            ("/a/b", "/a/{reference}", "workflow block: request.path has {reference}, allowed"),
+            ("/a/b", "/a/x{card}", "workflow block: request.path is"),
+            (
+                "/a/b\"",
+                "/a/b\", headers = { Webhook-Id = \"x\" }",
+                "workflow block: request.headers.Webhook-Id is set by the client",
+            ),
+            (
+                "/a/b\"",
+                "/a/b\", unquoted = [\"why\"]",
+                "workflow block: request.unquoted has \"why\", allowed",
+            ),
+            (
+                "/a/b\"",
+                "/a/b\", query = { q = \"{{ pin }}\" }",
+                "workflow block: request.query.q: pin is no slot",
+            ),
+            (
+                "{{ reference }}",
+                "{{ response.eta }}",
+                "workflow block: done: response.eta is no slot, allowed [card, reference",
+            ),
             (
                 "{{ reference }}",
                 "{{ ref }}",

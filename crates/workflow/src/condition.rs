@@ -175,6 +175,7 @@ impl Names<'_> {
         let mut allowed: Vec<String> = facts.records.keys().map(|record| format!("{record}.NAME")).collect();
         allowed.extend(facts.values.keys().chain(facts.any).map(ToString::to_string));
         allowed.sort();
+        allowed.dedup();
         Err(Error(format!("{name} does not exist, allowed [{}]", allowed.join(", "))))
     }
 

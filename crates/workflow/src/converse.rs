@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     pub(crate) digressed: bool,
     /// Name of the intent that proposed the workflow.
     pub(crate) intent: String,
+    /// Values of the receiver's answer by name, once done.
+    pub(crate) response: BTreeMap<String, String>,
 }
 
 /// What the message is about besides slots.

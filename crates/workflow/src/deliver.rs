@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode, redirect, retry};
+use reqwest::{Client, Method, Response, redirect, retry};
 use serde::{Deserialize, Serialize};
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
-use crate::catalogue::{self, Workflow};
 use crate::config::{Config, Target};
+use crate::response::{self, Receipt};
 
 /// Longest answer that is read.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-/// Longest reference that is shown.
-const MAX_REFERENCE_CHARS: usize = 128;
 /// The header of draft-ietf-httpapi-idempotency-key-header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const USER_AGENT: &str = concat!("firstline/", env!("CARGO_PKG_VERSION"));
@@ -28,8 +26,11 @@ pub(crate) struct Delivery {
     pub(crate) target: String,
     /// "POST", "PUT", "PATCH" or "DELETE".
     pub(crate) method: String,
-    /// Path below the target's URL.
+    /// Path below the target's URL, with the query.
     pub(crate) path: String,
+    /// Headers besides those of the client.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
     /// JSON.
     pub(crate) body: String,
     /// Longest wait for the answer once connected, in milliseconds.
@@ -38,13 +39,19 @@ pub(crate) struct Delivery {
     pub(crate) max_attempts: u32,
     /// Whether the receiver takes the same key twice for one.
     pub(crate) idempotent: bool,
+    /// When it is sent again.
+    #[serde(default)]
+    pub(crate) retry: bundle::Retry,
+    /// What the answer means.
+    #[serde(default)]
+    pub(crate) response: bundle::Response,
 }
 
 /// What an attempt proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The effect happened; with the receiver's reference.
-    Done(Option<String>),
+    /// The effect happened; with what the receiver says of it.
+    Done(Receipt),
     /// No effect, and none if it is sent again.
     Refused(String),
     /// No effect, because it was not sent or not taken now.
@@ -64,35 +71,6 @@ struct Receiver {
     client: Client,
     base: String,
     webhook: Webhook,
-}
-
-impl Delivery {
-    /// The request of a workflow with its slots filled in.
-    ///
-    /// # Errors
-    /// A template that does not render.
-    pub(crate) fn of(
-        workflow: &Workflow,
-        slots: &BTreeMap<String, String>,
-    ) -> Result<Self, catalogue::Error> {
-        let request = &workflow.request.template;
-        let idempotent = workflow.effect == bundle::Effect::Idempotent;
-        let method = match request.method {
-            bundle::Method::Post => Method::POST,
-            bundle::Method::Put => Method::PUT,
-            bundle::Method::Patch => Method::PATCH,
-            bundle::Method::Delete => Method::DELETE,
-        };
-        Ok(Self {
-            target: request.target.clone(),
-            method: method.to_string(),
-            path: request.path.clone(),
-            body: workflow.request.body(slots)?,
-            timeout_ms: request.timeout_ms,
-            max_attempts: if idempotent { request.max_attempts } else { 1 },
-            idempotent,
-        })
-    }
 }
 
 impl Sender {
@@ -134,7 +112,7 @@ impl Sender {
             return Answer::Refused("TARGET_NOT_CONFIGURED".to_owned());
         };
         let method = Method::from_bytes(delivery.method.as_bytes()).ok();
-        let (Some(method), Some(headers)) = (method, headers(&receiver.webhook, key, &delivery.body)) else {
+        let (Some(method), Some(headers)) = (method, headers(&receiver.webhook, key, delivery)) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
         let request = receiver
@@ -144,7 +122,10 @@ impl Sender {
             .timeout(self.connect_timeout + Duration::from_millis(delivery.timeout_ms))
             .body(delivery.body.clone());
         match request.send().await {
-            Ok(response) => read(response).await,
+            Ok(response) => {
+                let (status, body) = (response.status().as_u16(), read(response).await);
+                response::judge(status, body.as_deref(), &delivery.response)
+            }
             Err(error) if error.is_builder() => Answer::Refused("REQUEST_MALFORMED".to_owned()),
             Err(error) if error.is_connect() => Answer::NotNow("UNREACHABLE".to_owned()),
             Err(error) if error.is_timeout() => Answer::Unclear("TIMEOUT".to_owned()),
@@ -153,49 +134,26 @@ impl Sender {
     }
 }
 
-/// What a status proves. A redirect that means "done, look there" is no proof of anything.
-async fn read(response: Response) -> Answer {
-    let status = response.status();
-    let error = format!("HTTP_{}", status.as_u16());
-    match status {
-        status if status.is_success() => Answer::Done(reference(response).await),
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => Answer::Refused(error),
-        // 409 is what a receiver says while it still works on the same key.
-        StatusCode::REQUEST_TIMEOUT
-        | StatusCode::CONFLICT
-        | StatusCode::TOO_EARLY
-        | StatusCode::TOO_MANY_REQUESTS => Answer::NotNow(error),
-        status if status.is_client_error() => Answer::Refused(error),
-        _ => Answer::Unclear(error),
-    }
-}
-
-/// The receiver's "reference"; an answer that is too long, broken or no JSON is a delivery without one.
-async fn reference(mut response: Response) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Receipt {
-        reference: String,
-    }
+/// The body of an answer; `None` when it is too long or breaks off.
+async fn read(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            tracing::warn!(
-                limit = MAX_RESPONSE_BYTES,
-                "the answer of the target is too long, its reference is not read"
-            );
+            tracing::warn!(limit = MAX_RESPONSE_BYTES, "the answer of the target is too long and not read");
             return None;
         }
         body.extend_from_slice(&chunk);
     }
-    let Receipt { reference } = serde_json::from_slice(&body).ok()?;
-    let shown = (1..=MAX_REFERENCE_CHARS).contains(&reference.chars().count());
-    (shown && !reference.chars().any(char::is_control)).then_some(reference)
+    Some(body)
 }
 
-fn headers(webhook: &Webhook, key: &str, body: &str) -> Option<HeaderMap> {
+fn headers(webhook: &Webhook, key: &str, delivery: &Delivery) -> Option<HeaderMap> {
     let timestamp = Timestamp::now().as_second();
-    let signature = webhook.sign(key, timestamp, body.as_bytes()).ok()?;
+    let signature = webhook.sign(key, timestamp, delivery.body.as_bytes()).ok()?;
     let mut headers = HeaderMap::new();
+    for (name, value) in &delivery.headers {
+        headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, value.parse().ok()?);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(IDEMPOTENCY_KEY, key.parse().ok()?);
     headers.insert(HEADER_WEBHOOK_ID, key.parse().ok()?);

@@ -37,6 +37,9 @@ pub(crate) enum Error {
         /// The states in which this is possible.
         allowed: &'static str,
     },
+    /// Nothing undoes it, or not any more.
+    #[error("cannot be undone: {0}")]
+    CannotUndo(String),
     /// Another request changed the execution at the same moment.
     #[error("another request of the conversation was faster")]
     Conflict,
@@ -244,6 +247,7 @@ impl Engine {
         let workflow = self.catalogue.workflow(&execution.workflow)?;
         match execution.state {
             State::Cancelled => workflow.refusal(&execution.error, &execution.progress.slots),
+            State::Failed => workflow.complaint(&execution.error, &execution.progress.slots),
             _ => None,
         }
     }

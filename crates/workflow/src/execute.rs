@@ -7,14 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::deliver::{Answer, Delivery};
+use crate::deliver::Answer;
 use crate::engine::{Engine, Error, now};
 use crate::gate::{self, Clearance, Conditions, Refusal};
+use crate::request::Terms;
 use crate::store::{Execution, State};
 
-/// Receivers keep an idempotency key at least this long (promises.md, "Workflow durability"); a later
-/// retry could have its effect twice.
-const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 const UNDER_WAY: &str = "Your request is under way. I will have the result in a moment.";
@@ -63,7 +61,12 @@ impl Engine {
             (Err(refusal), _) => return self.refuse(execution, &refusal, now).await,
             (Ok(_), None) => return Err(Error::Conflict),
         };
-        let delivery = Delivery::of(workflow, &execution.progress.slots)?;
+        let terms = Terms {
+            idempotent: workflow.effect == bundle::Effect::Idempotent,
+            retry: workflow.retry.clone(),
+            response: &workflow.response,
+        };
+        let delivery = workflow.request.delivery(&execution.progress.slots, terms)?;
         let approved = Execution {
             state: State::Approved,
             threshold,
@@ -105,7 +108,8 @@ impl Engine {
                 let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
                 // The first attempt may be as old as the execution; the approval is the last change before it.
                 let since = if sent { execution.created_at } else { execution.updated_at };
-                let late = now.duration_since(since) > MAX_AGE;
+                let retry = execution.delivery.as_ref().map(|delivery| delivery.retry.clone());
+                let late = is_late(&retry.unwrap_or_default(), since, now);
                 tracing::warn!(
                     execution = execution.id,
                     state = state.name(),
@@ -167,7 +171,7 @@ impl Engine {
 
     /// Sends until the effect is certain, the attempts are used up, or shutdown. `unclear` says that an
     /// earlier attempt may have had its effect: then only the receiver's yes proves anything.
-    async fn deliver(&self, mut execution: Execution, mut unclear: bool) {
+    pub(crate) async fn deliver(&self, mut execution: Execution, mut unclear: bool) {
         // The approval wrote it; only a damaged row has none, and nothing can be sent for it.
         let Some(delivery) = execution.delivery.clone() else { return };
         loop {
@@ -190,8 +194,9 @@ impl Engine {
             let answer = self.sender.send(&delivery, &execution.id).instrument(span).await;
             let failed = if unclear { State::Unknown } else { State::Failed };
             let (end, error) = match answer {
-                Answer::Done(reference) => {
-                    execution.reference = reference.unwrap_or_else(|| execution.id.clone());
+                Answer::Done(receipt) => {
+                    execution.reference = receipt.reference.unwrap_or_else(|| execution.id.clone());
+                    execution.progress.response = receipt.values;
                     self.settle(execution, State::Done, "").await;
                     return;
                 }
@@ -205,7 +210,8 @@ impl Engine {
                     (State::Unknown, error)
                 }
             };
-            if execution.attempts >= delivery.max_attempts {
+            let late = is_late(&delivery.retry, execution.created_at, now());
+            if late || execution.attempts >= delivery.max_attempts {
                 self.settle(execution, end, &error).await;
                 return;
             }
@@ -216,7 +222,7 @@ impl Engine {
                 "will be sent again"
             );
             execution.error = error;
-            let pause = tokio::time::sleep(self.pause(execution.attempts));
+            let pause = tokio::time::sleep(self.pause(execution.attempts, &delivery.retry));
             if self.shutdown.run_until_cancelled(pause).await.is_none() {
                 return; // The next process goes on.
             }
@@ -224,9 +230,10 @@ impl Engine {
     }
 
     /// Full jitter: anything between nothing and a limit that doubles with every attempt.
-    fn pause(&self, attempts: u32) -> Duration {
-        let doubled = self.config.retry_base_ms.saturating_mul(1 << attempts.saturating_sub(1).min(32));
-        let limit = doubled.min(self.config.retry_max_ms);
+    fn pause(&self, attempts: u32, retry: &bundle::Retry) -> Duration {
+        let base = retry.base_ms.unwrap_or(self.config.retry_base_ms);
+        let doubled = base.saturating_mul(1 << attempts.saturating_sub(1).min(32));
+        let limit = doubled.min(retry.max_ms.unwrap_or(self.config.retry_max_ms));
         let random = uuid::Uuid::new_v4().as_u64_pair().1;
         Duration::from_millis(random % (limit + 1))
     }
@@ -255,7 +262,7 @@ impl Engine {
                     tracing::error!(error = &error as &dyn std::error::Error, "cannot store a step")
                 }
             }
-            let pause = tokio::time::sleep(self.pause(attempt));
+            let pause = tokio::time::sleep(self.pause(attempt, &bundle::Retry::default()));
             self.shutdown.run_until_cancelled(pause).await?;
         }
         None
@@ -282,19 +289,23 @@ impl Engine {
     }
 
     /// The execution with what the customer reads about it.
-    fn told(&self, execution: Execution) -> Result<(Execution, String), Error> {
+    pub(crate) fn told(&self, execution: Execution) -> Result<(Execution, String), Error> {
         let message = match (execution.state, self.catalogue.workflow(&execution.workflow)) {
-            (State::Done, Some(workflow)) => {
-                workflow.done(&execution.progress.slots, &execution.reference)?
-            }
+            (State::Done, Some(workflow)) => workflow.done(&execution.progress, &execution.reference)?,
             (State::Done, None) => format!("Done. Your reference is {}.", execution.reference),
-            (State::Failed, _) => FAILED.to_owned(),
+            (State::Failed, _) => self.explanation(&execution).unwrap_or_else(|| FAILED.to_owned()),
             (State::Unknown, _) => UNKNOWN.to_owned(),
             (State::Cancelled, _) => REFUSED.to_owned(),
             (State::Proposed | State::Approved | State::Dispatching, _) => UNDER_WAY.to_owned(),
         };
         Ok((execution, message))
     }
+}
+
+/// Whether what began at a time may no longer be sent again: the receiver could have forgotten the key
+/// (promises.md, "Workflow durability"), and the effect would happen twice.
+fn is_late(retry: &bundle::Retry, since: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(since) > SignedDuration::from_hours(i64::from(retry.max_age_hours))
 }
 
 fn log(execution: &Execution, refusal: &Refusal) {

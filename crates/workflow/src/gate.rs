@@ -150,6 +150,9 @@ pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Resul
     if let Some(unknown) = slots.keys().find(|name| workflow.slot(name).is_none()) {
         return Err(Refusal::SlotInvalid(unknown.clone()));
     }
+    if let Some(unfit) = workflow.request.unfit(slots) {
+        return Err(Refusal::SlotInvalid(unfit.to_owned()));
+    }
     caps::check_amounts(workflow, execution)?;
     let (confidence, threshold) = (execution.confidence, workflow.threshold);
     // NaN is in no range, so it never passes.

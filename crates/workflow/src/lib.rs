@@ -3,6 +3,7 @@
 mod amount;
 mod caps;
 mod catalogue;
+mod compensate;
 mod condition;
 mod config;
 mod converse;
@@ -14,6 +15,7 @@ mod fill;
 mod gate;
 mod precondition;
 mod request;
+mod response;
 mod server;
 mod settled;
 mod store;

@@ -10,7 +10,7 @@ use crate::catalogue::{Error, Workflow};
 use crate::condition::{Condition, Facts, Record};
 use crate::converse::Progress;
 use crate::fill::{Kind, Slot};
-use crate::template::{context, render};
+use crate::template::render;
 
 /// A compiled precondition.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Workflow {
     pub(crate) fn refusal(&self, reason: &str, slots: &BTreeMap<String, String>) -> Option<String> {
         let one = self.preconditions.iter().find(|one| one.reason == reason)?;
         let (key, template) = one.message();
-        render(&self.name, &key, template, &context(&self.shown(slots))).ok()
+        render(&self.name, &key, template, &self.shown(slots)).ok()
     }
 
     fn facts(&self, progress: &Progress, confidence: f64, around: Circumstances<'_>) -> Facts {

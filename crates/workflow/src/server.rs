@@ -10,15 +10,16 @@ use jiff::tz::TimeZone;
 use kit::{Fault, Kind};
 use proto::workflow_service_server::{WorkflowService, WorkflowServiceServer};
 use proto::{
-    CancelRequest, CancelResponse, ConfirmRequest, ConfirmResponse, ExecutionState, GetExecutionRequest,
-    GetExecutionResponse, IntentDecision, ListExecutionsRequest, ListExecutionsResponse, ProposeRequest,
-    ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk, SafetyAction, SafetyStatus,
-    Verdict, WorkflowStatus,
+    CancelRequest, CancelResponse, CompensateRequest, CompensateResponse, ConfirmRequest, ConfirmResponse,
+    ExecutionState, GetExecutionRequest, GetExecutionResponse, IntentDecision, ListExecutionsRequest,
+    ListExecutionsResponse, ProposeRequest, ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse,
+    Risk, SafetyAction, SafetyStatus, Verdict, WorkflowStatus,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::catalogue::Catalogue;
+use crate::compensate::Undo;
 use crate::config::Config;
 use crate::deliver::Sender;
 use crate::engine::{Engine, Error, Input, now};
@@ -94,9 +95,7 @@ impl WorkflowService for Server {
         sized("execution_id", &request.execution_id, 1, MAX_ID_BYTES)?;
         sized("turn_id", &request.turn_id, 1, MAX_ID_BYTES)?;
         let attributes = attributes(request.attributes)?;
-        let wait = Duration::from_millis(self.0.config.confirm_wait_ms);
-        let deadline = kit::Call::current().deadline();
-        let until = deadline.map_or_else(|| Instant::now() + wait, |deadline| deadline - MARGIN);
+        let until = self.until();
         let yes = Yes {
             execution: request.execution_id,
             turn: request.turn_id,
@@ -157,9 +156,28 @@ impl WorkflowService for Server {
         let resolved = resolved.map_err(status)?;
         Ok(Response::new(ResolveUnknownResponse { execution: Some(self.report(&resolved)) }))
     }
+
+    async fn compensate(
+        &self,
+        request: Request<CompensateRequest>,
+    ) -> Result<Response<CompensateResponse>, Status> {
+        let CompensateRequest { execution_id: execution, actor, note, confirmed } = request.into_inner();
+        sized("actor", &actor, 1, MAX_ID_BYTES)?;
+        sized("note", &note, 1, MAX_NOTE_BYTES)?;
+        let undo = Undo { execution, actor, note, confirmed };
+        let (execution, message) = self.0.compensate(undo, now(), self.until()).await.map_err(status)?;
+        Ok(Response::new(CompensateResponse { execution: Some(self.report(&execution)), message }))
+    }
 }
 
 impl Server {
+    /// How long an answer may wait for the result.
+    fn until(&self) -> Instant {
+        let wait = Duration::from_millis(self.0.config.confirm_wait_ms);
+        let deadline = kit::Call::current().deadline();
+        deadline.map_or_else(|| Instant::now() + wait, |deadline| deadline - MARGIN)
+    }
+
     fn show(&self, execution: &Execution) -> WorkflowStatus {
         let open = execution.state == State::Proposed;
         let workflow = self.0.catalogue.workflow(&execution.workflow).filter(|_| open);
@@ -266,7 +284,7 @@ impl Fault for Error {
         match self {
             Self::NotFound(_) => Kind::NotFound,
             Self::Confidence(_) => Kind::Invalid,
-            Self::State { .. } | Self::Conflict => Kind::Precondition,
+            Self::State { .. } | Self::CannotUndo(_) | Self::Conflict => Kind::Precondition,
             Self::Store(_) => Kind::Unavailable,
             Self::Template(_) | Self::Interrupted(_) => Kind::Internal,
         }
@@ -277,6 +295,7 @@ impl Fault for Error {
             Self::NotFound(_) => "EXECUTION_NOT_FOUND",
             Self::Confidence(_) => "OUT_OF_RANGE",
             Self::State { .. } => "WRONG_STATE",
+            Self::CannotUndo(_) => "CANNOT_UNDO",
             Self::Conflict => "CONFLICT",
             Self::Store(_) => "STORE_FAILED",
             Self::Template(_) => "TEMPLATE_FAILED",

@@ -1,11 +1,18 @@
-//! The templates of a workflow: minijinja over slot values.
+//! The templates of a workflow: minijinja over its values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::value::Value as Context;
 use minijinja::{Environment, UndefinedBehavior};
 
-use crate::catalogue::Error;
+use crate::catalogue::{Error, REFERENCE};
+use crate::converse::Progress;
+
+/// Values by name; one of the response is "response.NAME".
+pub(crate) type Values = BTreeMap<String, String>;
+
+/// Before the names of values of the response.
+pub(crate) const RESPONSE: &str = "response.";
 
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
@@ -14,16 +21,24 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-pub(crate) fn context(slots: &BTreeMap<String, String>) -> Context {
-    Context::from_pairs(slots.iter().map(|(name, value)| (name.clone(), value.clone())))
+/// Slots with what the receiver said.
+pub(crate) fn answered(slots: Values, progress: &Progress, reference: &str) -> Values {
+    let response = progress.response.iter().map(|(name, value)| (format!("{RESPONSE}{name}"), value.clone()));
+    slots.into_iter().chain(response).chain([(REFERENCE.to_owned(), reference.to_owned())]).collect()
 }
 
 /// Renders the template under a key of a workflow.
 ///
 /// # Errors
 /// It does not compile or does not render.
-pub(crate) fn render(workflow: &str, key: &str, template: &str, values: &Context) -> Result<String, Error> {
-    environment().render_str(template, values.clone()).map_err(|source| wrong(workflow, key, source))
+pub(crate) fn render(workflow: &str, key: &str, template: &str, values: &Values) -> Result<String, Error> {
+    let plain = values.iter().filter(|(name, _)| !name.starts_with(RESPONSE));
+    let plain = plain.map(|(name, value)| (name.clone(), Context::from(value.as_str())));
+    let response = values.iter().filter_map(|(name, value)| Some((name.strip_prefix(RESPONSE)?, value)));
+    let response = Context::from_pairs(response.map(|(name, value)| (name.to_owned(), value.clone())));
+    let beside = (RESPONSE.trim_end_matches('.').to_owned(), response);
+    let context = Context::from_pairs(plain.chain([beside]));
+    environment().render_str(template, context).map_err(|source| wrong(workflow, key, source))
 }
 
 /// Checks that the template under a key of a workflow uses known names only.
@@ -39,8 +54,9 @@ pub(crate) fn check_names(
     let environment = environment();
     let template = environment.template_from_str(template).map_err(|source| wrong(workflow, key, source))?;
     let globals: BTreeSet<&str> = environment.globals().map(|(name, _)| name).collect();
-    let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-    names.retain(|name| !known.contains(name) && !globals.contains(name.as_str()));
+    let fits = |name: &str| known.contains(name) || globals.contains(name);
+    let mut names: Vec<String> = template.undeclared_variables(true).into_iter().collect();
+    names.retain(|name| !fits(name) && !name.split_once('.').is_some_and(|(first, _)| fits(first)));
     names.sort();
     names.into_iter().next().map_or(Ok(()), |name| {
         let (workflow, key) = (workflow.to_owned(), key.to_owned());

@@ -180,6 +180,10 @@ impl workflow_service_server::WorkflowService for Idle {
     async fn resolve_unknown(&self, _: Request<ResolveUnknownRequest>) -> Answer<ResolveUnknownResponse> {
         unused()
     }
+
+    async fn compensate(&self, _: Request<CompensateRequest>) -> Answer<CompensateResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]

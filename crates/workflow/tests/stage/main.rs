@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
 
+mod answers;
 mod caps;
 mod conditions;
 mod dialogues;

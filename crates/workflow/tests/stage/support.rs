@@ -32,7 +32,8 @@ effect = "idempotent"
 threshold = 0.6
 confirmation = "Block {{ last4 }} as {{ reason }}?"
 done = "Blocked {{ last4 }}, {{ reference }}."
-request = { method = "POST", target = "bank", path = "/cards/block", timeout_ms = 300, max_attempts = 3, body = { last4 = "{{ last4 }}", why = ["{{ reason }}"] } }
+request = { method = "POST", target = "bank", path = "/cards/block", timeout_ms = 300, body = { last4 = "{{ last4 }}", why = ["{{ reason }}"] } }
+retry = { max_attempts = 3 }
 [[slot]]
 name = "last4"
 type = "pattern"
@@ -53,7 +54,7 @@ intents = ["refund"]
 threshold = 0.5
 confirmation = "Pay {{ amount }} of {{ day }} from {{ shop }} to {{ email }}{% if order %} for {{ order }}{% endif %}?"
 done = "Paid {{ amount }}, {{ reference }}."
-request = { method = "POST", target = "bank", path = "/pay", timeout_ms = 300, max_attempts = 4, body = { amount = "{{ amount }}", shop = "{{ shop }}" } }
+request = { method = "POST", target = "bank", path = "/pay", timeout_ms = 300, body = { amount = "{{ amount }}", shop = "{{ shop }}" } }
 [[slot]]
 name = "amount"
 type = "amount"
@@ -147,6 +148,13 @@ pub(crate) fn bundle() -> tempfile::TempDir {
     ] {
         std::fs::write(dir.path().join("workflows").join(format!("{name}.toml")), text).unwrap();
     }
+    dir
+}
+
+/// The bundle with one workflow more.
+pub(crate) fn bundle_with(workflow: &str) -> tempfile::TempDir {
+    let dir = bundle();
+    std::fs::write(dir.path().join("workflows/more.toml"), workflow).unwrap();
     dir
 }
 
