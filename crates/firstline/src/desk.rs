@@ -1,5 +1,7 @@
 //! `firstline handoff` and `firstline workflow`: the desk and whoever is on call, over the network.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use kit::config::{Balance, Server, Settings};
@@ -96,6 +98,17 @@ pub(crate) enum WorkflowCommand {
         /// How it was found out
         #[arg(long, value_name = "TEXT")]
         note: String,
+    },
+    /// Draft a workflow from an operation of an OpenAPI document, 3.0 or 3.1
+    Import {
+        /// The document, JSON or YAML
+        file: PathBuf,
+        /// Its operationId, or "METHOD /path"
+        #[arg(long, value_name = "ID")]
+        operation: String,
+        /// Folder for the draft, such as the workflows/ of a bundle; default: standard output
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Undo the effect of one that is done, as its workflow says in [compensation]; once
     Undo {
@@ -232,6 +245,9 @@ pub(crate) async fn workflow(
             let done = done.map_err(|status| told(&status, &url))?.into_inner().execution;
             show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
             Ok(true)
+        }
+        WorkflowCommand::Import { file, operation, out } => {
+            crate::draft::import(&file, &operation, out.as_deref())
         }
         WorkflowCommand::Undo { of: One { id, at }, by, note, yes } => {
             let at = at.link(settings, default)?;
