@@ -157,12 +157,11 @@ pub fn scope(data: &Path, database: Option<String>, events: &[Event]) -> Scope {
     context.server.data_dir = data.to_owned();
     context.server.database.url = database.map(Into::into);
     let workflows = bundle::Reader::open(&demo()).unwrap().workflows().unwrap();
-    let idempotent = workflows.into_iter().filter(|workflow| workflow.effect == bundle::Effect::Idempotent);
     Scope {
         orchestrator: context.store("orchestrator").unwrap(),
         workflow: context.store("workflow").unwrap(),
         telemetry: context.store("telemetry").unwrap(),
-        idempotent: idempotent.map(|workflow| workflow.name).collect(),
+        idempotent: audit::idempotent(&workflows),
         history: History(events.to_vec()),
         logs: Vec::new(),
         since: 0,

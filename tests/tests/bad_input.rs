@@ -185,6 +185,30 @@ fn a_broken_bundle_is_refused_with_file_line_and_what_is_allowed() {
         let text = workflow("hours", "card").replace("text\"", kind);
         check(|dir| append(dir, "workflows/w.toml", &text), &["workflows/w.toml:1", expected]);
     }
+    for (when, expected) in [
+        ("slots.crad == 'x'", "slots.crad does not exist, allowed [card]"),
+        ("slots.card <", "Syntax error"),
+        ("slots.card > 5", "no matching overload"),
+    ] {
+        let table = format!("[[precondition]]\nreason = \"R\"\nmessage = \"No.\"\nwhen = \"{when}\"\n");
+        let text = workflow("hours", "card") + &table;
+        check(|dir| append(dir, "workflows/w.toml", &text), &["workflows/w.toml:20: ", expected]);
+    }
+    for (table, line, expected) in [
+        ("[retry]\nmax_attempts = 3", 17, "retry needs effect = \"idempotent\""),
+        ("[response.messages]\n500 = \"No.\"", 18, "message for \"500\", allowed a status from 400 to 499"),
+        ("[response]\nsuccess = \"bodi.ok\"", 18, "bodi does not exist, allowed [body, status]"),
+        ("[response]\nreference = \"id\"", 18, "reference is \"id\", allowed a JSON pointer"),
+        (
+            "[compensation]\nconfirmation = \"Undo {{ card }}?\"\nrequest = { method = \"POST\", target = \"b\", path = \"/u\" }",
+            18,
+            "card is no slot, allowed [reference]",
+        ),
+    ] {
+        let text = format!("{}{table}\n", workflow("hours", "card"));
+        let place = format!("workflows/w.toml:{line}: ");
+        check(|dir| append(dir, "workflows/w.toml", &text), &[&place, expected]);
+    }
     let missing = firstline(&["bundle", "check", "/nonexistent"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("no such folder"), "{missing:?}");
 }

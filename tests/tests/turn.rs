@@ -128,6 +128,41 @@ both! {
         assert_eq!(turn.outcome(), Outcome::ActionDone, "{turn:?}");
     }
 
+    async fn what_the_caller_knows_of_the_customer_decides_until_the_effect(world: &World) {
+        let knows = |overdrawn: &str| std::collections::HashMap::from([("overdrawn".to_owned(), overdrawn.to_owned())]);
+        let say = async |id: &str, text: &str, overdrawn: &str| {
+            let (conversation_id, text) = (id.to_owned(), text.to_owned());
+            world.ask(Message { conversation_id, text, attributes: knows(overdrawn), ..Message::default() }).await
+        };
+        let told = "The account is overdrawn, and only one that is paid back can be closed. I have not sent anything.";
+        let refused = say("", "I want to close my account", "yes").await;
+        assert_eq!((refused.outcome(), refused.answer.as_str()), (Outcome::Clarify, told), "{refused:?}");
+        assert_eq!(refused.workflow.unwrap().error, "OVERDRAWN");
+
+        let before = world.receiver.received().len();
+        let mut turn = say("", "I want to close my account", "no").await;
+        let id = turn.conversation_id.clone();
+        for text in ["it ends in 4471", "jo@example.com", "no"] {
+            turn = say(&id, text, "no").await;
+        }
+        let status = turn.workflow.clone().unwrap();
+        assert!(status.awaiting_confirmation, "{turn:?}");
+        // What was true at the proposal is looked at again with what the caller knows at the yes.
+        let press = ConfirmActionRequest {
+            conversation_id: id,
+            execution_id: status.execution_id,
+            confirm: true,
+            attributes: knows("yes"),
+            ..ConfirmActionRequest::default()
+        };
+        let turn = world.client.clone().confirm_action(press).await.unwrap().into_inner().turn.unwrap();
+        assert_eq!((turn.outcome(), turn.answer.as_str()), (Outcome::Clarify, told), "{turn:?}");
+        assert_eq!(world.receiver.received().len(), before);
+        let wrong = Message { text: "hello".into(), attributes: [("A".to_owned(), String::new())].into(), ..Message::default() };
+        let refused = world.client.clone().ask(AskRequest { message: Some(wrong) }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+
     async fn an_unclear_message_leads_to_a_choice_and_then_to_a_person(world: &World) {
         let mut turn = world.say("", "card").await;
         let id = turn.conversation_id.clone();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{HandoffReason, Outcome};
 
 use crate::stores::{Kept, Stores};
-use crate::{Error, Event, Finding, Scope};
+use crate::{Error, Event, Finding, Scope, UNDO};
 
 /// What is left over may wait so long before it counts as stuck, in microseconds.
 const PATIENCE: i64 = 30_000_000;
@@ -136,6 +136,11 @@ fn approvals(scope: &Scope, stores: &Stores) -> Finding {
         let (confidence, threshold) = (execution.confidence, execution.threshold);
         let sure = (threshold..=1.0).contains(&confidence);
         found.expect(sure, || format!("{id} was approved with confidence {confidence} below {threshold}"));
+        if id.ends_with(UNDO) {
+            let by = &execution.resolved_by;
+            found.expect(!by.is_empty(), || format!("{id} undoes an effect, and nobody said so"));
+            continue;
+        }
         let turn = &execution.confirmed_in;
         found.expect(turns.contains(turn.as_str()), || {
             format!("{id} was confirmed in {turn:?}, which is no turn")

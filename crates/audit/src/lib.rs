@@ -53,6 +53,19 @@ pub struct Scope {
     pub since: i64,
 }
 
+/// Ends the name of what undoes a workflow, and of its executions.
+const UNDO: &str = "/undo";
+
+/// The workflows, and what undoes them, whose requests a receiver takes twice for one.
+pub fn idempotent(workflows: &[bundle::Workflow]) -> BTreeSet<String> {
+    let idempotent = |effect: bundle::Effect| effect == bundle::Effect::Idempotent;
+    let named = workflows.iter().filter(|workflow| idempotent(workflow.effect)).map(|w| w.name.clone());
+    let undone = workflows
+        .iter()
+        .filter(|workflow| workflow.compensation.as_ref().is_some_and(|undo| idempotent(undo.effect)));
+    named.chain(undone.map(|workflow| format!("{}{UNDO}", workflow.name))).collect()
+}
+
 /// One promise, looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {

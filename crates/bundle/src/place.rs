@@ -6,8 +6,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 use crate::problem::Lines;
 
 /// The line on which a path of keys leads to, from 1, as far as it leads; 0 when not even the first key
-/// is there. Among the items of an array a step takes the equal string, the table of that name or id, or
-/// else the first table with that key.
+/// is there. Among the items of an array a step takes the equal string, the table of that name, id or
+/// reason, or else the first table with that key.
 pub(crate) fn line_of(text: &str, path: &[&str]) -> usize {
     let Ok(root) = DeTable::parse(text) else { return 0 };
     let root = root.into_inner();
@@ -37,7 +37,8 @@ fn item_of<'v, 'i>(items: &'v DeArray<'i>, step: &str) -> Option<Place<'v, 'i>> 
     let is_named = |item: &Spanned<DeValue<'i>>| {
         let field = |key| item.get_ref().get(key).and_then(|value| value.get_ref().as_str());
         item.get_ref().as_str() == Some(step)
-            || item.get_ref().is_table() && [field("name"), field("id")].contains(&Some(step))
+            || item.get_ref().is_table()
+                && [field("name"), field("id"), field("reason")].contains(&Some(step))
     };
     let named = items.iter().find(|item| is_named(item));
     named

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Place;
+use crate::request::{Compensation, Precondition, RequestTemplate, Response, Retry};
 
 /// How much harm a wrong decision can do. Left out means high.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -233,10 +234,22 @@ pub struct Workflow {
     pub threshold: f64,
     /// Question before the effect; minijinja over the slots.
     pub confirmation: String,
-    /// Message after the effect; minijinja over the slots and `reference`.
+    /// Message after the effect; minijinja over the slots, `reference` and `response.NAME`.
     pub done: String,
+    /// What has to be true besides; checked in order, as soon as their slots are filled and before the effect.
+    #[serde(default, rename = "precondition")]
+    pub preconditions: Vec<Precondition>,
     /// The request that has the effect.
     pub request: RequestTemplate,
+    /// How it is sent again; for an idempotent effect only.
+    #[serde(default)]
+    pub retry: Option<Retry>,
+    /// What the answer means.
+    #[serde(default)]
+    pub response: Response,
+    /// What undoes the effect; absent means that nothing does.
+    #[serde(default)]
+    pub compensation: Option<Compensation>,
     /// How often and how much.
     #[serde(default)]
     pub caps: Caps,
@@ -255,46 +268,6 @@ pub struct Caps {
     pub per_day: Option<u32>,
     /// Most of every amount of one execution, above 0, in the currency of its slot.
     pub amount: Option<f64>,
-}
-
-/// Method of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "the methods of HTTP")]
-pub enum Method {
-    Post,
-    Put,
-    Patch,
-    Delete,
-}
-
-/// The request of a workflow.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RequestTemplate {
-    /// Method.
-    pub method: Method,
-    /// Name under `[workflow.targets]`.
-    pub target: String,
-    /// Path, begins with `/`; never a template.
-    pub path: String,
-    /// Longest wait for the response, 100..=30000 ms.
-    #[serde(default = "default_timeout")]
-    pub timeout_ms: u64,
-    /// Attempts of an idempotent request, 1..=10.
-    #[serde(default = "default_attempts")]
-    pub max_attempts: u32,
-    /// JSON body; its strings are minijinja templates over the slots.
-    #[serde(default)]
-    pub body: serde_json::Map<String, serde_json::Value>,
-}
-
-fn default_timeout() -> u64 {
-    5000
-}
-
-fn default_attempts() -> u32 {
-    4
 }
 
 /// A value a workflow needs.

@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 
 use crate::place::line_of;
 use crate::read::{Problem, Problems, Reader, check_template, finish, is_name, parse};
+use crate::request::{Precondition, RequestTemplate, Response};
 use crate::types::*;
 
 /// Most days that a date may lie before or after today: a century.
 const MAX_DAYS: u32 = 36_500;
+/// As the reasons of the contracts.
+const MAX_REASON_BYTES: usize = 63;
+/// Most headers, parts of a query or values of a response.
+const MAX_FIELDS: usize = 32;
+const MAX_POINTER_BYTES: usize = 256;
 
 /// Reads the workflows of all files under `workflows/`.
 pub(crate) fn workflows(reader: &Reader) -> Result<Vec<(PathBuf, Workflow)>, Problems> {
@@ -56,19 +62,15 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
     if workflow.intents.is_empty() {
         refuse(&["intents"], "intents is empty, at least one is needed".to_owned());
     }
-    if !request.path.starts_with('/') || request.path.contains("{{") {
-        let message = format!("path {:?}, allowed a fixed path that begins with /", request.path);
-        refuse(&["request", "path"], message);
-    }
-    if !(100..=30_000).contains(&request.timeout_ms) {
-        let message = format!("timeout_ms is {}, allowed 100..=30000", request.timeout_ms);
-        refuse(&["request", "timeout_ms"], message);
-    }
-    if !(1..=10).contains(&request.max_attempts) {
-        let message = format!("max_attempts is {}, allowed 1..=10", request.max_attempts);
-        refuse(&["request", "max_attempts"], message);
+    check_request(&["request"], request, &mut refuse);
+    check_retry(workflow, &mut refuse);
+    check_response(&["response"], &workflow.response, &mut refuse);
+    if let Some(undo) = &workflow.compensation {
+        check_request(&["compensation", "request"], &undo.request, &mut refuse);
+        check_response(&["compensation", "response"], &undo.response, &mut refuse);
     }
     check_caps(workflow, &mut refuse);
+    check_preconditions(&workflow.preconditions, &mut refuse);
     let mut names = BTreeSet::new();
     for slot in &workflow.slots {
         if !is_name(&slot.name) || !names.insert(&slot.name) {
@@ -83,6 +85,9 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
     }
     let mut templates =
         vec![(vec!["confirmation"], workflow.confirmation.as_str()), (vec!["done"], workflow.done.as_str())];
+    let told = workflow.preconditions.iter();
+    templates
+        .extend(told.map(|one| (vec!["precondition", one.reason.as_str(), "message"], one.message.as_str())));
     let body = request.body.iter();
     templates.extend(body.filter_map(|(key, value)| Some((vec!["request", "body", key], value.as_str()?))));
     for (path, template) in templates {
@@ -91,6 +96,68 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
         }
     }
     problems
+}
+
+fn check_request(at: &[&str], request: &RequestTemplate, refuse: &mut impl FnMut(&[&str], String)) {
+    if !request.path.starts_with('/') || request.path.contains("{{") {
+        let message =
+            format!("path {:?}, allowed a path that begins with /, with {{slot}} segments", request.path);
+        refuse(&[at, &["path"]].concat(), message);
+    }
+    if !(100..=30_000).contains(&request.timeout_ms) {
+        let message = format!("timeout_ms is {}, allowed 100..=30000", request.timeout_ms);
+        refuse(&[at, &["timeout_ms"]].concat(), message);
+    }
+    for (key, count) in [("headers", request.headers.len()), ("query", request.query.len())] {
+        if count > MAX_FIELDS {
+            refuse(&[at, &[key]].concat(), format!("{key} has {count}, allowed up to {MAX_FIELDS}"));
+        }
+    }
+}
+
+fn check_retry(workflow: &Workflow, refuse: &mut impl FnMut(&[&str], String)) {
+    let Some(retry) = &workflow.retry else { return };
+    if workflow.effect == Effect::NonIdempotent {
+        refuse(&["retry"], "retry needs effect = \"idempotent\", what is not is never sent twice".to_owned());
+    }
+    let mut within = |key: &str, value: u64, most: u64| {
+        if !(1..=most).contains(&value) {
+            refuse(&["retry", key], format!("retry.{key} is {value}, allowed 1..={most}"));
+        }
+    };
+    within("max_attempts", u64::from(retry.max_attempts), 10);
+    within("base_ms", retry.base_ms.unwrap_or(1), 60_000);
+    within("max_ms", retry.max_ms.unwrap_or(1), 3_600_000);
+    within("max_age_hours", u64::from(retry.max_age_hours), 24);
+}
+
+fn check_response(at: &[&str], response: &Response, refuse: &mut impl FnMut(&[&str], String)) {
+    let place = |key: &'static str| [at, &[key]].concat();
+    let pointer = |text: &str| text.starts_with('/') && text.len() <= MAX_POINTER_BYTES;
+    let allowed = format!("allowed a JSON pointer such as \"/data/id\" up to {MAX_POINTER_BYTES} bytes");
+    if !pointer(&response.reference) {
+        refuse(&place("reference"), format!("reference is {:?}, {allowed}", response.reference));
+    }
+    if response.values.len() > MAX_FIELDS {
+        let message = format!("values has {}, allowed up to {MAX_FIELDS}", response.values.len());
+        refuse(&place("values"), message);
+    }
+    for (name, text) in &response.values {
+        let here = [at, &["values", name]].concat();
+        if !is_name(name) {
+            refuse(&here, format!("value {name:?}, allowed [a-z][a-z0-9_]*"));
+        } else if !pointer(text) {
+            refuse(&here, format!("value {name} is {text:?}, {allowed}"));
+        }
+    }
+    for code in response.messages.keys() {
+        let refused = code.parse().is_ok_and(|code: u16| (400..=499).contains(&code));
+        let failed = code == "failed" && response.success.is_some();
+        if !refused && !failed {
+            let allowed = "allowed a status from 400 to 499, or \"failed\" beside success";
+            refuse(&[at, &["messages", code]].concat(), format!("message for {code:?}, {allowed}"));
+        }
+    }
 }
 
 fn check_caps(workflow: &Workflow, refuse: &mut impl FnMut(&[&str], String)) {
@@ -118,6 +185,24 @@ fn unknown_keys(text: &str, slot: &Slot) -> Vec<String> {
     let table = tables.and_then(|tables| tables.iter().find(of)?.as_table());
     let keys = table.into_iter().flat_map(toml::Table::keys);
     keys.filter(|key| known.get(key.as_str()).is_none()).cloned().collect()
+}
+
+fn check_preconditions(preconditions: &[Precondition], refuse: &mut impl FnMut(&[&str], String)) {
+    let mut reasons = BTreeSet::new();
+    for Precondition { when, reason, message } in preconditions {
+        let path = |key| ["precondition", reason.as_str(), key];
+        let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let constant = reason.starts_with(|c: char| c.is_ascii_uppercase()) && reason.chars().all(fits);
+        if !constant || reason.len() > MAX_REASON_BYTES || !reasons.insert(reason) {
+            let allowed = format!("allowed [A-Z][A-Z0-9_]* up to {MAX_REASON_BYTES} bytes, each once");
+            refuse(&path("reason"), format!("reason {reason:?} of a precondition, {allowed}"));
+        }
+        for (key, text) in [("when", when), ("message", message)] {
+            if text.trim().is_empty() {
+                refuse(&path(key), format!("{key} of the precondition {reason} is empty"));
+            }
+        }
+    }
 }
 
 fn check_slot(slot: &Slot, refuse: &mut impl FnMut(&[&str], String)) {

@@ -6,6 +6,8 @@ use audit::{Finding, History, Scope};
 use clap::Args;
 use kit::config::Settings;
 
+use crate::show::line;
+
 /// Broken promises that are shown of each.
 const SHOWN: usize = 20;
 
@@ -26,7 +28,6 @@ pub(crate) struct AuditArgs {
 pub(crate) async fn run(settings: &Settings, args: AuditArgs, json: bool) -> anyhow::Result<bool> {
     let context = kit::Context { server: settings.server()?, ..kit::Context::default() };
     let workflows = bundle::Reader::open(&context.server.bundle)?.workflows()?;
-    let idempotent = workflows.into_iter().filter(|workflow| workflow.effect == bundle::Effect::Idempotent);
     let mut history = History::default();
     for file in &args.history {
         history.0.extend(History::read(file)?.0);
@@ -36,14 +37,14 @@ pub(crate) async fn run(settings: &Settings, args: AuditArgs, json: bool) -> any
         orchestrator: context.store(orchestrator::NAME)?,
         workflow: context.store(workflow::NAME)?,
         telemetry: context.store(telemetry::NAME)?,
-        idempotent: idempotent.map(|workflow| workflow.name).collect(),
+        idempotent: audit::idempotent(&workflows),
         history,
         logs: args.log,
         since: (jiff::Timestamp::now() - hours).as_microsecond(),
     })
     .await?;
     if json {
-        println!("{}", serde_json::to_string(&findings)?);
+        line(&serde_json::to_string(&findings)?);
     } else {
         findings.iter().for_each(show);
     }
@@ -53,9 +54,9 @@ pub(crate) async fn run(settings: &Settings, args: AuditArgs, json: bool) -> any
 fn show(finding: &Finding) {
     let Finding { promise, says, looked_at, broken } = finding;
     let verdict = if broken.is_empty() { "holds".to_owned() } else { format!("BROKEN {}x", broken.len()) };
-    println!("{promise:<4} {verdict:<12} {looked_at:>8} looked at  {says}");
-    broken.iter().take(SHOWN).for_each(|line| println!("     {line}"));
+    line(&format!("{promise:<4} {verdict:<12} {looked_at:>8} looked at  {says}"));
+    broken.iter().take(SHOWN).for_each(|broken| line(&format!("     {broken}")));
     if broken.len() > SHOWN {
-        println!("     and {} more", broken.len() - SHOWN);
+        line(&format!("     and {} more", broken.len() - SHOWN));
     }
 }

@@ -1,5 +1,7 @@
 //! `firstline handoff` and `firstline workflow`: the desk and whoever is on call, over the network.
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use kit::config::{Balance, Server, Settings};
@@ -96,6 +98,30 @@ pub(crate) enum WorkflowCommand {
         /// How it was found out
         #[arg(long, value_name = "TEXT")]
         note: String,
+    },
+    /// Draft a workflow from an operation of an OpenAPI document, 3.0 or 3.1
+    Import {
+        /// The document, JSON or YAML
+        file: PathBuf,
+        /// Its operationId, or "METHOD /path"
+        #[arg(long, value_name = "ID")]
+        operation: String,
+        /// Folder for the draft, such as the workflows/ of a bundle; default: standard output
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Undo the effect of one that is done, as its workflow says in [compensation]; once
+    Undo {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+        /// Do it; without, the question is shown and nothing is done
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -220,7 +246,35 @@ pub(crate) async fn workflow(
             show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
             Ok(true)
         }
+        WorkflowCommand::Import { file, operation, out } => {
+            crate::draft::import(&file, &operation, out.as_deref())
+        }
+        WorkflowCommand::Undo { of: One { id, at }, by, note, yes } => {
+            let at = at.link(settings, default)?;
+            let request = CompensateRequest { execution_id: id, actor: by.person, note, confirmed: yes };
+            undo(at, request, as_json).await
+        }
     }
+}
+
+/// Shows the question before an effect is undone, or how the undoing went. `false` unless it is done.
+async fn undo(
+    (link, url): (Link, String),
+    request: CompensateRequest,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let confirmed = request.confirmed;
+    let done = WorkflowServiceClient::new(link).compensate(request).await;
+    let CompensateResponse { execution: found, message } =
+        done.map_err(|status| told(&status, &url))?.into_inner();
+    let found = found.context("the response has no execution")?;
+    let mut value = execution(&found);
+    value["message"] = json!(message);
+    show::line(&written(&value, as_json));
+    if !confirmed {
+        eprintln!("firstline: nothing is done yet; repeat with --yes");
+    }
+    Ok(found.status.is_some_and(|status| confirmed && status.state() == ExecutionState::Done))
 }
 
 impl Running {

@@ -9,16 +9,19 @@ mod client;
 mod coverage;
 mod desk;
 mod doctor;
+mod draft;
 mod eval;
 mod golden;
 mod judge;
 mod lint;
 mod receive;
 mod report;
+mod schema;
 mod show;
 mod supervise;
 mod up;
 
 pub mod mesh;
+mod openapi;
 
 pub use cli::run;

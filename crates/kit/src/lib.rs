@@ -1,5 +1,6 @@
 //! What every stage process shares: configuration, faults, links, serving and tracing.
 
+pub mod attributes;
 pub mod call;
 pub mod config;
 pub mod fault;

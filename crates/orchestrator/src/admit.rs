@@ -35,7 +35,9 @@ impl Orchestrator {
         }
         check_id("conversation_id", &message.conversation_id)?;
         check_id("request_id", &message.request_id)?;
-        check_id("customer_key", &message.customer_key)
+        check_id("customer_key", &message.customer_key)?;
+        let wrong = kit::attributes::wrong(message.attributes.iter());
+        wrong.map_or(Ok(()), |message| Err(Error::Invalid { field: "attributes", message }))
     }
 
     /// Refuses a message of a customer who writes faster than anybody can.

@@ -21,6 +21,7 @@ impl Orchestrator {
             text: message.text.clone(),
             intent: draft.turn.intent.clone(),
             customer_key: message.customer_key.clone(),
+            attributes: message.attributes.clone(),
         };
         let proposed = self.stages.propose(request).await;
         let proposed = match draft.took("workflow", proposed) {
@@ -40,16 +41,17 @@ impl Orchestrator {
             draft.note("the customer could not be understood three times");
             draft.hand_over(HandoffReason::Loop);
         } else if proposed.confirmed {
-            self.execute(draft, status, proposed.risk).await;
+            self.execute(draft, message, status, proposed.risk).await;
         } else {
             let cancelled = status.state() == ExecutionState::Cancelled;
+            note_error(draft, &status);
             draft.reply(proposed.message, if cancelled { Outcome::Clarify } else { Outcome::ActionPending });
         }
         true
     }
 
     /// The action rail, the gate, the effect.
-    async fn execute(&self, draft: &mut Draft<'_>, status: WorkflowStatus, risk: i32) {
+    async fn execute(&self, draft: &mut Draft<'_>, message: &Message, status: WorkflowStatus, risk: i32) {
         let request =
             ScreenActionRequest { workflow: status.name.clone(), risk, slots: status.slots.clone() };
         let screened = self.stages.screen_action(request).await;
@@ -68,17 +70,19 @@ impl Orchestrator {
             return draft.hand_over(HandoffReason::UserRequest);
         }
         let turn_id = draft.turn.turn_id.clone();
-        let request =
-            ConfirmRequest { execution_id: status.execution_id.clone(), verdict: Some(verdict), turn_id };
+        let request = ConfirmRequest {
+            execution_id: status.execution_id.clone(),
+            verdict: Some(verdict),
+            turn_id,
+            attributes: message.attributes.clone(),
+        };
         let confirmed = self.stages.confirm(request).await;
         let Ok(confirmed) = draft.took("workflow", confirmed) else {
             // The call may have reached the stage: whether there was an effect is for a person to find out.
             return draft.hand_over(HandoffReason::UnknownEffect);
         };
         let status = confirmed.status.unwrap_or_default();
-        if !status.error.is_empty() {
-            draft.note(format!("workflow {}: {}", status.name, status.error));
-        }
+        note_error(draft, &status);
         draft.workflow(status.clone()).await;
         match status.state() {
             ExecutionState::Done => draft.reply(confirmed.message, Outcome::ActionDone),
@@ -86,6 +90,7 @@ impl Orchestrator {
                 draft.reply(confirmed.message, Outcome::ActionPending);
             }
             ExecutionState::Unknown => draft.hand_over(HandoffReason::UnknownEffect),
+            _ if confirmed.explained => draft.reply(confirmed.message, Outcome::Clarify),
             _ => draft.hand_over(HandoffReason::WorkflowFailed),
         }
     }
@@ -264,6 +269,12 @@ impl Orchestrator {
             kept.push(citation);
         }
         Ok(kept)
+    }
+}
+
+fn note_error(draft: &mut Draft<'_>, status: &WorkflowStatus) {
+    if !status.error.is_empty() {
+        draft.note(format!("workflow {}: {}", status.name, status.error));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The queue of handoffs as the people at the desk use it.
 
 use prost::Message as _;
-use proto::{Handoff, HandoffReason, HandoffState, Role};
+use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Role};
 use sql::{Connection, Result, Row, values};
 
 use crate::spool::{Kind, spool};
@@ -118,6 +118,23 @@ impl Journal {
         };
         self.sql.write(write).await
     }
+}
+
+/// The handoff of a conversation that is not resolved.
+pub(crate) fn open_handoff(connection: &mut Connection<'_>, id: &str) -> Result<Option<HandoffNotice>> {
+    let query = "SELECT handoff_id, reason FROM handoff WHERE conversation_id = $1 AND state < 3";
+    connection.first(query, values![id], |row| {
+        Ok(HandoffNotice { handoff_id: row.get(0)?, reason: row.get(1)?, message: String::new() })
+    })
+}
+
+/// Puts a handoff into the queue.
+pub(crate) fn open(connection: &mut Connection<'_>, packet: &Handoff, at: i64) -> Result<()> {
+    let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES ($1, $2, $3, $4, 1, $5, $6)";
+    let Handoff { handoff_id, conversation_id, turn_id, reason, .. } = packet;
+    let bytes = packet.encode_to_vec();
+    let values = values![handoff_id, conversation_id, turn_id, reason, at, &bytes];
+    connection.execute(insert, values).map(|_| ())
 }
 
 /// Keeps the conversation of a handoff from everybody else; `None` unless that person has claimed it.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use proto::{ExecutionState, Handoff, HandoffReason, HandoffState, Notice, Role, WorkflowStatus};
 use sql::{Connection, Result, values};
 
+use crate::desk::{open, open_handoff};
 use crate::handoff::{message, timestamp};
-use crate::store::{Journal, open, open_handoff};
+use crate::store::Journal;
 use crate::turn::{Orchestrator, now};
 
 const EVERY: Duration = Duration::from_secs(1);

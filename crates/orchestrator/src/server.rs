@@ -207,12 +207,14 @@ impl AssistantService for Server {
         &self,
         request: Request<ConfirmActionRequest>,
     ) -> Result<Response<ConfirmActionResponse>, Status> {
-        let ConfirmActionRequest { request_id, conversation_id, execution_id, confirm, customer_key } =
-            request.into_inner();
+        let request = request.into_inner();
+        let ConfirmActionRequest { request_id, conversation_id, execution_id, customer_key, .. } = request;
         filled(&conversation_id, "conversation_id")?;
         filled(&execution_id, "execution_id")?;
-        let text = if confirm { "yes" } else { "no, thank you" }.to_owned();
-        let message = Message { request_id, conversation_id, customer_key, text, ..Message::default() };
+        let text = if request.confirm { "yes" } else { "no, thank you" }.to_owned();
+        let attributes = request.attributes;
+        let message =
+            Message { request_id, conversation_id, customer_key, text, attributes, ..Message::default() };
         let turn = self.run(message, Act::Decide { execution_id }, None).await?;
         Ok(Response::new(ConfirmActionResponse { turn: Some(turn) }))
     }

@@ -7,6 +7,7 @@ use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use sql::{Connection, Error, Result, Row, Source, Store, values};
 
 use crate::budget::{self, Spend};
+use crate::desk::{open, open_handoff};
 use crate::gate::Pending;
 use crate::spool::{Kind, record, spool};
 
@@ -350,13 +351,6 @@ fn load(
     Ok(true)
 }
 
-pub(crate) fn open_handoff(connection: &mut Connection<'_>, id: &str) -> Result<Option<HandoffNotice>> {
-    let query = "SELECT handoff_id, reason FROM handoff WHERE conversation_id = $1 AND state < 3";
-    connection.first(query, values![id], |row| {
-        Ok(HandoffNotice { handoff_id: row.get(0)?, reason: row.get(1)?, message: String::new() })
-    })
-}
-
 fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Result<Turn> {
     let mut end = end.clone();
     connection.lock(&end.turn.conversation_id)?;
@@ -398,15 +392,6 @@ fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Re
         open(connection, packet, end.accepted_at)?;
     }
     Ok(end.turn)
-}
-
-/// Puts a handoff into the queue.
-pub(crate) fn open(connection: &mut Connection<'_>, packet: &Handoff, at: i64) -> Result<()> {
-    let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES ($1, $2, $3, $4, 1, $5, $6)";
-    let Handoff { handoff_id, conversation_id, turn_id, reason, .. } = packet;
-    let bytes = packet.encode_to_vec();
-    let values = values![handoff_id, conversation_id, turn_id, reason, at, &bytes];
-    connection.execute(insert, values).map(|_| ())
 }
 
 pub(crate) fn utterance(row: &Row<'_>) -> Result<Utterance> {

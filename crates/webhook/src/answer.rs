@@ -1,18 +1,15 @@
 //! What the answer of a target proves about the effect.
 
 use reqwest::{Response, StatusCode};
-use serde::Deserialize;
 
 /// Longest answer that is read.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-/// Longest reference that is shown.
-const MAX_REFERENCE_CHARS: usize = 128;
 
 /// What an attempt proved. An error is a word in capitals, for example "HTTP_503".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The effect happened; with the receiver's reference, 1 to 128 characters.
-    Done(Option<String>),
+pub enum Answer<T> {
+    /// The effect happened; with what the receiver says of it.
+    Done(T),
     /// No effect, and none if it is sent again.
     Refused(String),
     /// No effect, because it was not sent or not taken now.
@@ -21,12 +18,35 @@ pub enum Answer {
     Unclear(String),
 }
 
+impl<T> Answer<T> {
+    /// What the words of a receiver prove that says it is done.
+    pub fn and_then<U>(self, judge: impl FnOnce(T) -> Answer<U>) -> Answer<U> {
+        match self {
+            Self::Done(said) => judge(said),
+            Self::Refused(error) => Answer::Refused(error),
+            Self::NotNow(error) => Answer::NotNow(error),
+            Self::Unclear(error) => Answer::Unclear(error),
+        }
+    }
+}
+
+/// What a receiver says that took a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status, 200..=299.
+    pub status: u16,
+    /// Its body; `None` when it was too long or broke off.
+    pub body: Option<Vec<u8>>,
+}
+
 /// What a status proves. A redirect that means "done, look there" is no proof of anything.
-pub(crate) async fn read(response: Response) -> Answer {
+pub(crate) async fn read(response: Response) -> Answer<Reply> {
     let status = response.status();
     let error = format!("HTTP_{}", status.as_u16());
     match status {
-        status if status.is_success() => Answer::Done(reference(response).await),
+        status if status.is_success() => {
+            Answer::Done(Reply { status: status.as_u16(), body: body(response).await })
+        }
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => Answer::Refused(error),
         // 409 is what a receiver says while it still works on the same key.
         StatusCode::REQUEST_TIMEOUT
@@ -38,24 +58,14 @@ pub(crate) async fn read(response: Response) -> Answer {
     }
 }
 
-/// The receiver's "reference"; an answer that is too long, broken or no JSON is a delivery without one.
-async fn reference(mut response: Response) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Receipt {
-        reference: String,
-    }
+async fn body(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
         if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-            tracing::warn!(
-                limit = MAX_RESPONSE_BYTES,
-                "the answer of the target is too long, its reference is not read"
-            );
+            tracing::warn!(limit = MAX_RESPONSE_BYTES, "the answer of the target is too long and not read");
             return None;
         }
         body.extend_from_slice(&chunk);
     }
-    let Receipt { reference } = serde_json::from_slice(&body).ok()?;
-    let shown = (1..=MAX_REFERENCE_CHARS).contains(&reference.chars().count());
-    (shown && !reference.chars().any(char::is_control)).then_some(reference)
+    Some(body)
 }

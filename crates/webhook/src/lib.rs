@@ -9,9 +9,9 @@ mod sign;
 mod target;
 mod verify;
 
-pub use answer::Answer;
+pub use answer::{Answer, Reply};
 pub use event::{Event, Format};
-pub use reqwest::Method;
+pub use reqwest::{Method, header};
 pub use secret::Secrets;
 pub use send::{Error, Request, Sender};
 pub use target::Target;

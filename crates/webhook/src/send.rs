@@ -10,7 +10,7 @@ use reqwest::dns::Resolve;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Method, Url, redirect, retry};
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, Reply};
 use crate::event::{Event, Format};
 use crate::guard::{self, Guard, Reach, System};
 use crate::sign::Signer;
@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub method: Method,
     /// Path below the target's URL.
     pub path: &'a str,
+    /// Headers besides those of the client, none of which it may name.
+    pub headers: &'a BTreeMap<String, String>,
     /// JSON.
     pub body: &'a str,
     /// What it tells of.
@@ -96,7 +98,7 @@ impl Sender {
     }
 
     /// Sends once.
-    pub async fn send(&self, request: Request<'_>) -> Answer {
+    pub async fn send(&self, request: Request<'_>) -> Answer<Reply> {
         let Some(receiver) = self.targets.get(request.target) else {
             return Answer::Refused("TARGET_NOT_CONFIGURED".to_owned());
         };
@@ -104,14 +106,15 @@ impl Sender {
         let (Some(url), Some((kind, body))) = (url, body) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
-        let Some(headers) = receiver.signer.headers(request.id, Timestamp::now(), &body) else {
+        let Some(signed) = receiver.signer.headers(request.id, Timestamp::now(), &body) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
-        let sending = receiver
-            .client
-            .request(request.method, url)
+        let sending = receiver.client.request(request.method, url);
+        let sending =
+            request.headers.iter().fold(sending, |sending, (name, value)| sending.header(name, value));
+        let sending = sending
             .header(CONTENT_TYPE, kind)
-            .headers(headers)
+            .headers(signed)
             .timeout(self.connect_timeout + request.timeout)
             .body(body.into_owned());
         let error = match sending.send().await {

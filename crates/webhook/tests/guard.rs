@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, and so do its helpers")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use webhook::{Answer, Event, Method, Request, Sender, Target};
+use webhook::{Answer, Event, Method, Reply, Request, Sender, Target};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -76,12 +76,13 @@ fn sender(target: Target, names: &Script) -> Sender {
     Sender::with_resolver(&targets, Duration::from_millis(200), Arc::new(names.clone())).unwrap()
 }
 
-async fn post(sender: &Sender, path: &str) -> Answer {
+async fn post(sender: &Sender, path: &str) -> Answer<Reply> {
     let request = Request {
         target: "bank",
         id: "e_1",
         method: Method::POST,
         path,
+        headers: &BTreeMap::new(),
         body: "{}",
         event: Event { source: "/test", kind: "dev.firstline.test", at: jiff::Timestamp::UNIX_EPOCH },
         timeout: Duration::from_secs(5),
@@ -89,7 +90,7 @@ async fn post(sender: &Sender, path: &str) -> Answer {
     sender.send(request).await
 }
 
-fn refused(error: &str) -> Answer {
+fn refused(error: &str) -> Answer<Reply> {
     Answer::Refused(error.to_owned())
 }
 

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use standardwebhooks::Webhook;
 use tokio::task::JoinSet;
-use webhook::{Answer, Event, Format, Method, Request, Sender, Target};
+use webhook::{Answer, Event, Format, Method, Reply, Request, Sender, Target};
 
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -36,7 +36,7 @@ async fn receiver() -> (String, Seen, JoinSet<()>) {
     (url, seen, server)
 }
 
-async fn send(target: Target, body: &str) -> Answer {
+async fn send(target: Target, body: &str) -> Answer<Reply> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sender = Sender::new(&[("bank".to_owned(), target)].into(), Duration::from_secs(5)).unwrap();
     let request = Request {
@@ -44,6 +44,7 @@ async fn send(target: Target, body: &str) -> Answer {
         id: "e_1",
         method: Method::POST,
         path: "/block",
+        headers: &[("x-desk".to_owned(), "7".to_owned())].into(),
         body,
         event: Event { source: "/firstline/test", kind: "dev.firstline.test.block", at: AT.parse().unwrap() },
         timeout: Duration::from_secs(5),
@@ -51,17 +52,20 @@ async fn send(target: Target, body: &str) -> Answer {
     sender.send(request).await
 }
 
+fn done() -> Answer<Reply> {
+    Answer::Done(Reply { status: 200, body: Some(br#"{"reference":"R-1"}"#.to_vec()) })
+}
+
 #[tokio::test]
 async fn a_receiver_with_either_secret_accepts() {
     let (url, seen, _server) = receiver().await;
     let secret = format!("{NEW}\n{OLD}").as_str().into();
-    let done = Answer::Done(Some("R-1".to_owned()));
-    assert_eq!(send(Target { url, secret, ..Target::default() }, "{}").await, done);
+    assert_eq!(send(Target { url, secret, ..Target::default() }, "{}").await, done());
     let (headers, body) = seen.lock().unwrap().pop().unwrap();
     let accepts = |secret| Webhook::new(secret).unwrap().verify(&body, &headers).is_ok();
     assert_eq!([NEW, OLD, OTHER].map(accepts), [true, true, false]);
     assert_eq!([&headers["webhook-id"], &headers["idempotency-key"]], ["e_1", "e_1"]);
-    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!([&headers["content-type"], &headers["x-desk"]], ["application/json", "7"]);
 }
 
 #[tokio::test]
@@ -71,7 +75,7 @@ async fn a_cloud_event_is_the_same_bytes_at_every_attempt() {
     // Keys in an order of their own, and a number that no float holds.
     let body = r#"{"z":1, "a":9007199254740993}"#;
     for _ in 0..2 {
-        assert_eq!(send(target.clone(), body).await, Answer::Done(Some("R-1".to_owned())));
+        assert_eq!(send(target.clone(), body).await, done());
     }
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     let ((headers, second), (_, first)) = (seen.pop().unwrap(), seen.pop().unwrap());

@@ -6,8 +6,8 @@ use sql::{Connection, Result, Value, values};
 use crate::amount::Amount;
 use crate::catalogue::Workflow;
 use crate::execution::Execution;
-use crate::fill::Kind;
 use crate::gate::Refusal;
+use crate::slot::Kind;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

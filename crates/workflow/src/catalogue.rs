@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use minijinja::value::Value as Context;
-use serde_json::Value;
-
+use crate::compensate::Compensation;
+use crate::condition;
+use crate::converse::Progress;
 use crate::date;
-use crate::fill::{Kind, Slot};
-use crate::template::{context, environment};
+use crate::precondition::Precondition;
+use crate::request::Request;
+use crate::response;
+use crate::slot::{Kind, Slot};
+use crate::template::{Values, answered, check_names, render};
 use crate::words::{Word, clean, words};
 
 /// Name of the receiver's reference in `done`.
-const REFERENCE: &str = "reference";
+pub(crate) const REFERENCE: &str = "reference";
 
 /// Why the workflows of a bundle cannot be used. Names the workflow and the key.
 #[derive(Debug, thiserror::Error)]
@@ -51,13 +54,24 @@ pub(crate) enum Error {
         /// The names there are.
         allowed: String,
     },
+    /// An expression that cannot be used.
+    #[error("workflow {workflow}: {key}: the expression is wrong")]
+    Condition {
+        /// Name of the workflow.
+        workflow: String,
+        /// Key of the expression.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: condition::Error,
+    },
     /// A value outside its range.
     #[error("workflow {workflow}: {key} {message}")]
     Value {
         /// Name of the workflow.
         workflow: String,
         /// Key of the value.
-        key: &'static str,
+        key: String,
         /// What it is and what is allowed.
         message: String,
     },
@@ -79,7 +93,9 @@ impl Error {
         let (workflow, key): (_, &str) = match self {
             Self::Pattern { workflow, slot, .. } => return (workflow, vec!["slot", slot, "pattern"]),
             Self::TwoWorkflows { intent, second, .. } => return (second, vec!["intents", intent]),
-            Self::Template { workflow, key, .. } | Self::UnknownName { workflow, key, .. } => (workflow, key),
+            Self::Template { workflow, key, .. }
+            | Self::UnknownName { workflow, key, .. }
+            | Self::Condition { workflow, key, .. } => (workflow, key),
             Self::Value { workflow, key, .. } => (workflow, key),
         };
         (workflow, key.split('.').collect())
@@ -87,8 +103,13 @@ impl Error {
 
     /// With the cause, without its position inside the value: the key's line is named already.
     fn words(&self) -> String {
-        let Self::Template { source, .. } = self else { return self.to_string() };
-        format!("{self}: {}", source.detail().unwrap_or("it does not render"))
+        match self {
+            Self::Template { source, .. } => {
+                format!("{self}: {}", source.detail().unwrap_or("it does not render"))
+            }
+            Self::Condition { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -111,7 +132,11 @@ pub(crate) struct Workflow {
     pub(crate) threshold: f64,
     pub(crate) slots: Vec<Slot>,
     pub(crate) caps: bundle::Caps,
-    pub(crate) request: bundle::RequestTemplate,
+    pub(crate) preconditions: Vec<Precondition>,
+    pub(crate) request: Request,
+    pub(crate) retry: bundle::Retry,
+    pub(crate) response: bundle::Response,
+    pub(crate) compensation: Option<Compensation>,
     confirmation: String,
     done: String,
 }
@@ -159,23 +184,19 @@ impl Catalogue {
 
     /// Names of the workflows with the targets they send to.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.workflows.values().map(|workflow| (workflow.name.as_str(), workflow.request.target.as_str()))
+        self.workflows
+            .values()
+            .map(|workflow| (workflow.name.as_str(), workflow.request.template.target.as_str()))
     }
 }
 
 impl Workflow {
     fn compile(workflow: bundle::Workflow) -> Result<Self, Error> {
         let name = workflow.name;
-        let value = |key, message| Error::Value { workflow: name.clone(), key, message };
+        let value =
+            |key: &str, message| Error::Value { workflow: name.clone(), key: key.to_owned(), message };
         if !(0.0..=1.0).contains(&workflow.threshold) {
             return Err(value("threshold", format!("is {}, allowed 0..=1", workflow.threshold)));
-        }
-        let path = &workflow.request.path;
-        // The host comes from the configuration alone, so nothing of the path may reach it or come from a slot.
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-        if !path.starts_with('/') || path.contains("//") || path.contains("..") || !path.chars().all(plain) {
-            let message = format!("is {path:?}, allowed a path such as \"/cards/block\", without templates");
-            return Err(value("request.path", message));
         }
         let slots = workflow.slots.into_iter().map(|slot| {
             let kind = Kind::from_bundle(&slot.kind).map_err(|source| Error::Pattern {
@@ -192,20 +213,28 @@ impl Workflow {
             })
         });
         let slots = slots.collect::<Result<Vec<_>, Error>>()?;
+        let all: Vec<&Slot> = slots.iter().collect();
+        let answered: BTreeSet<String> =
+            response::names(&workflow.response).chain([REFERENCE.to_owned()]).collect();
+        let undo = workflow.compensation.map(|undo| Compensation::compile(&name, undo, &all, &answered));
         let compiled = Self {
+            preconditions: Precondition::compile(&name, workflow.preconditions, &slots)?,
+            request: Request::compile(&name, "request", workflow.request, &all, &BTreeSet::new())?,
+            retry: workflow.retry.unwrap_or_default(),
+            compensation: undo.transpose()?,
+            response: workflow.response,
             title: words(&clean(&workflow.title)),
             intents: workflow.intents.into_iter().collect(),
             risk: workflow.risk,
             effect: workflow.effect,
             threshold: workflow.threshold,
-            request: workflow.request,
             caps: workflow.caps,
             confirmation: workflow.confirmation,
             done: workflow.done,
             slots,
             name,
         };
-        compiled.check_templates()?;
+        compiled.check_templates(answered)?;
         Ok(compiled)
     }
 
@@ -226,18 +255,17 @@ impl Workflow {
 
     /// The question whether to do it.
     pub(crate) fn confirmation(&self, slots: &BTreeMap<String, String>) -> Result<String, Error> {
-        self.render("confirmation", &self.confirmation, &context(&self.shown(slots)))
+        render(&self.name, "confirmation", &self.confirmation, &self.shown(slots))
     }
 
     /// The message that it is done.
-    pub(crate) fn done(&self, slots: &BTreeMap<String, String>, reference: &str) -> Result<String, Error> {
-        let reference = (REFERENCE.to_owned(), reference.to_owned());
-        let slots = self.shown(slots).into_iter().chain([reference]);
-        self.render("done", &self.done, &context(&slots.collect()))
+    pub(crate) fn done(&self, progress: &Progress, reference: &str) -> Result<String, Error> {
+        let values = answered(self.shown(&progress.slots), progress, reference);
+        render(&self.name, "done", &self.done, &values)
     }
 
     /// The values as the customer reads them; the request takes them as they are stored.
-    fn shown(&self, slots: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    pub(crate) fn shown(&self, slots: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let show = |(name, value): (&String, &String)| {
             let dated = self.slot(name).is_some_and(|slot| matches!(slot.kind, Kind::Date));
             let date = if dated { date::parse(value) } else { None };
@@ -246,83 +274,40 @@ impl Workflow {
         slots.iter().map(show).collect()
     }
 
-    /// The JSON body of the request. Slot values become strings and nothing else.
-    pub(crate) fn body(&self, slots: &BTreeMap<String, String>) -> Result<String, Error> {
-        let body = Value::Object(self.request.body.clone());
-        Ok(self.fill("request.body", &body, &context(slots))?.to_string())
-    }
-
-    fn fill(&self, key: &str, value: &Value, slots: &Context) -> Result<Value, Error> {
-        Ok(match value {
-            Value::String(template) => Value::String(self.render(key, template, slots)?),
-            Value::Array(items) => {
-                let items = items.iter().map(|item| self.fill(key, item, slots));
-                Value::Array(items.collect::<Result<_, _>>()?)
-            }
-            Value::Object(fields) => {
-                let fields = fields.iter().map(|(name, field)| {
-                    Ok((name.clone(), self.fill(&format!("{key}.{name}"), field, slots)?))
-                });
-                Value::Object(fields.collect::<Result<_, Error>>()?)
-            }
-            other => other.clone(),
-        })
-    }
-
-    fn render(&self, key: &str, template: &str, slots: &Context) -> Result<String, Error> {
-        environment().render_str(template, slots.clone()).map_err(|source| self.wrong(key, source))
-    }
-
-    fn wrong(&self, key: &str, source: minijinja::Error) -> Error {
-        Error::Template { workflow: self.name.clone(), key: key.to_owned(), source }
-    }
-
-    /// Every template compiles, uses slots only, and renders with and without the optional ones.
-    fn check_templates(&self) -> Result<(), Error> {
-        let mut known: BTreeSet<&str> = self.slots.iter().map(|slot| slot.name.as_str()).collect();
-        self.check_names("confirmation", &self.confirmation, &known)?;
-        self.check_body("request.body", &Value::Object(self.request.body.clone()), &known)?;
-        known.insert(REFERENCE);
-        self.check_names("done", &self.done, &known)?;
+    /// Every template uses known names only, and renders with and without what may be absent.
+    fn check_templates(&self, answered: BTreeSet<String>) -> Result<(), Error> {
+        let mut known: BTreeSet<String> = self.slots.iter().map(|slot| slot.name.clone()).collect();
+        check_names(&self.name, "confirmation", &self.confirmation, &known)?;
+        let told: Vec<(String, &str)> = self.preconditions.iter().map(Precondition::message).collect();
+        told.iter().try_for_each(|(key, message)| check_names(&self.name, key, message, &known))?;
+        response::check(&self.name, "response", &self.response, &known)?;
+        known.extend(answered);
+        check_names(&self.name, "done", &self.done, &known)?;
         for all in [true, false] {
             let slots = self.slots.iter().filter(|slot| all || !slot.optional);
-            let slots = slots.map(|slot| (slot.name.clone(), slot.name.clone())).collect();
-            self.confirmation(&slots)?;
-            self.done(&slots, REFERENCE)?;
-            self.body(&slots)?;
+            let slots: Values = slots.map(|slot| (slot.name.clone(), slot.name.clone())).collect();
+            let values = self.response.values.keys().filter(|_| all);
+            let response = values.map(|name| (name.clone(), name.clone())).collect();
+            let progress = Progress { slots, response, ..Progress::default() };
+            self.confirmation(&progress.slots)?;
+            self.done(&progress, REFERENCE)?;
+            self.request.check_renders(&progress.slots)?;
+            if let (Some(undo), Some(made)) = (&self.compensation, self.undo(&progress, REFERENCE)) {
+                undo.request.check_renders(&made?.1)?;
+            }
+            let messages = self.response.messages.iter();
+            let messages = messages.map(|(code, told)| (format!("response.messages.{code}"), told.as_str()));
+            let mut told = told.iter().cloned().chain(messages);
+            told.try_for_each(|(key, told)| render(&self.name, &key, told, &progress.slots).map(|_| ()))?;
         }
         Ok(())
-    }
-
-    fn check_body(&self, key: &str, value: &Value, known: &BTreeSet<&str>) -> Result<(), Error> {
-        match value {
-            Value::String(template) => self.check_names(key, template, known),
-            Value::Array(items) => items.iter().try_for_each(|item| self.check_body(key, item, known)),
-            Value::Object(fields) => fields
-                .iter()
-                .try_for_each(|(name, field)| self.check_body(&format!("{key}.{name}"), field, known)),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_names(&self, key: &str, template: &str, known: &BTreeSet<&str>) -> Result<(), Error> {
-        let environment = environment();
-        let template = environment.template_from_str(template).map_err(|source| self.wrong(key, source))?;
-        let globals: BTreeSet<&str> = environment.globals().map(|(name, _)| name).collect();
-        let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-        names.retain(|name| !known.contains(name.as_str()) && !globals.contains(name.as_str()));
-        names.sort();
-        names.into_iter().next().map_or(Ok(()), |name| {
-            let (workflow, key) = (self.name.clone(), key.to_owned());
-            let allowed = known.iter().copied().collect::<Vec<_>>().join(", ");
-            Err(Error::UnknownName { workflow, key, name, allowed })
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     const GOOD: &str = r#"
         name = "block"
@@ -347,7 +332,7 @@ mod tests {
         let catalogue = compile(GOOD).unwrap();
         let workflow = catalogue.for_intent("lost").unwrap();
         let slots = BTreeMap::from([("card".to_owned(), "\"},{{ why }}<a&b>\n".to_owned())]);
-        let body: Value = serde_json::from_str(&workflow.body(&slots).unwrap()).unwrap();
+        let body: Value = serde_json::from_str(&workflow.request.body(&slots).unwrap()).unwrap();
         assert_eq!(body, serde_json::json!({ "n": 1, "l": [{ "card": "\"},{{ why }}<a&b>\n" }] }));
         assert_eq!(workflow.confirmation(&slots).unwrap(), "Block \"},{{ why }}<a&b>\n?");
     }
@@ -359,7 +344,7 @@ mod tests {
         let workflow = catalogue.for_intent("lost").unwrap();
         let slots = BTreeMap::from(["card", "why"].map(|name| (name.to_owned(), "2026-03-04".to_owned())));
         assert_eq!(workflow.confirmation(&slots).unwrap(), "Block 4 March 2026 (2026-03-04)?");
-        assert!(workflow.body(&slots).unwrap().contains("\"card\":\"2026-03-04\""));
+        assert!(workflow.request.body(&slots).unwrap().contains("\"card\":\"2026-03-04\""));
     }
 
     #[test]
@@ -371,6 +356,29 @@ mod tests {
             ("/a/b", "/a/../b", "workflow block: request.path is"),
             ("/a/b", "/a/{{ card }}", "workflow block: request.path is"),
             ("/a/b", "/a?b", "workflow block: request.path is"),
+            ("/a/b", "/a/{why}", "workflow block: request.path has {why}, allowed a required slot of type"),
+            ("/a/b", "/a/{reference}", "workflow block: request.path has {reference}, allowed"),
+            ("/a/b", "/a/x{card}", "workflow block: request.path is"),
+            (
+                "/a/b\"",
+                "/a/b\", headers = { Webhook-Id = \"x\" }",
+                "workflow block: request.headers.Webhook-Id is set by the client",
+            ),
+            (
+                "/a/b\"",
+                "/a/b\", unquoted = [\"why\"]",
+                "workflow block: request.unquoted has \"why\", allowed",
+            ),
+            (
+                "/a/b\"",
+                "/a/b\", query = { q = \"{{ pin }}\" }",
+                "workflow block: request.query.q: pin is no slot",
+            ),
+            (
+                "{{ reference }}",
+                "{{ response.eta }}",
+                "workflow block: done: response.eta is no slot, allowed [card, reference",
+            ),
             (
                 "{{ reference }}",
                 "{{ ref }}",

@@ -36,6 +36,10 @@ pub(crate) struct Progress {
     pub(crate) digressed: bool,
     /// The customer said no to the confirmation and was asked what to change.
     pub(crate) doubted: bool,
+    /// Name of the intent that proposed the workflow.
+    pub(crate) intent: String,
+    /// Values of the receiver's answer by name, once done.
+    pub(crate) response: BTreeMap<String, String>,
 }
 
 /// What the message is about besides slots.

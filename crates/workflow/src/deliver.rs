@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-pub(crate) use webhook::Answer;
 use webhook::{Event, Method, Request};
 
-use crate::catalogue::{self, Workflow};
 use crate::config::Config;
-use crate::engine::now;
+use crate::response::{self, Receipt};
 
 /// Source and beginning of the type of the CloudEvents that targets may ask for.
 const SOURCE: &str = "/firstline/workflow";
 const KIND: &str = "dev.firstline.workflow";
+
+/// What an attempt proved.
+pub(crate) type Answer = webhook::Answer<Receipt>;
 
 /// A request as it was approved; stored, so that a restart sends the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +28,11 @@ pub(crate) struct Delivery {
     pub(crate) target: String,
     /// "POST", "PUT", "PATCH" or "DELETE".
     pub(crate) method: String,
-    /// Path below the target's URL.
+    /// Path below the target's URL, with the query.
     pub(crate) path: String,
+    /// Headers besides those of the client.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
     /// JSON.
     pub(crate) body: String,
     /// Longest wait for the answer once connected, in milliseconds.
@@ -37,42 +41,17 @@ pub(crate) struct Delivery {
     pub(crate) max_attempts: u32,
     /// Whether the receiver takes the same key twice for one.
     pub(crate) idempotent: bool,
+    /// When it is sent again.
+    #[serde(default)]
+    pub(crate) retry: bundle::Retry,
+    /// What the answer means.
+    #[serde(default)]
+    pub(crate) response: bundle::Response,
 }
 
 /// Sends requests to the configured targets. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Sender(webhook::Sender);
-
-impl Delivery {
-    /// The request of a workflow with its slots filled in, approved now.
-    ///
-    /// # Errors
-    /// A template that does not render.
-    pub(crate) fn of(
-        workflow: &Workflow,
-        slots: &BTreeMap<String, String>,
-    ) -> Result<Self, catalogue::Error> {
-        let request = &workflow.request;
-        let idempotent = workflow.effect == bundle::Effect::Idempotent;
-        let method = match request.method {
-            bundle::Method::Post => Method::POST,
-            bundle::Method::Put => Method::PUT,
-            bundle::Method::Patch => Method::PATCH,
-            bundle::Method::Delete => Method::DELETE,
-        };
-        Ok(Self {
-            workflow: workflow.name.clone(),
-            approved_at: now(),
-            target: request.target.clone(),
-            method: method.to_string(),
-            path: request.path.clone(),
-            body: workflow.body(slots)?,
-            timeout_ms: request.timeout_ms,
-            max_attempts: if idempotent { request.max_attempts } else { 1 },
-            idempotent,
-        })
-    }
-}
 
 impl Sender {
     /// A sender for the targets of a valid configuration.
@@ -98,6 +77,7 @@ impl Sender {
             id: key,
             method,
             path: &delivery.path,
+            headers: &delivery.headers,
             body: &delivery.body,
             event: Event {
                 source: SOURCE,
@@ -106,6 +86,6 @@ impl Sender {
             },
             timeout: Duration::from_millis(delivery.timeout_ms),
         };
-        self.0.send(request).await
+        self.0.send(request).await.and_then(|reply| response::judge(&reply, &delivery.response))
     }
 }

@@ -14,7 +14,9 @@ use crate::config::Config;
 use crate::converse::{self, Progress, Step, THIS_FIRST, Topic};
 use crate::date::Windows;
 use crate::deliver::Sender;
+use crate::execute::REFUSED;
 use crate::execution::{Execution, State};
+use crate::precondition::{Circumstances, Precondition};
 use crate::store::{Reply, Store, Turn};
 use crate::words::Message;
 
@@ -40,6 +42,9 @@ pub(crate) enum Error {
     /// Nobody said where to send what the workflow would do.
     #[error("target {0} is not configured, add [workflow.targets.{0}]")]
     TargetNotConfigured(String),
+    /// Nothing undoes it, or not any more.
+    #[error("cannot be undone: {0}")]
+    CannotUndo(String),
     /// Another request changed the execution at the same moment.
     #[error("another request of the conversation was faster")]
     Conflict,
@@ -71,6 +76,8 @@ pub(crate) struct Input {
     pub(crate) accepted: bool,
     /// Key of the customer, empty when anonymous.
     pub(crate) customer: String,
+    /// Attributes of the customer, from the caller.
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 /// Everything the stage works with. Clones share it.
@@ -189,24 +196,20 @@ impl Engine {
         message: &Message,
         now: Timestamp,
     ) -> Answered {
-        let (progress, step) = self.begin(workflow, message)?;
+        let started = self.begin(workflow, message)?;
         if self.end(open, "SUPERSEDED", now).await?.is_none() {
             return Ok(None);
         }
-        let step = match step {
-            Step::Ask(question) => Step::Ask(format!("{THIS_FIRST} {question}")),
-            step => step,
-        };
-        self.open(workflow, input, (progress, step), now).await
+        self.open(workflow, input, started, THIS_FIRST, now).await
     }
 
     async fn start(&self, workflow: &Workflow, input: &Input, message: &Message, now: Timestamp) -> Answered {
-        self.open(workflow, input, self.begin(workflow, message)?, now).await
+        self.open(workflow, input, self.begin(workflow, message)?, "", now).await
     }
 
     /// A workflow that could not be carried out asks for nothing.
     fn begin(&self, workflow: &Workflow, message: &Message) -> Result<(Progress, Step), Error> {
-        let target = &workflow.request.target;
+        let target = &workflow.request.template.target;
         if !self.sender.knows(target) {
             return Err(Error::TargetNotConfigured(target.clone()));
         }
@@ -222,8 +225,17 @@ impl Engine {
         workflow: &Workflow,
         input: &Input,
         (progress, step): (Progress, Step),
+        before: &str,
         now: Timestamp,
     ) -> Answered {
+        let progress = Progress { intent: input.intent.clone(), ..progress };
+        let failed =
+            workflow.failed_already(&progress, input.confidence, self.around(&input.attributes, now));
+        let step = or_refused(step, failed, workflow, &progress);
+        let step = match step {
+            Step::Ask(question) if !before.is_empty() => Step::Ask(format!("{before} {question}")),
+            step => step,
+        };
         let execution = Execution {
             id: execution_id(&input.conversation, &input.turn, &workflow.name),
             conversation: input.conversation.clone(),
@@ -248,15 +260,42 @@ impl Engine {
         };
         let reply = reply(step);
         let turn = Turn { id: input.turn.clone(), reply: reply.clone() };
-        let stored = self.store.insert(execution.clone(), turn).await?;
-        Ok(stored.then_some((execution, reply)))
+        if !self.store.insert(execution.clone(), turn).await? {
+            return Ok(None);
+        }
+        let Some(failed) = failed else { return Ok(Some((execution, reply))) };
+        Ok(self.end(execution, &failed.reason, now).await?.map(|ended| (ended, reply)))
+    }
+
+    /// What the bundle tells the customer of why nothing was done; `None` when it says nothing of that.
+    pub(crate) fn explanation(&self, execution: &Execution) -> Option<String> {
+        let workflow = self.catalogue.workflow(&execution.workflow)?;
+        match execution.state {
+            State::Cancelled => workflow.refusal(&execution.error, &execution.progress.slots),
+            State::Failed => workflow.complaint(&execution.error, &execution.progress.slots),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn around<'a>(
+        &self,
+        customer: &'a BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Circumstances<'a> {
+        Circumstances { customer, now, today: now.to_zoned(self.timezone.clone()).date() }
     }
 
     async fn feed(&self, open: Execution, input: &Input, message: &Message, now: Timestamp) -> Answered {
         let Some(workflow) = self.catalogue.workflow(&open.workflow) else { return Ok(None) };
         let mut progress: Progress = open.progress.clone();
         let step = progress.feed(workflow, &self.within(workflow, message), self.topic(workflow, input))?;
+        let around = self.around(&input.attributes, now);
+        let failed = workflow
+            .failed_already(&progress, open.confidence, around)
+            .filter(|_| matches!(step, Step::Ask(_)));
+        let step = or_refused(step, failed, workflow, &progress);
         let (state, error) = match step {
+            Step::Cancelled(_) if let Some(failed) = failed => (State::Cancelled, failed.reason.as_str()),
             Step::Cancelled(_) => (State::Cancelled, ""),
             Step::Exhausted => (State::Cancelled, "EXHAUSTED"),
             _ => (State::Proposed, ""),
@@ -292,6 +331,13 @@ fn reply(step: Step) -> Reply {
         Step::Confirmed => Reply { confirmed: true, ..handled },
         Step::Exhausted => Reply { exhausted: true, ..handled },
     }
+}
+
+/// What a precondition that is already false makes of the step.
+fn or_refused(step: Step, failed: Option<&Precondition>, workflow: &Workflow, progress: &Progress) -> Step {
+    let Some(failed) = failed else { return step };
+    let told = workflow.refusal(&failed.reason, &progress.slots);
+    Step::Cancelled(told.unwrap_or_else(|| REFUSED.to_owned()))
 }
 
 /// The time in milliseconds, as the store keeps it.

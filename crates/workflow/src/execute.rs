@@ -1,5 +1,6 @@
 //! Durable execution: approval, attempts, restart, and the person who resolves an unknown effect.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,10 +11,8 @@ use crate::deliver::{Answer, Delivery};
 use crate::engine::{Engine, Error, now};
 use crate::execution::{Execution, State};
 use crate::gate::{self, Clearance, Conditions, Refusal};
+use crate::request::Terms;
 
-/// Receivers keep an idempotency key at least this long (promises.md, "Workflow durability"); a later
-/// retry could have its effect twice.
-const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How often executions are looked for whose process is gone.
 const ADOPT_EVERY: Duration = Duration::from_secs(2);
@@ -23,7 +22,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 const UNDER_WAY: &str = "Your request is under way. I will have the result in a moment.";
 const FAILED: &str = "I am sorry, this did not work. Nothing was changed.";
 const UNKNOWN: &str = "I cannot tell whether this went through. A colleague will check and tell you.";
-const REFUSED: &str = "I am sorry, I cannot do this here. Nothing was changed.";
+pub(crate) const REFUSED: &str = "I am sorry, I cannot do this here. Nothing was changed.";
 
 /// The customer's yes.
 #[derive(Debug, Clone)]
@@ -34,6 +33,8 @@ pub(crate) struct Yes {
     pub(crate) turn: String,
     /// What the action rail says.
     pub(crate) clearance: Clearance,
+    /// Attributes of the customer.
+    pub(crate) attributes: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -51,12 +52,12 @@ impl Engine {
             return self.told(execution);
         }
         let workflow = self.catalogue.workflow(&execution.workflow);
-        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.target));
+        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
         let conditions = Conditions {
             workflow: workflow.map(AsRef::as_ref),
             target,
             clearance: yes.clearance,
-            now,
+            around: self.around(&yes.attributes, now),
             open_ttl: self.open_ttl(),
         };
         let (threshold, workflow) = match (gate::admit(&execution, &conditions), workflow) {
@@ -64,7 +65,12 @@ impl Engine {
             (Err(refusal), _) => return self.refuse(execution, &refusal, now).await,
             (Ok(_), None) => return Err(Error::Conflict),
         };
-        let delivery = Delivery::of(workflow, &execution.progress.slots)?;
+        let terms = Terms {
+            idempotent: workflow.effect == bundle::Effect::Idempotent,
+            retry: workflow.retry.clone(),
+            response: &workflow.response,
+        };
+        let delivery = workflow.request.delivery(&execution.progress.slots, terms)?;
         let approved = Execution {
             state: State::Approved,
             threshold,
@@ -122,7 +128,8 @@ impl Engine {
             let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
             // The first attempt may be as old as the execution; the approval is the last change before it.
             let since = if sent { execution.created_at } else { execution.updated_at };
-            let late = now.duration_since(since) > MAX_AGE;
+            let retry = execution.delivery.as_ref().map(|delivery| delivery.retry.clone());
+            let late = is_late(&retry.unwrap_or_default(), since, now);
             let (id, state) = (&execution.id, execution.state.name());
             tracing::warn!(execution = id, state, late, "left by a process that is gone");
             match (sent && execution.unclear, late) {
@@ -177,7 +184,7 @@ impl Engine {
     }
 
     /// Sends until the effect is certain, the attempts are used up, another process has taken over, or shutdown.
-    async fn deliver(&self, mut execution: Execution) {
+    pub(crate) async fn deliver(&self, mut execution: Execution) {
         let _sending = self.sending.enter(&execution.id);
         // The approval wrote it; only a damaged row has none, and nothing can be sent for it.
         let Some(delivery) = execution.delivery.clone() else { return };
@@ -199,14 +206,16 @@ impl Engine {
             execution.unclear = unclear || matches!(answer, Answer::Unclear(_));
             let failed = if execution.unclear { State::Unknown } else { State::Failed };
             let (error, last) = match answer {
-                Answer::Done(reference) => {
-                    execution.reference = reference.unwrap_or_else(|| execution.id.clone());
+                Answer::Done(receipt) => {
+                    execution.reference = receipt.reference.unwrap_or_else(|| execution.id.clone());
+                    execution.progress.response = receipt.values;
                     self.settle(execution, State::Done, "").await;
                     return;
                 }
                 Answer::Refused(error) => (error, true),
                 Answer::NotNow(error) | Answer::Unclear(error) => {
-                    (error, execution.attempts >= delivery.max_attempts)
+                    let late = is_late(&delivery.retry, execution.created_at, now());
+                    (error, late || execution.attempts >= delivery.max_attempts)
                 }
             };
             if last {
@@ -215,7 +224,7 @@ impl Engine {
             }
             let (id, attempt) = (&execution.id, execution.attempts);
             tracing::warn!(execution = id, attempt, error, "will be sent again");
-            let pause = self.pause(execution.attempts);
+            let pause = self.pause(execution.attempts, &delivery.retry);
             execution.error = error;
             execution.lease = pause + MARGIN;
             let Some(waiting) = self.insist(State::Dispatching, execution).await else { return };
@@ -244,9 +253,10 @@ impl Engine {
     }
 
     /// Full jitter: anything between nothing and a limit that doubles with every attempt.
-    fn pause(&self, attempts: u32) -> Duration {
-        let doubled = self.config.retry_base_ms.saturating_mul(1 << attempts.saturating_sub(1).min(32));
-        let limit = doubled.min(self.config.retry_max_ms);
+    fn pause(&self, attempts: u32, retry: &bundle::Retry) -> Duration {
+        let base = retry.base_ms.unwrap_or(self.config.retry_base_ms);
+        let doubled = base.saturating_mul(1 << attempts.saturating_sub(1).min(32));
+        let limit = doubled.min(retry.max_ms.unwrap_or(self.config.retry_max_ms));
         let random = uuid::Uuid::new_v4().as_u64_pair().1;
         Duration::from_millis(random % (limit + 1))
     }
@@ -276,7 +286,7 @@ impl Engine {
                     tracing::error!(error = &error as &dyn std::error::Error, "cannot store a step")
                 }
             }
-            let pause = tokio::time::sleep(self.pause(attempt));
+            let pause = tokio::time::sleep(self.pause(attempt, &bundle::Retry::default()));
             self.shutdown.run_until_cancelled(pause).await?;
         }
         None
@@ -298,7 +308,8 @@ impl Engine {
         if refused.error.is_empty() {
             refused.error = reason.to_owned();
         }
-        Ok((refused, REFUSED.to_owned()))
+        let told = self.explanation(&refused).unwrap_or_else(|| REFUSED.to_owned());
+        Ok((refused, told))
     }
 
     /// Executions that ended after the turn that confirmed them, with what the customer reads, oldest first.
@@ -307,19 +318,23 @@ impl Engine {
     }
 
     /// The execution with what the customer reads about it.
-    fn told(&self, execution: Execution) -> Result<(Execution, String), Error> {
+    pub(crate) fn told(&self, execution: Execution) -> Result<(Execution, String), Error> {
         let message = match (execution.state, self.catalogue.workflow(&execution.workflow)) {
-            (State::Done, Some(workflow)) => {
-                workflow.done(&execution.progress.slots, &execution.reference)?
-            }
+            (State::Done, Some(workflow)) => workflow.done(&execution.progress, &execution.reference)?,
             (State::Done, None) => format!("Done. Your reference is {}.", execution.reference),
-            (State::Failed, _) => FAILED.to_owned(),
+            (State::Failed, _) => self.explanation(&execution).unwrap_or_else(|| FAILED.to_owned()),
             (State::Unknown, _) => UNKNOWN.to_owned(),
             (State::Cancelled, _) => REFUSED.to_owned(),
             (State::Proposed | State::Approved | State::Dispatching, _) => UNDER_WAY.to_owned(),
         };
         Ok((execution, message))
     }
+}
+
+/// Whether what began at a time may no longer be sent again: the receiver could have forgotten the key
+/// (promises.md, "Workflow durability"), and the effect would happen twice.
+fn is_late(retry: &bundle::Retry, since: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(since) > SignedDuration::from_hours(i64::from(retry.max_age_hours))
 }
 
 fn log(execution: &Execution, refusal: &str) {

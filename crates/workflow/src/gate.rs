@@ -1,10 +1,11 @@
 //! The gate between a customer's yes and an effect.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::caps;
 use crate::catalogue::Workflow;
 use crate::execution::{Execution, State};
+use crate::precondition::{Circumstances, Failed};
 
 /// What the action rail said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub(crate) struct Conditions<'a> {
     pub(crate) target: bool,
     /// What the action rail said.
     pub(crate) clearance: Clearance,
-    /// The time.
-    pub(crate) now: Timestamp,
+    /// The time, and who the customer is.
+    pub(crate) around: Circumstances<'a>,
     /// Silence after which a proposal is void.
     pub(crate) open_ttl: SignedDuration,
 }
@@ -76,6 +77,17 @@ pub(crate) enum Refusal {
     /// The action rail demands something else.
     #[error("the action rail does not allow it")]
     SafetyRefused,
+    /// A precondition is false.
+    #[error("the precondition {0} is false")]
+    Precondition(String),
+    /// A precondition cannot be evaluated.
+    #[error("the precondition {reason} cannot be evaluated: {error}")]
+    PreconditionError {
+        /// Its reason.
+        reason: String,
+        /// What is wrong.
+        error: String,
+    },
     /// Nobody said where to send it.
     #[error("target {0} is not configured, add [workflow.targets.{0}]")]
     TargetNotConfigured(String),
@@ -83,7 +95,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// The constant that names the condition.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::NotOpen(_) => "NOT_OPEN",
             Self::Expired(_) => "EXPIRED",
@@ -97,6 +109,8 @@ impl Refusal {
             Self::ConfidenceTooLow { .. } => "CONFIDENCE_TOO_LOW",
             Self::SafetyUnavailable => "SAFETY_UNAVAILABLE",
             Self::SafetyRefused => "SAFETY_REFUSED",
+            Self::Precondition(reason) => reason,
+            Self::PreconditionError { .. } => "PRECONDITION_ERROR",
             Self::TargetNotConfigured(_) => "TARGET_NOT_CONFIGURED",
         }
     }
@@ -116,7 +130,7 @@ pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Resul
     if execution.state != State::Proposed {
         return Err(Refusal::NotOpen(execution.state.name()));
     }
-    if execution.is_void(conditions.now, conditions.open_ttl) {
+    if execution.is_void(conditions.around.now, conditions.open_ttl) {
         return Err(Refusal::Expired(conditions.open_ttl));
     }
     let Some(workflow) = conditions.workflow else {
@@ -136,6 +150,9 @@ pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Resul
     if let Some(unknown) = slots.keys().find(|name| workflow.slot(name).is_none()) {
         return Err(Refusal::SlotInvalid(unknown.clone()));
     }
+    if let Some(unfit) = workflow.request.unfit(slots) {
+        return Err(Refusal::SlotInvalid(unfit.to_owned()));
+    }
     caps::check_amounts(workflow, execution)?;
     let (confidence, threshold) = (execution.confidence, workflow.threshold);
     // NaN is in no range, so it never passes.
@@ -148,7 +165,11 @@ pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Resul
         Clearance::Unavailable => return Err(Refusal::SafetyUnavailable),
     }
     if !conditions.target {
-        return Err(Refusal::TargetNotConfigured(workflow.request.target.clone()));
+        return Err(Refusal::TargetNotConfigured(workflow.request.template.target.clone()));
     }
-    Ok(threshold)
+    match workflow.failed(&execution.progress, confidence, conditions.around) {
+        Some(Failed::False(reason)) => Err(Refusal::Precondition(reason)),
+        Some(Failed::Error(reason, error)) => Err(Refusal::PreconditionError { reason, error }),
+        None => Ok(threshold),
+    }
 }

@@ -3,6 +3,8 @@
 mod amount;
 mod caps;
 mod catalogue;
+mod compensate;
+mod condition;
 mod config;
 mod converse;
 mod date;
@@ -14,6 +16,9 @@ mod execution;
 mod fill;
 mod gate;
 mod numbers;
+mod precondition;
+mod request;
+mod response;
 mod server;
 mod settled;
 mod slot;

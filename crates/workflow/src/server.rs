@@ -1,5 +1,6 @@
 //! The gRPC face of the stage.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,16 +10,17 @@ use jiff::tz::TimeZone;
 use kit::{Fault, Kind};
 use proto::workflow_service_server::{WorkflowService, WorkflowServiceServer};
 use proto::{
-    AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, CancelRequest, CancelResponse, ConfirmRequest,
-    ConfirmResponse, ExecutionState, GetExecutionRequest, GetExecutionResponse, IntentDecision,
-    ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest, ListNoticesResponse, Notice,
-    ProposeRequest, ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk, SafetyAction,
-    SafetyStatus, Verdict, WorkflowStatus,
+    AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, CancelRequest, CancelResponse, CompensateRequest,
+    CompensateResponse, ConfirmRequest, ConfirmResponse, ExecutionState, GetExecutionRequest,
+    GetExecutionResponse, IntentDecision, ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest,
+    ListNoticesResponse, Notice, ProposeRequest, ProposeResponse, ResolveUnknownRequest,
+    ResolveUnknownResponse, Risk, SafetyAction, SafetyStatus, Verdict, WorkflowStatus,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::catalogue::Catalogue;
+use crate::compensate::Undo;
 use crate::config::Config;
 use crate::date;
 use crate::deliver::Sender;
@@ -109,16 +111,17 @@ impl WorkflowService for Server {
         let request = request.into_inner();
         sized("execution_id", &request.execution_id, 1, MAX_ID_BYTES)?;
         sized("turn_id", &request.turn_id, 1, MAX_ID_BYTES)?;
-        let wait = Duration::from_millis(self.0.config.confirm_wait_ms);
-        let deadline = kit::Call::current().deadline();
-        let until = deadline.map_or_else(|| Instant::now() + wait, |deadline| deadline - MARGIN);
+        let attributes = attributes(request.attributes)?;
+        let until = self.until();
         let yes = Yes {
             execution: request.execution_id,
             turn: request.turn_id,
             clearance: clearance(request.verdict.as_ref()),
+            attributes,
         };
         let (execution, message) = self.0.confirm(yes, now(), until).await.map_err(status)?;
-        Ok(Response::new(ConfirmResponse { status: Some(self.show(&execution)), message }))
+        let explained = self.0.explanation(&execution).is_some();
+        Ok(Response::new(ConfirmResponse { status: Some(self.show(&execution)), message, explained }))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
@@ -185,9 +188,28 @@ impl WorkflowService for Server {
         told.map_err(|error| status(Error::Store(error)))?;
         Ok(Response::new(AcknowledgeNoticeResponse {}))
     }
+
+    async fn compensate(
+        &self,
+        request: Request<CompensateRequest>,
+    ) -> Result<Response<CompensateResponse>, Status> {
+        let CompensateRequest { execution_id: execution, actor, note, confirmed } = request.into_inner();
+        sized("actor", &actor, 1, MAX_ID_BYTES)?;
+        sized("note", &note, 1, MAX_NOTE_BYTES)?;
+        let undo = Undo { execution, actor, note, confirmed };
+        let (execution, message) = self.0.compensate(undo, now(), self.until()).await.map_err(status)?;
+        Ok(Response::new(CompensateResponse { execution: Some(self.report(&execution)), message }))
+    }
 }
 
 impl Server {
+    /// How long an answer may wait for the result.
+    fn until(&self) -> Instant {
+        let wait = Duration::from_millis(self.0.config.confirm_wait_ms);
+        let deadline = kit::Call::current().deadline();
+        deadline.map_or_else(|| Instant::now() + wait, |deadline| deadline - MARGIN)
+    }
+
     fn show(&self, execution: &Execution) -> WorkflowStatus {
         let open = execution.state == State::Proposed;
         let workflow = self.0.catalogue.workflow(&execution.workflow).filter(|_| open);
@@ -233,7 +255,15 @@ fn input(request: ProposeRequest) -> Result<Input, Status> {
         confidence: intent.confidence,
         intent: intent.name,
         customer: request.customer_key,
+        attributes: attributes(request.attributes)?,
     })
+}
+
+fn attributes(given: HashMap<String, String>) -> Result<BTreeMap<String, String>, Status> {
+    match kit::attributes::wrong(given.iter()) {
+        Some(message) => Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", "attributes", message)),
+        None => Ok(given.into_iter().collect()),
+    }
 }
 
 fn sized(field: &'static str, value: &str, least: usize, most: usize) -> Result<(), Status> {
@@ -297,7 +327,9 @@ impl Fault for Error {
         match self {
             Self::NotFound(_) => Kind::NotFound,
             Self::Confidence(_) => Kind::Invalid,
-            Self::State { .. } | Self::TargetNotConfigured(_) | Self::Conflict => Kind::Precondition,
+            Self::State { .. } | Self::TargetNotConfigured(_) | Self::CannotUndo(_) | Self::Conflict => {
+                Kind::Precondition
+            }
             Self::Store(_) => Kind::Unavailable,
             Self::Template(_) | Self::Interrupted(_) => Kind::Internal,
         }
@@ -309,6 +341,7 @@ impl Fault for Error {
             Self::Confidence(_) => "OUT_OF_RANGE",
             Self::State { .. } => "WRONG_STATE",
             Self::TargetNotConfigured(_) => "TARGET_NOT_CONFIGURED",
+            Self::CannotUndo(_) => "CANNOT_UNDO",
             Self::Conflict => "CONFLICT",
             Self::Store(_) => "STORE_FAILED",
             Self::Template(_) => "TEMPLATE_FAILED",

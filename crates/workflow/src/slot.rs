@@ -58,7 +58,7 @@ pub(crate) enum Kind {
 /// One value of a choice with the phrases that mean it.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    value: String,
+    pub(crate) value: String,
     phrases: Vec<Vec<Word>>,
 }
 

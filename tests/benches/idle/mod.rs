@@ -191,6 +191,10 @@ impl workflow_service_server::WorkflowService for Idle {
     ) -> Answer<AcknowledgeNoticeResponse> {
         unused()
     }
+
+    async fn compensate(&self, _: Request<CompensateRequest>) -> Answer<CompensateResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]

@@ -24,6 +24,8 @@ pub(crate) enum Act {
     Redirect(u16),
     Long,
     Broken,
+    /// 200 with this body.
+    Body(&'static str),
     /// Answers when released.
     Hold,
 }
@@ -31,10 +33,13 @@ pub(crate) enum Act {
 /// A request that reached the receiver.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Seen {
-    method: Method,
-    path: String,
-    key: String,
-    body: serde_json::Value,
+    pub(crate) method: Method,
+    /// With the query.
+    pub(crate) path: String,
+    pub(crate) key: String,
+    /// The header that workflows of the tests set.
+    pub(crate) channel: Option<String>,
+    pub(crate) body: serde_json::Value,
 }
 
 #[derive(Clone)]
@@ -100,7 +105,8 @@ async fn receive(
     assert!(["application/json", "application/cloudevents+json"].contains(&header("content-type").as_str()));
     let seen = Seen {
         method,
-        path: uri.path().to_owned(),
+        path: uri.to_string(),
+        channel: headers.get("x-channel").map(|value| value.to_str().unwrap().to_owned()),
         key: header("idempotency-key"),
         body: serde_json::from_slice(&body).unwrap(),
     };
@@ -116,6 +122,7 @@ async fn receive(
         Some(Act::Long) => {
             format!("{{\"reference\":\"R\",\"x\":\"{}\"}}", "x".repeat(65 * 1024)).into_response()
         }
+        Some(Act::Body(body)) => body.into_response(),
         Some(Act::Broken) => "{\"reference\":".into_response(),
         Some(Act::Hold) => {
             receiver.release.notified().await;
@@ -160,7 +167,7 @@ async fn a_confirmed_request_arrives_once_signed_and_its_reference_is_told() {
     assert_eq!((again.message.as_str(), done.attempts), ("Blocked 5678, R-1.", 1));
     assert_eq!((done.reference.as_str(), done.confidence, done.threshold), ("R-1", 0.9, 0.6));
     let body = serde_json::json!({ "last4": "5678", "why": ["lost"] });
-    let wanted = Seen { method: Method::POST, path: "/cards/block".to_owned(), key: id, body };
+    let wanted = Seen { method: Method::POST, path: "/cards/block".to_owned(), key: id, channel: None, body };
     assert_eq!(receiver.seen(), [wanted]);
 }
 

@@ -1,5 +1,6 @@
 //! The stage as its callers see it, over a bundle in a temporary folder.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,7 +40,8 @@ effect = "idempotent"
 threshold = 0.6
 confirmation = "Block {{ last4 }} as {{ reason }}?"
 done = "Blocked {{ last4 }}, {{ reference }}."
-request = { method = "POST", target = "bank", path = "/cards/block", timeout_ms = 300, max_attempts = 3, body = { last4 = "{{ last4 }}", why = ["{{ reason }}"] } }
+request = { method = "POST", target = "bank", path = "/cards/block", timeout_ms = 300, body = { last4 = "{{ last4 }}", why = ["{{ reason }}"] } }
+retry = { max_attempts = 3 }
 [[slot]]
 name = "last4"
 type = "pattern"
@@ -60,7 +62,7 @@ intents = ["refund"]
 threshold = 0.5
 confirmation = "Pay {{ amount }} of {{ day }} from {{ shop }} to {{ email }}{% if order %} for {{ order }}{% endif %}?"
 done = "Paid {{ amount }}, {{ reference }}."
-request = { method = "POST", target = "bank", path = "/pay", timeout_ms = 300, max_attempts = 4, body = { amount = "{{ amount }}", shop = "{{ shop }}" } }
+request = { method = "POST", target = "bank", path = "/pay", timeout_ms = 300, body = { amount = "{{ amount }}", shop = "{{ shop }}" } }
 [[slot]]
 name = "amount"
 type = "amount"
@@ -157,12 +159,20 @@ pub(crate) fn bundle() -> tempfile::TempDir {
     dir
 }
 
+/// The bundle with one workflow more.
+pub(crate) fn bundle_with(workflow: &str) -> tempfile::TempDir {
+    let dir = bundle();
+    std::fs::write(dir.path().join("workflows/more.toml"), workflow).unwrap();
+    dir
+}
+
 /// A running stage and a customer of it.
 pub(crate) struct Desk {
     pub(crate) client: WorkflowServiceClient<kit::Link>,
     pub(crate) context: kit::Context,
     conversation: Mutex<String>,
     customer: Mutex<String>,
+    attributes: Mutex<HashMap<String, String>>,
     turns: AtomicU32,
 }
 
@@ -177,7 +187,8 @@ impl Desk {
         let stage = workflow::service(toml::from_str(settings).unwrap(), context.clone()).await.unwrap();
         let client = WorkflowServiceClient::new(kit::Link::local(&stage));
         let (conversation, customer) = (Mutex::new("c1".to_owned()), Mutex::new("k".to_owned()));
-        Self { client, context, conversation, customer, turns: AtomicU32::new(0) }
+        let attributes = Mutex::default();
+        Self { client, context, conversation, customer, attributes, turns: AtomicU32::new(0) }
     }
 
     /// Begins a new conversation.
@@ -188,6 +199,12 @@ impl Desk {
     /// Speaks as another customer.
     pub(crate) fn customer(&self, key: &str) {
         *self.customer.lock().unwrap() = key.to_owned();
+    }
+
+    /// What the caller knows of the customer from now on.
+    pub(crate) fn knows(&self, attributes: &[(&str, &str)]) {
+        let attributes = attributes.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        *self.attributes.lock().unwrap() = attributes.collect();
     }
 
     /// The next message, classified as `intent`; an intent that begins with `?` is not accepted.
@@ -213,6 +230,7 @@ impl Desk {
             text: text.to_owned(),
             intent: Some(intent),
             customer_key: self.customer.lock().unwrap().clone(),
+            attributes: self.attributes.lock().unwrap().clone(),
         };
         Ok(self.client.clone().propose(request).await?.into_inner())
     }
@@ -227,7 +245,12 @@ impl Desk {
     }
 
     pub(crate) async fn confirm_with(&self, id: &str, verdict: Option<Verdict>) -> ConfirmResponse {
-        let request = ConfirmRequest { execution_id: id.to_owned(), verdict, turn_id: "yes".to_owned() };
+        let request = ConfirmRequest {
+            execution_id: id.to_owned(),
+            verdict,
+            turn_id: "yes".to_owned(),
+            attributes: self.attributes.lock().unwrap().clone(),
+        };
         self.client.clone().confirm(request).await.unwrap().into_inner()
     }
 
