@@ -110,6 +110,46 @@ both! {
         }
     }
 
+    async fn what_is_held_of_a_customer_is_told_and_deleted_and_nothing_of_others(world: &World) {
+        let mut client = world.client.clone();
+        let as_customer = async |key: &str, conversation_id: &str, text: &str| {
+            let (customer_key, conversation_id) = (key.to_owned(), conversation_id.to_owned());
+            world.ask(Message { customer_key, conversation_id, text: text.into(), ..Message::default() }).await
+        };
+        for key in ["ann", "bob"] {
+            as_customer(key, "", "agent").await;
+            let asked = as_customer(key, "", "I lost card 4821, please block it").await;
+            assert_eq!(as_customer(key, &asked.conversation_id, "yes").await.outcome(), Outcome::ActionDone);
+            let feedback = Feedback { feedback_id: format!("f_{key}"), conversation_id: asked.conversation_id, rating: 5, ..Feedback::default() };
+            client.submit_feedback(SubmitFeedbackRequest { feedback: Some(feedback) }).await.unwrap();
+        }
+        let held = async |key: &str| {
+            let request = ExportCustomerRequest { customer_key: key.to_owned() };
+            let held = world.client.clone().export_customer(request).await.unwrap().into_inner();
+            held.map(Result::unwrap).collect::<Vec<_>>().await
+        };
+        let mut ann = held("ann").await;
+        assert_eq!(ann.iter().map(|held| held.records.len()).collect::<Vec<_>>(), [1, 2]);
+        let (workflow, keyword) = (ann.pop().unwrap(), ann.pop().unwrap());
+        assert_eq!((keyword.handoffs.len(), keyword.executions.len()), (1, 0));
+        assert_eq!((workflow.handoffs.len(), workflow.executions.len(), workflow.utterances.len()), (0, 1, 4));
+        let forget = async |key: &str| {
+            let request = ForgetCustomerRequest { customer_key: key.to_owned() };
+            world.client.clone().forget_customer(request).await.map(tonic::Response::into_inner)
+        };
+        let gone = forget("ann").await.unwrap();
+        assert_eq!((gone.conversations, gone.turns, gone.handoffs, gone.executions), (2, 3, 1, 1));
+        assert_eq!((held("ann").await.len(), held("bob").await.len()), (0, 2));
+        assert_eq!(forget("ann").await.unwrap(), ForgetCustomerResponse::default());
+        assert_eq!(forget(" ").await.unwrap_err().code(), Code::InvalidArgument);
+        let mut telemetry = telemetry_service_client::TelemetryServiceClient::new(world.links.get("telemetry").unwrap());
+        let left = telemetry.export(ExportRequest::default()).await.unwrap().into_inner();
+        let left: Vec<_> = left.map(|left| left.unwrap().record.unwrap().turn.unwrap().conversation_id).collect().await;
+        assert!(!left.contains(&workflow.conversation_id) && !left.contains(&keyword.conversation_id), "{left:?}");
+        let feedback = ListFeedbackRequest { conversation_id: workflow.conversation_id };
+        assert_eq!(telemetry.list_feedback(feedback).await.unwrap().into_inner().feedback, []);
+    }
+
     async fn a_button_confirms_only_the_execution_it_belongs_to(world: &World) {
         let mut client = world.client.clone();
         let first = world.say("", "my card was stolen, block it, it ends in 9903").await;

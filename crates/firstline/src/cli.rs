@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
 
+use crate::customer::CustomerArgs;
 use crate::desk;
 
 /// Customer support that answers, acts, or hands over to a person.
@@ -75,6 +76,10 @@ enum Command {
     Workflow(desk::WorkflowCommand),
     /// Whether the promises hold: every message one outcome, no effect twice, no handoff lost; reads the stores
     Audit(crate::audit::AuditArgs),
+    /// Delete all that is held of a customer, at a running assistant
+    Forget(CustomerArgs),
+    /// All that is held of a customer, one conversation a line of JSON, at a running assistant
+    Export(CustomerArgs),
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -373,6 +378,8 @@ async fn serve(
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
+                Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,
+                Command::Export(args) => Box::pin(crate::customer::export(&settings, args)).await,
                 Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
                 Command::Workflow(command) => Box::pin(desk::workflow(&settings, command, json)).await,
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,

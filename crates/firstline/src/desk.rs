@@ -279,7 +279,7 @@ async fn undo(
 
 impl Running {
     /// A link there, and the address for errors.
-    fn link(
+    pub(crate) fn link(
         &self,
         settings: &Settings,
         default: impl Fn(&Server) -> String,
@@ -292,7 +292,7 @@ impl Running {
     }
 }
 
-fn told(status: &Status, url: &str) -> anyhow::Error {
+pub(crate) fn told(status: &Status, url: &str) -> anyhow::Error {
     anyhow::anyhow!("{} (asked {url})", plain(status))
 }
 
@@ -312,7 +312,7 @@ fn status(workflow: &WorkflowStatus) -> Value {
     })
 }
 
-fn execution(execution: &Execution) -> Value {
+pub(crate) fn execution(execution: &Execution) -> Value {
     let mut value = status(&execution.status.clone().unwrap_or_default());
     value["conversation_id"] = json!(execution.conversation_id);
     value["attempts"] = json!(execution.attempts);
@@ -326,14 +326,17 @@ fn execution(execution: &Execution) -> Value {
     value
 }
 
-fn packet(handoff: &Handoff) -> Value {
+pub(crate) fn said(utterances: &[Utterance]) -> Vec<Value> {
+    let said = utterances.iter();
+    said.map(|one| json!({ "role": show::name(one.role().as_str_name(), "ROLE_"), "text": one.text }))
+        .collect()
+}
+
+pub(crate) fn packet(handoff: &Handoff) -> Value {
     let intent = handoff.intent.as_ref().map(|intent| {
         let others = intent.alternatives.iter().map(|other| &other.name).collect::<Vec<_>>();
         json!({ "name": show::text(&intent.name), "confidence": intent.confidence, "alternatives": others })
     });
-    let said = handoff.utterances.iter();
-    let said =
-        said.map(|one| json!({ "role": show::name(one.role().as_str_name(), "ROLE_"), "text": one.text }));
     json!({
         "id": handoff.handoff_id,
         "state": show::name(handoff.state().as_str_name(), "HANDOFF_STATE_"),
@@ -347,7 +350,7 @@ fn packet(handoff: &Handoff) -> Value {
         "categories": handoff.safety.iter().flat_map(|verdict| &verdict.categories).map(|seen| &seen.name).collect::<Vec<_>>(),
         "passages": handoff.passages,
         "workflow": handoff.workflow.as_ref().map(status),
-        "conversation": said.collect::<Vec<_>>(),
+        "conversation": said(&handoff.utterances),
     })
 }
 
@@ -368,7 +371,7 @@ fn print(handoff: Option<Handoff>, as_json: bool) -> anyhow::Result<bool> {
 }
 
 /// An object as one line of JSON, or a line for each of its values.
-fn written(value: &Value, as_json: bool) -> String {
+pub(crate) fn written(value: &Value, as_json: bool) -> String {
     if as_json {
         return value.to_string();
     }

@@ -7,6 +7,7 @@ mod chat;
 mod cli;
 mod client;
 mod coverage;
+mod customer;
 mod desk;
 mod doctor;
 mod draft;

@@ -63,6 +63,7 @@ enum Error {
 
 /// Sends the oldest entries; `true` when there may be more.
 async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
+    let _sending = journal.sending.lock().await;
     let entries = journal.spooled(BATCH).await?;
     let any = !entries.is_empty();
     let mut batch = Batch::default();

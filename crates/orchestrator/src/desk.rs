@@ -1,11 +1,11 @@
 //! The queue of handoffs as the people at the desk use it.
 
 use prost::Message as _;
-use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Role};
+use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Role, Utterance};
 use sql::{Connection, Result, Row, values};
 
 use crate::spool::{Kind, spool};
-use crate::store::{Journal, utterance};
+use crate::store::Journal;
 
 /// Utterances of a handoff in a list; a conversation as a whole comes from `GetConversation`.
 const LISTED: i64 = 6;
@@ -164,8 +164,12 @@ fn with_utterances(
     Ok(handoff)
 }
 
-fn handoff(row: &Row<'_>) -> Result<Handoff> {
+pub(crate) fn handoff(row: &Row<'_>) -> Result<Handoff> {
     let packet = Handoff::decode(row.get::<&[u8], _>(0)?).unwrap_or_default();
     let reason = HandoffReason::try_from(packet.reason).unwrap_or_default();
     Ok(Handoff { state: row.get(1)?, assignee: row.get(2)?, reason: reason.into(), ..packet })
+}
+
+pub(crate) fn utterance(row: &Row<'_>) -> Result<Utterance> {
+    Ok(Utterance { role: row.get(0)?, text: row.get(1)? })
 }

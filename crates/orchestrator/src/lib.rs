@@ -12,6 +12,7 @@ mod desk;
 mod disguise;
 mod draft;
 mod ending;
+mod forget;
 mod gate;
 mod handoff;
 mod keyword;

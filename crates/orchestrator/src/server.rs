@@ -317,6 +317,37 @@ impl AssistantService for Server {
         Ok(Response::new(ResolveHandoffResponse { handoff: Some(handoff) }))
     }
 
+    async fn forget_customer(
+        &self,
+        request: Request<ForgetCustomerRequest>,
+    ) -> Result<Response<ForgetCustomerResponse>, Status> {
+        let key = request.into_inner().customer_key;
+        filled(&key, "customer_key")?;
+        let orchestrator = self.orchestrator.clone();
+        let forget =
+            self.context.tasks.spawn(Call::current().scope(async move { orchestrator.forget(key).await }));
+        let forgotten = forget.await.map_err(|_| Status::internal("the deletion ended early; repeat it"))?;
+        Ok(Response::new(forgotten.map_err(|error| status(NAME, &error))?))
+    }
+
+    type ExportCustomerStream = Pin<Box<dyn Stream<Item = Result<ExportCustomerResponse, Status>> + Send>>;
+
+    async fn export_customer(
+        &self,
+        request: Request<ExportCustomerRequest>,
+    ) -> Result<Response<Self::ExportCustomerStream>, Status> {
+        let key = request.into_inner().customer_key;
+        filled(&key, "customer_key")?;
+        let ids = self.orchestrator.journal.conversations_of(&key).await;
+        let ids = ids.map_err(|error| status(NAME, &Error::from(error)))?;
+        let orchestrator = self.orchestrator.clone();
+        let conversations = futures::stream::iter(ids).then(move |id| {
+            let orchestrator = orchestrator.clone();
+            async move { orchestrator.export(id).await.map_err(|error| status(NAME, &error)) }
+        });
+        Ok(Response::new(Box::pin(conversations)))
+    }
+
     async fn explain_turn(
         &self,
         request: Request<ExplainTurnRequest>,

@@ -237,6 +237,47 @@ impl Stages {
         Ok(())
     }
 
+    /// Deletes the executions of conversations; returns how many.
+    pub(crate) async fn forget_executions(&self, conversation_ids: Vec<String>) -> Result<u64, Failure> {
+        let mut client = self.workflow.clone();
+        let request = ForgetExecutionsRequest { conversation_ids };
+        let forgotten = once("workflow", self.workflow_budget, request, |request| async move {
+            client.forget_executions(request).await
+        });
+        Ok(forgotten.await?.executions)
+    }
+
+    /// The executions of a conversation.
+    pub(crate) async fn executions(&self, conversation_id: String) -> Result<Vec<Execution>, Failure> {
+        let mut client = self.workflow.clone();
+        let request =
+            ListExecutionsRequest { conversation_id, page_size: 1000, ..ListExecutionsRequest::default() };
+        let listed = once("workflow", self.workflow_budget, request, |request| async move {
+            client.list_executions(request).await
+        });
+        Ok(listed.await?.executions)
+    }
+
+    /// The feedback that telemetry has on a conversation.
+    pub(crate) async fn feedback_on(&self, conversation_id: String) -> Result<Vec<Feedback>, Failure> {
+        let mut client = self.telemetry.clone();
+        let request = ListFeedbackRequest { conversation_id };
+        let listed = once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
+            client.list_feedback(request).await
+        });
+        Ok(listed.await?.feedback)
+    }
+
+    /// Deletes what telemetry has of conversations; returns how much.
+    pub(crate) async fn forget_conversations(&self, conversation_ids: Vec<String>) -> Result<u64, Failure> {
+        let mut client = self.telemetry.clone();
+        let request = ForgetConversationsRequest { conversation_ids };
+        let forgotten = once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
+            client.forget_conversations(request).await
+        });
+        Ok(forgotten.await?.deleted)
+    }
+
     pub(crate) async fn record(&self, records: Vec<TurnRecord>) -> Result<(), Failure> {
         let mut client = self.telemetry.clone();
         let request = RecordRequest { records };

@@ -7,7 +7,7 @@ use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use sql::{Connection, Error, Result, Row, Source, Store, values};
 
 use crate::budget::{self, Spend};
-use crate::desk::{open, open_handoff};
+use crate::desk::{open, open_handoff, utterance};
 use crate::gate::Pending;
 use crate::spool::{Kind, record, spool};
 
@@ -32,6 +32,7 @@ CREATE TABLE handoff (
     state INTEGER NOT NULL, assignee TEXT NOT NULL DEFAULT '', disposition TEXT NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL, packet BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX handoff_open ON handoff (conversation_id) WHERE state < 3;
+CREATE INDEX conversation_of ON conversation (customer_key);
 CREATE INDEX handoff_queue ON handoff (state, created_at);
 CREATE TABLE spool (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, traceparent TEXT NOT NULL,
@@ -148,12 +149,14 @@ pub(crate) struct Journal {
     pub(crate) sql: Store,
     /// This process, among those that share the journal.
     pub(crate) owner: Arc<str>,
+    /// Held while entries of the spool are on their way.
+    pub(crate) sending: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Journal {
     pub(crate) async fn open(source: Source) -> Result<Self> {
         let owner = uuid::Uuid::new_v4().simple().to_string().into();
-        Ok(Self { sql: Store::open(source, MIGRATIONS).await?, owner })
+        Ok(Self { sql: Store::open(source, MIGRATIONS).await?, owner, sending: Arc::default() })
     }
 
     /// Puts a message into the journal, and its end as well when the turn is decided already.
@@ -392,8 +395,4 @@ fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Re
         open(connection, packet, end.accepted_at)?;
     }
     Ok(end.turn)
-}
-
-pub(crate) fn utterance(row: &Row<'_>) -> Result<Utterance> {
-    Ok(Utterance { role: row.get(0)?, text: row.get(1)? })
 }

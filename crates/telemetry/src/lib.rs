@@ -3,6 +3,7 @@
 pub mod config;
 pub mod expire;
 pub mod export;
+pub mod forget;
 pub mod measure;
 pub mod record;
 pub mod scrape;

@@ -29,6 +29,32 @@ impl Error {
     }
 }
 
+impl kit::Fault for Error {
+    fn kind(&self) -> kit::Kind {
+        match self {
+            Self::Invalid { .. } => kit::Kind::Invalid,
+            Self::Stopping => kit::Kind::Unavailable,
+            Self::Store(_) | Self::Malformed => kit::Kind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "INVALID_VALUE",
+            Self::Stopping => "SHUTTING_DOWN",
+            Self::Store(_) => "STORE_FAILED",
+            Self::Malformed => "STORED_TURN_MALFORMED",
+        }
+    }
+
+    fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Invalid { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+}
+
 /// How a turn ended; the discriminants are the numbers of the contract.
 #[expect(missing_docs, reason = "the contract documents each")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

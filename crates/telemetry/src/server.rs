@@ -11,8 +11,10 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use proto::telemetry_service_server::{TelemetryService, TelemetryServiceServer};
 use proto::{
-    ExportRequest, ExportResponse, GetMetricsRequest, GetMetricsResponse, RecordRequest, RecordResponse,
-    SubmitLabelRequest, SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
+    ExportRequest, ExportResponse, ForgetConversationsRequest, ForgetConversationsResponse,
+    GetMetricsRequest, GetMetricsResponse, ListFeedbackRequest, ListFeedbackResponse, RecordRequest,
+    RecordResponse, SubmitLabelRequest, SubmitLabelResponse,
+    TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
@@ -218,31 +220,30 @@ impl TelemetryService for Server {
         let responses = decoded.map_ok(|record| ExportResponse { record: Some(record) }).map_err(status);
         Ok(Response::new(responses.boxed()))
     }
-}
 
-impl kit::Fault for Error {
-    fn kind(&self) -> kit::Kind {
-        match self {
-            Self::Invalid { .. } => kit::Kind::Invalid,
-            Self::Stopping => kit::Kind::Unavailable,
-            Self::Store(_) | Self::Malformed => kit::Kind::Internal,
-        }
+    async fn list_feedback(
+        &self,
+        request: Request<ListFeedbackRequest>,
+    ) -> Result<Response<ListFeedbackResponse>, Status> {
+        let given = self.store.feedback(request.into_inner().conversation_id).await.map_err(status)?;
+        let feedback = given.into_iter().map(|given| proto::Feedback {
+            feedback_id: given.feedback_id,
+            conversation_id: given.conversation_id,
+            turn_id: given.turn_id,
+            rating: given.rating.into(),
+            resolved: given.resolved,
+            comment: given.comment,
+        });
+        Ok(Response::new(ListFeedbackResponse { feedback: feedback.collect() }))
     }
 
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Invalid { .. } => "INVALID_VALUE",
-            Self::Stopping => "SHUTTING_DOWN",
-            Self::Store(_) => "STORE_FAILED",
-            Self::Malformed => "STORED_TURN_MALFORMED",
-        }
-    }
-
-    fn field(&self) -> Option<&'static str> {
-        match self {
-            Self::Invalid { field, .. } => Some(field),
-            _ => None,
-        }
+    async fn forget_conversations(
+        &self,
+        request: Request<ForgetConversationsRequest>,
+    ) -> Result<Response<ForgetConversationsResponse>, Status> {
+        let (store, ids) = (self.store.clone(), request.into_inner().conversation_ids);
+        let deleted = self.finish(async move { store.forget(ids).await }).await.map_err(status)?;
+        Ok(Response::new(ForgetConversationsResponse { deleted }))
     }
 }
 

@@ -31,6 +31,8 @@ CREATE TABLE labels (
     PRIMARY KEY (turn_id, source)
 ) STRICT;
 CREATE INDEX labels_by_time ON labels (received_us);
+CREATE INDEX turns_of ON turns (conversation_id);
+CREATE INDEX feedback_of ON feedback (conversation_id);
 "];
 
 /// Turns that one scan adds up: some 10 ms.
@@ -43,7 +45,7 @@ pub type Cursor = (i64, i64);
 
 /// The store. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Store(sql::Store);
+pub struct Store(pub(crate) sql::Store);
 
 impl Store {
     /// Opens or creates the store.

@@ -45,6 +45,9 @@ pub(crate) enum Error {
     /// Nothing undoes it, or not any more.
     #[error("cannot be undone: {0}")]
     CannotUndo(String),
+    /// What nobody is done with is not deleted.
+    #[error("execution {0} is under way or unknown: wait for it, or resolve it, then try again")]
+    NotForgotten(String),
     /// Another request changed the execution at the same moment.
     #[error("another request of the conversation was faster")]
     Conflict,

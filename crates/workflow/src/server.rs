@@ -11,10 +11,11 @@ use kit::{Fault, Kind};
 use proto::workflow_service_server::{WorkflowService, WorkflowServiceServer};
 use proto::{
     AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, CancelRequest, CancelResponse, CompensateRequest,
-    CompensateResponse, ConfirmRequest, ConfirmResponse, ExecutionState, GetExecutionRequest,
-    GetExecutionResponse, IntentDecision, ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest,
-    ListNoticesResponse, Notice, ProposeRequest, ProposeResponse, ResolveUnknownRequest,
-    ResolveUnknownResponse, Risk, SafetyAction, SafetyStatus, Verdict, WorkflowStatus,
+    CompensateResponse, ConfirmRequest, ConfirmResponse, ExecutionState, ForgetExecutionsRequest,
+    ForgetExecutionsResponse, GetExecutionRequest, GetExecutionResponse, IntentDecision,
+    ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest, ListNoticesResponse, Notice,
+    ProposeRequest, ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk, SafetyAction,
+    SafetyStatus, Verdict, WorkflowStatus,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -189,6 +190,16 @@ impl WorkflowService for Server {
         Ok(Response::new(AcknowledgeNoticeResponse {}))
     }
 
+    async fn forget_executions(
+        &self,
+        request: Request<ForgetExecutionsRequest>,
+    ) -> Result<Response<ForgetExecutionsResponse>, Status> {
+        let forgotten = self.0.store.forget_conversations(request.into_inner().conversation_ids).await;
+        let forgotten = forgotten.map_err(|error| status(Error::Store(error)))?;
+        let executions = forgotten.map_err(|busy| status(Error::NotForgotten(busy)))?;
+        Ok(Response::new(ForgetExecutionsResponse { executions }))
+    }
+
     async fn compensate(
         &self,
         request: Request<CompensateRequest>,
@@ -327,9 +338,11 @@ impl Fault for Error {
         match self {
             Self::NotFound(_) => Kind::NotFound,
             Self::Confidence(_) => Kind::Invalid,
-            Self::State { .. } | Self::TargetNotConfigured(_) | Self::CannotUndo(_) | Self::Conflict => {
-                Kind::Precondition
-            }
+            Self::State { .. }
+            | Self::TargetNotConfigured(_)
+            | Self::CannotUndo(_)
+            | Self::NotForgotten(_)
+            | Self::Conflict => Kind::Precondition,
             Self::Store(_) => Kind::Unavailable,
             Self::Template(_) | Self::Interrupted(_) => Kind::Internal,
         }
@@ -342,6 +355,7 @@ impl Fault for Error {
             Self::State { .. } => "WRONG_STATE",
             Self::TargetNotConfigured(_) => "TARGET_NOT_CONFIGURED",
             Self::CannotUndo(_) => "CANNOT_UNDO",
+            Self::NotForgotten(_) => "NOT_FORGOTTEN",
             Self::Conflict => "CONFLICT",
             Self::Store(_) => "STORE_FAILED",
             Self::Template(_) => "TEMPLATE_FAILED",

@@ -211,6 +211,26 @@ impl Store {
         self.0.write(move |connection| connection.execute(delete, values![before.as_millisecond()])).await
     }
 
+    /// Deletes the executions of conversations. Nothing while one of them is under way or unknown: then its id.
+    pub(crate) async fn forget_conversations(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<std::result::Result<u64, String>> {
+        let busy = "SELECT execution_id FROM execution WHERE conversation_id = $1
+            AND state IN ('APPROVED', 'DISPATCHING', 'UNKNOWN') LIMIT 1";
+        let write = move |connection: &mut Connection<'_>| {
+            for id in &ids {
+                if let Some(busy) = connection.first(busy, values![id], |row| row.get::<String, _>(0))? {
+                    return Ok(Err(busy));
+                }
+            }
+            let delete = "DELETE FROM execution WHERE conversation_id = $1";
+            let delete = ids.iter().map(|id| connection.execute(delete, values![id]));
+            Ok(Ok(delete.sum::<Result<u64>>()?))
+        };
+        self.0.write(write).await
+    }
+
     /// Approved and dispatched executions that nobody works on: those whose lease is over. Of a store that is this
     /// process's alone everything is left at the start, whatever the clock says.
     pub(crate) async fn left(&self, at_start: bool) -> Result<Vec<Execution>> {

@@ -192,6 +192,13 @@ impl workflow_service_server::WorkflowService for Idle {
         unused()
     }
 
+    async fn forget_executions(
+        &self,
+        _: Request<ForgetExecutionsRequest>,
+    ) -> Answer<ForgetExecutionsResponse> {
+        unused()
+    }
+
     async fn compensate(&self, _: Request<CompensateRequest>) -> Answer<CompensateResponse> {
         unused()
     }
@@ -199,6 +206,17 @@ impl workflow_service_server::WorkflowService for Idle {
 
 #[tonic::async_trait]
 impl telemetry_service_server::TelemetryService for Idle {
+    async fn list_feedback(&self, _: Request<ListFeedbackRequest>) -> Answer<ListFeedbackResponse> {
+        unused()
+    }
+
+    async fn forget_conversations(
+        &self,
+        _: Request<ForgetConversationsRequest>,
+    ) -> Answer<ForgetConversationsResponse> {
+        unused()
+    }
+
     type WatchMetricsStream = Streaming<WatchMetricsResponse>;
     type WatchTurnsStream = Streaming<WatchTurnsResponse>;
     type ExportStream = Streaming<ExportResponse>;

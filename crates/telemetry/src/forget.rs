@@ -1,0 +1,55 @@
+//! What is held of a conversation, and its deletion.
+
+use sql::{Connection, values};
+
+use crate::record::{Error, Feedback};
+use crate::store::Store;
+
+/// In this order: the later ones are found by the earlier ones' rows.
+const DELETIONS: [&str; 4] = [
+    "DELETE FROM records WHERE turn IN (SELECT id FROM turns WHERE conversation_id = $1)",
+    "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
+    "DELETE FROM turns WHERE conversation_id = $1",
+    "DELETE FROM feedback WHERE conversation_id = $1",
+];
+
+impl Store {
+    /// The feedback on a conversation, in the order it came.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn feedback(&self, conversation_id: String) -> Result<Vec<Feedback>, Error> {
+        const QUERY: &str =
+            "SELECT * FROM feedback WHERE conversation_id = $1 ORDER BY received_us, feedback_id";
+        let read = move |connection: &mut Connection<'_>| {
+            connection.query(QUERY, values![&conversation_id], |row| {
+                Ok(Feedback {
+                    feedback_id: row.get("feedback_id")?,
+                    conversation_id: row.get("conversation_id")?,
+                    turn_id: row.get("turn_id")?,
+                    rating: row.get("rating")?,
+                    resolved: row.get("resolved")?,
+                    comment: row.get("comment")?,
+                })
+            })
+        };
+        Ok(self.0.read(read).await?)
+    }
+
+    /// Deletes records, labels and feedback of conversations; returns the number of rows.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn forget(&self, conversation_ids: Vec<String>) -> Result<u64, Error> {
+        let delete = move |connection: &mut Connection<'_>| {
+            let mut rows = 0;
+            for id in &conversation_ids {
+                for deletion in DELETIONS {
+                    rows += connection.execute(deletion, values![id])?;
+                }
+            }
+            Ok(rows)
+        };
+        Ok(self.0.write(delete).await?)
+    }
+}
