@@ -10,6 +10,7 @@ use crate::catalogue::{self, Workflow};
 use crate::converse::Progress;
 use crate::deliver::Delivery;
 use crate::engine::{Engine, Error};
+use crate::execute::MARGIN;
 use crate::execution::{Execution, State};
 use crate::request::{Request, Terms};
 use crate::response;
@@ -117,6 +118,7 @@ impl Engine {
             note: undo.note,
             created_at: now,
             updated_at: now,
+            lease: MARGIN,
             ..done
         };
         let (engine, turn) = (self.clone(), Turn { id: id.clone(), reply: Reply::default() });
@@ -166,7 +168,9 @@ impl Engine {
         sound.retain(|name, value| !is_masked(workflow, name, value));
         let delivery = deliver(&values)?;
         match deliver(&sound) {
-            Ok(without) if without == delivery => Ok((question, delivery)),
+            Ok(without) if (&without.path, &without.body) == (&delivery.path, &delivery.body) => {
+                Ok((question, delivery))
+            }
             _ => Err(cannot("it needs a slot that was masked when the effect was there".to_owned())),
         }
     }

@@ -17,7 +17,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How often executions are looked for whose process is gone.
 const ADOPT_EVERY: Duration = Duration::from_secs(2);
 /// What an attempt may take beyond its timeouts, until its lease is over and another process takes it for dead.
-const MARGIN: Duration = Duration::from_secs(5);
+pub(crate) const MARGIN: Duration = Duration::from_secs(5);
 
 const UNDER_WAY: &str = "Your request is under way. I will have the result in a moment.";
 const FAILED: &str = "I am sorry, this did not work. Nothing was changed.";

@@ -136,10 +136,11 @@ impl Store {
             let insert = "INSERT INTO execution (execution_id, conversation_id, customer_key, workflow, state,
                     progress, confidence, threshold, delivery, attempts, fence, reference, error, confirmed_in,
                     resolved_by, note, created_at, updated_at, unclear, change, lease)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, '', 0)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, '', $19)
                 ON CONFLICT DO NOTHING";
             let delivery = execution.delivery.as_ref().map(rendered).transpose()?;
             let progress = rendered(&execution.progress)?;
+            let lease = until(connection, execution.lease)?;
             let values = values![
                 &execution.id,
                 &execution.conversation,
@@ -158,7 +159,8 @@ impl Store {
                 &execution.resolved_by,
                 &execution.note,
                 execution.created_at.as_millisecond(),
-                execution.updated_at.as_millisecond()
+                execution.updated_at.as_millisecond(),
+                lease
             ];
             must_change(connection.execute(insert, values)?)?;
             answer(connection, &execution, &turn)
@@ -278,10 +280,7 @@ fn step(
     let (progress, delivery) = settled::kept(execution);
     let progress = rendered(&progress)?;
     let delivery = delivery.as_ref().map(rendered).transpose()?;
-    let lease = match execution.lease {
-        Duration::ZERO => 0,
-        lease => connection.now()? + i64::try_from(lease.as_micros()).unwrap_or(i64::MAX / 2),
-    };
+    let lease = until(connection, execution.lease)?;
     let update =
         "UPDATE execution SET state = $1, progress = $2, threshold = $3, delivery = $4, attempts = $5,
         reference = $6, error = $7, confirmed_in = $8, resolved_by = $9, note = $10, updated_at = $11,
@@ -318,6 +317,14 @@ fn step(
     }
     settled::mask_replies(connection, execution)?;
     Ok(moved(execution))
+}
+
+/// The end of a lease that begins now.
+fn until(connection: &mut Connection<'_>, lease: Duration) -> Result<i64> {
+    Ok(match lease {
+        Duration::ZERO => 0,
+        lease => connection.now()? + i64::try_from(lease.as_micros()).unwrap_or(i64::MAX / 2),
+    })
 }
 
 /// The name of a change: by it one that is tried again knows itself.
