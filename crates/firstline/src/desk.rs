@@ -57,6 +57,11 @@ pub(crate) enum HandoffCommand {
         #[arg(long, value_name = "NAME", default_value = "")]
         intent: String,
     },
+    /// Send it again to the helpdesks that refused it
+    Redeliver {
+        #[command(flatten)]
+        of: One,
+    },
 }
 
 #[derive(Subcommand)]
@@ -172,6 +177,12 @@ pub(crate) async fn handoff(
             let (link, url) = at.link(settings, default)?;
             let request = ResolveHandoffRequest { handoff_id: id, assignee: by.person, intent, disposition };
             let done = AssistantServiceClient::new(link).resolve_handoff(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Redeliver { of: One { id, at } } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = RedeliverHandoffRequest { handoff_id: id };
+            let done = AssistantServiceClient::new(link).redeliver_handoff(request).await;
             print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
         }
     }
@@ -294,6 +305,17 @@ fn packet(handoff: &Handoff) -> Value {
         "passages": handoff.passages,
         "workflow": handoff.workflow.as_ref().map(status),
         "conversation": said.collect::<Vec<_>>(),
+        "deliveries": handoff.deliveries.iter().map(delivery).collect::<Vec<_>>(),
+    })
+}
+
+fn delivery(delivery: &Delivery) -> Value {
+    json!({
+        "connector": delivery.connector,
+        "state": show::name(delivery.state().as_str_name(), "DELIVERY_STATE_"),
+        "attempts": delivery.attempts,
+        "error": show::text(&delivery.error),
+        "reference": show::text(&delivery.reference),
     })
 }
 

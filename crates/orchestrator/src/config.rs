@@ -1,8 +1,12 @@
 //! Table `[orchestrator]`.
 
+use std::collections::BTreeMap;
+
 use kit::Violation;
 use kit::config::within;
 use serde::{Deserialize, Serialize};
+
+use crate::connector::Connector;
 
 /// Limits of a turn and of what surrounds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +47,8 @@ pub struct Config {
     pub reap_every_ms: u64,
     /// Limits of what customers may cost.
     pub budget: Budget,
+    /// Helpdesks that get every handoff, by a name of a-z, 0-9 and _.
+    pub connectors: BTreeMap<String, Connector>,
 }
 
 /// Limits of what customers may cost; 0 is no limit. A message with the keyword that reaches a person, and the
@@ -107,6 +113,7 @@ impl Default for Config {
             unsure_support: 0.75,
             reap_every_ms: 5_000,
             budget: Budget::default(),
+            connectors: BTreeMap::new(),
         }
     }
 }
@@ -129,6 +136,9 @@ impl kit::Config for Config {
         within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
         self.budget.validate(&mut violations);
+        for (name, connector) in &self.connectors {
+            connector.validate(name, &mut violations);
+        }
         violations
     }
 }

@@ -68,7 +68,10 @@ impl Journal {
         let (id, conversation_id) = (id.to_owned(), conversation_id.to_owned());
         let read = move |connection: &mut Connection<'_>| {
             let found = connection.first(query, values![&id, &conversation_id], handoff)?;
-            found.map(|found| with_utterances(connection, found, None)).transpose()
+            let Some(found) = found else { return Ok(None) };
+            let mut found = with_utterances(connection, found, None)?;
+            found.deliveries = crate::outbox::deliveries(connection, &found.handoff_id)?;
+            Ok(Some(found))
         };
         self.0.read(read).await
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use kit::Call;
 use kit::fault::{invalid, status};
-use kit::{Call, Kind};
 use prost::Message as _;
 use proto::assistant_service_server::{AssistantService, AssistantServiceServer};
 use proto::*;
@@ -23,6 +23,7 @@ use crate::deliver;
 use crate::desk::Place;
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
+use crate::push;
 use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
@@ -75,6 +76,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         config,
     });
     while orchestrator.reap(i64::MAX).await.context("the journal")? > 0 {}
+    push::start(&orchestrator, &context)?;
     let spool = deliver::spool(journal, stages, orchestrator.spooled.clone(), context.shutdown.clone());
     context.tasks.spawn(spool);
     let every = Duration::from_millis(orchestrator.config.reap_every_ms);
@@ -311,6 +313,17 @@ impl AssistantService for Server {
         Ok(Response::new(ResolveHandoffResponse { handoff: Some(handoff) }))
     }
 
+    async fn redeliver_handoff(
+        &self,
+        request: Request<RedeliverHandoffRequest>,
+    ) -> Result<Response<RedeliverHandoffResponse>, Status> {
+        let id = request.into_inner().handoff_id;
+        filled(&id, "handoff_id")?;
+        let done = self.orchestrator.journal.redeliver(&id).await;
+        let handoff = self.must(done, &id, "only what a helpdesk refused is sent again").await?;
+        Ok(Response::new(RedeliverHandoffResponse { handoff: Some(handoff) }))
+    }
+
     async fn explain_turn(
         &self,
         request: Request<ExplainTurnRequest>,
@@ -320,39 +333,5 @@ impl AssistantService for Server {
             self.orchestrator.journal.record(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
         let record = record.ok_or_else(|| status(NAME, &Error::NotFound("turn_id")))?;
         Ok(Response::new(ExplainTurnResponse { record: Some(record) }))
-    }
-}
-
-impl kit::Fault for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Invalid { .. } | Self::Conflict => Kind::Invalid,
-            Self::Foreign => Kind::Denied,
-            Self::Stale | Self::Precondition(_) => Kind::Precondition,
-            Self::NotFound(_) => Kind::NotFound,
-            Self::Overload | Self::TooFast(_) => Kind::Exhausted,
-            Self::Journal(_) => Kind::Unavailable,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Invalid { .. } => "INVALID_MESSAGE",
-            Self::Conflict => "REQUEST_ID_REUSED",
-            Self::Foreign => "CONVERSATION_OF_ANOTHER_CUSTOMER",
-            Self::Stale | Self::Precondition(_) => "WRONG_STATE",
-            Self::NotFound(_) => "NOT_FOUND",
-            Self::Overload => "TOO_MANY_TURNS",
-            Self::TooFast(_) => "TOO_MANY_TURNS_A_MINUTE",
-            Self::Journal(_) => "JOURNAL_UNAVAILABLE",
-        }
-    }
-
-    fn field(&self) -> Option<&'static str> {
-        match self {
-            Self::Invalid { field, .. } => Some(field),
-            Self::Conflict => Some("request_id"),
-            _ => None,
-        }
     }
 }

@@ -36,7 +36,7 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-"];
+", crate::outbox::TABLES];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
@@ -117,6 +117,8 @@ pub(crate) struct Finish {
     pub(crate) pending: Option<Pending>,
     pub(crate) open: Option<OpenExecution>,
     pub(crate) handoff: Option<Handoff>,
+    /// Names of the helpdesks that get the handoff.
+    pub(crate) connectors: Vec<String>,
     pub(crate) accepted_at: i64,
     /// What its model calls cost.
     pub(crate) spends: Vec<Spend>,
@@ -357,6 +359,7 @@ fn finish_turn(connection: &mut Connection<'_>, end: &Finish) -> Result<Turn> {
         let (id, turn_id) = (&packet.handoff_id, &packet.turn_id);
         let values = values![id, conversation_id, turn_id, packet.reason, end.accepted_at, &bytes];
         connection.execute(insert, values)?;
+        crate::outbox::enqueue(connection, packet, &end.connectors)?;
     }
     Ok(end.turn)
 }

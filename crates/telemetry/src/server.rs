@@ -11,8 +11,9 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use proto::telemetry_service_server::{TelemetryService, TelemetryServiceServer};
 use proto::{
-    ExportRequest, ExportResponse, GetMetricsRequest, GetMetricsResponse, RecordRequest, RecordResponse,
-    SubmitLabelRequest, SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
+    Backlog, ExportRequest, ExportResponse, GetMetricsRequest, GetMetricsResponse, RecordRequest,
+    RecordResponse, ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest,
+    SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
@@ -102,6 +103,16 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl TelemetryService for Server {
+    async fn report_deliveries(
+        &self,
+        request: Request<ReportDeliveriesRequest>,
+    ) -> Result<Response<ReportDeliveriesResponse>, Status> {
+        for Backlog { connector, undelivered, oldest } in request.into_inner().backlogs {
+            self.counters.wait_for_helpdesk(&connector, undelivered, oldest.map(|at| at.seconds));
+        }
+        Ok(Response::new(ReportDeliveriesResponse {}))
+    }
+
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         let records = request.into_inner().records;
         let numbered = |(index, record)| row(record).map_err(|error| in_record(index, error));

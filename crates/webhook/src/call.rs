@@ -1,0 +1,91 @@
+//! Requests to the API of a target: a token instead of a signature, and an answer that is read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use reqwest::{Client, Method};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+
+use crate::answer::{self, Answer};
+use crate::guard::System;
+use crate::send::{self, Error, IDEMPOTENCY_KEY};
+use crate::target::Target;
+
+const JSON: &str = "application/json";
+
+/// Calls the API of one target, and nothing else.
+pub struct Caller {
+    client: Client,
+    base: String,
+    token: Option<(HeaderName, HeaderValue)>,
+    connect_timeout: Duration,
+}
+
+/// A call; the same one at every attempt.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// The idempotency key.
+    pub id: &'a str,
+    /// Method.
+    pub method: Method,
+    /// Path below the target's URL, with its query.
+    pub path: &'a str,
+    /// JSON; empty for none.
+    pub body: &'a str,
+    /// Longest wait for the answer once connected.
+    pub timeout: Duration,
+}
+
+impl Caller {
+    /// A caller of a target, with the value of a header that says who calls; `None` for a target whose URL is not
+    /// allowed, or a token that no header can hold.
+    ///
+    /// # Errors
+    /// The system has no TLS roots.
+    pub fn new(
+        target: &Target,
+        header: HeaderName,
+        token: Option<&SecretString>,
+        connect_timeout: Duration,
+    ) -> Result<Option<Self>, Error> {
+        let value = token.map(|token| HeaderValue::from_str(token.expose_secret())).transpose();
+        let (Ok(place), Ok(value)) = (target.place(), value) else { return Ok(None) };
+        let token = value.map(|mut value| {
+            value.set_sensitive(true);
+            (header, value)
+        });
+        let client = send::client(place.reach, connect_timeout, Arc::new(System))?;
+        Ok(Some(Self { client, base: place.base, token, connect_timeout }))
+    }
+
+    /// Calls once, and returns the JSON of an answer that says the effect happened; null for every other one. `name`
+    /// is that of the target, for the log.
+    pub async fn call(&self, name: &str, call: Call<'_>) -> (Answer, Value) {
+        let malformed = || (Answer::Refused("REQUEST_MALFORMED".to_owned()), Value::Null);
+        let Some(url) = send::below(&self.base, call.path) else { return malformed() };
+        let mut sending = self
+            .client
+            .request(call.method, url)
+            .header(ACCEPT, JSON)
+            .header(IDEMPOTENCY_KEY, call.id)
+            .timeout(self.connect_timeout + call.timeout);
+        if let Some((header, token)) = &self.token {
+            sending = sending.header(header, token);
+        }
+        if !call.body.is_empty() {
+            sending = sending.header(CONTENT_TYPE, JSON).body(call.body.to_owned());
+        }
+        let response = match sending.send().await {
+            Ok(response) => response,
+            Err(error) => return (send::unanswered(name, &error), Value::Null),
+        };
+        let answer = answer::judge(response.status());
+        if !matches!(answer, Answer::Done(_)) {
+            return (answer, Value::Null);
+        }
+        let body = answer::body(response).await.unwrap_or_default();
+        (answer, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
