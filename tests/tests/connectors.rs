@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use proto::*;
+use serde_json::{Value, json};
 use tests::{Helpdesk, MailServer, Receiver, SECRET, Transport, World};
+use webhook::{Answer, Event, Method, Request, Sender, Target};
 
 /// The handoff of a turn as soon as it is as wanted.
 async fn until(world: &World, id: &str, wanted: impl Fn(&Handoff) -> bool) -> Handoff {
@@ -106,5 +108,65 @@ async fn what_a_helpdesk_refuses_waits_for_a_person_and_is_sent_again_by_one() {
     assert_eq!((delivered.deliveries[0].reference.as_str(), zendesk.made().len()), ("1", 1));
     let again = world.client.clone().redeliver_handoff(redeliver()).await.unwrap_err();
     assert_eq!(again.code(), tonic::Code::FailedPrecondition);
+    world.stop().await;
+}
+
+/// Reports to the assistant as a helpdesk that holds a secret does.
+async fn reports(url: &str, secret: &str, path: &str, id: &str, body: &Value) -> Answer {
+    let target = Target { url: url.to_owned(), secret: secret.into(), ..Target::default() };
+    let sender = Sender::new(&[("door".to_owned(), target)].into(), Duration::from_secs(5)).unwrap();
+    let at = jiff::Timestamp::now();
+    let request = Request {
+        target: "door",
+        id,
+        method: Method::POST,
+        path,
+        body: &body.to_string(),
+        event: Event { source: "/desk", kind: "desk", at },
+        timeout: Duration::from_secs(5),
+    };
+    sender.send(request).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_says_in_a_helpdesk_reaches_the_customer_once_and_an_end_gives_the_bot_back() {
+    let plain = Receiver::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::with(
+        Transport::Local,
+        &[
+            ("orchestrator", "connectors.plain.url", &plain.url),
+            ("orchestrator", "connectors.plain.secret", SECRET),
+            ("orchestrator", "inbound_listen", &format!("{:?}", free.to_string())),
+        ],
+    )
+    .await;
+    let turn = world.say("", "agent").await;
+    let id = turn.handoff.unwrap().handoff_id;
+    until(&world, &id, all_delivered).await;
+    let url = format!("http://{free}/v1/connectors");
+    let reply = json!({ "event": "reply", "handoff_id": id, "author": "Ann", "text": "I send help." });
+    let refused = |status: &str| Answer::Refused(format!("HTTP_{status}"));
+    let stranger = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    assert_eq!(reports(&url, stranger, "/plain", "m0", &reply).await, refused("401"));
+    assert_eq!(reports(&url, SECRET, "/nobody", "m0", &reply).await, refused("404"));
+    let long = json!({ "event": "reply", "handoff_id": id, "text": "x".repeat(300_000) });
+    assert_eq!(reports(&url, SECRET, "/plain", "m0", &long).await, refused("413"));
+    for _ in 0..2 {
+        assert_eq!(reports(&url, SECRET, "/plain", "m1", &reply).await, Answer::Done(None));
+    }
+    let found = until(&world, &id, |_| true).await;
+    assert_eq!((found.state(), found.assignee.as_str()), (HandoffState::Claimed, "plain Ann"));
+    let said = found.utterances.iter().filter(|one| one.role() == Role::Agent).map(|one| one.text.as_str());
+    assert_eq!(said.collect::<Vec<_>>(), ["I send help."]);
+
+    let foreign = json!({ "event": "resolved", "handoff_id": "h_other", "author": "Ann" });
+    assert_eq!(reports(&url, SECRET, "/plain", "m2", &foreign).await, Answer::Done(None));
+    assert_eq!(until(&world, &id, |_| true).await.state(), HandoffState::Claimed);
+    let end = json!({ "event": "resolved", "handoff_id": id, "author": "Ann", "disposition": "solved" });
+    assert_eq!(reports(&url, SECRET, "/plain", "m3", &end).await, Answer::Done(None));
+    assert_eq!(until(&world, &id, |_| true).await.state(), HandoffState::Resolved);
+    let after = world.say(&turn.conversation_id, "What is the contactless limit?").await;
+    assert_eq!(after.outcome(), Outcome::Answered, "{after:?}");
     world.stop().await;
 }

@@ -1,7 +1,7 @@
 //! The queue of handoffs as the people at the desk use it.
 
 use prost::Message as _;
-use proto::{Handoff, HandoffReason, HandoffState, Role};
+use proto::{Handoff, HandoffReason, HandoffState, Role, SubmitLabelRequest};
 use sql::{Connection, Result, Row, values};
 
 use crate::spool::{Kind, spool};
@@ -93,33 +93,54 @@ impl Journal {
         self.0.write(write).await
     }
 
-    /// Ends a handoff, gives the conversation back to the bot with its context cut, masks what was said in it, and
-    /// keeps the label.
-    /// `false` unless the handoff is claimed by that person.
-    pub(crate) async fn resolve(
-        &self,
-        id: String,
-        assignee: String,
-        disposition: String,
-        label: Option<Vec<u8>>,
-    ) -> Result<bool> {
+    /// Ends a handoff; `false` unless it is claimed by that person.
+    pub(crate) async fn resolve(&self, id: String, assignee: String, how: End) -> Result<bool> {
         let traceparent = kit::Call::current().traceparent();
         let write = move |connection: &mut Connection<'_>| {
             let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
-            let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
-            connection.execute(update, values![&disposition, &id])?;
-            let update =
-                "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
-                context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $1)
-                WHERE conversation_id = $1";
-            connection.execute(update, values![&conversation_id])?;
-            crate::mask::conversation(connection, &id)?;
-            if let Some(label) = &label {
-                spool(connection, Kind::Label, &traceparent, "", label)?;
-            }
+            end(connection, &id, &conversation_id, &how, &traceparent)?;
             Ok(true)
         };
         self.0.write(write).await
+    }
+}
+
+/// How a handoff ends.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// In the words of the desk.
+    pub(crate) disposition: String,
+    /// What it says of the turn that led to it.
+    pub(crate) label: Option<SubmitLabelRequest>,
+}
+
+impl End {
+    /// With the right intent of the turn that led to it, empty where the classifier's stands.
+    pub(crate) fn of(turn_id: String, intent: String, disposition: String) -> Self {
+        let label = SubmitLabelRequest { turn_id, intent, source: "agent".to_owned() };
+        Self { disposition, label: Some(label).filter(|label| !label.intent.is_empty()) }
+    }
+}
+
+/// Ends a handoff whose conversation is held, gives the conversation back to the bot with its context cut, masks what
+/// was said in it, and keeps the label.
+pub(crate) fn end(
+    connection: &mut Connection<'_>,
+    id: &str,
+    conversation_id: &str,
+    how: &End,
+    traceparent: &str,
+) -> Result<()> {
+    let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
+    connection.execute(update, values![&how.disposition, id])?;
+    let update = "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
+        context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $1)
+        WHERE conversation_id = $1";
+    connection.execute(update, values![conversation_id])?;
+    crate::mask::conversation(connection, id)?;
+    match &how.label {
+        Some(label) => spool(connection, Kind::Label, traceparent, "", &label.encode_to_vec()),
+        None => Ok(()),
     }
 }
 

@@ -20,7 +20,8 @@ use crate::budget::Ledger;
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::deliver;
-use crate::desk::Place;
+use crate::desk::{End, Place};
+use crate::door;
 use crate::keyword::Keywords;
 use crate::locks::{Locks, Running};
 use crate::push;
@@ -77,6 +78,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     });
     while orchestrator.reap(i64::MAX).await.context("the journal")? > 0 {}
     push::start(&orchestrator, &context)?;
+    door::open(&orchestrator, &context).await?;
     let spool = deliver::spool(journal, stages, orchestrator.spooled.clone(), context.shutdown.clone());
     context.tasks.spawn(spool);
     let every = Duration::from_millis(orchestrator.config.reap_every_ms);
@@ -304,10 +306,8 @@ impl AssistantService for Server {
         let ResolveHandoffRequest { handoff_id, assignee, intent, disposition } = request.into_inner();
         bounded("intent", &intent)?;
         let turn_id = self.handoff(&handoff_id).await?.turn_id;
-        let label = SubmitLabelRequest { turn_id, intent, source: "agent".to_owned() };
-        let label = Some(label).filter(|label| !label.intent.is_empty()).map(|label| label.encode_to_vec());
-        let journal = &self.orchestrator.journal;
-        let done = journal.resolve(handoff_id.clone(), assignee, disposition, label).await;
+        let how = End::of(turn_id, intent, disposition);
+        let done = self.orchestrator.journal.resolve(handoff_id.clone(), assignee, how).await;
         self.orchestrator.spooled.notify_one();
         let handoff = self.must(done, &handoff_id, "only its claimant resolves it").await?;
         Ok(Response::new(ResolveHandoffResponse { handoff: Some(handoff) }))
