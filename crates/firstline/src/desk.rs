@@ -44,6 +44,24 @@ pub(crate) enum HandoffCommand {
         /// The words
         text: String,
     },
+    /// Give it to somebody, whoever has it
+    Assign {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// Who gets it
+        to: String,
+    },
+    /// Write a note that only people see
+    Note {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// The words
+        text: String,
+    },
     /// End it and give the conversation back to the bot
     Resolve {
         #[command(flatten)]
@@ -172,6 +190,18 @@ pub(crate) async fn handoff(
             client.reply_as_agent(request).await.map_err(|status| told(&status, &url))?;
             let found = client.get_handoff(GetHandoffRequest { handoff_id: id }).await;
             print(found.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Assign { of: One { id, at }, by, to } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = AssignHandoffRequest { handoff_id: id, assignee: to, actor: by.person };
+            let done = AssistantServiceClient::new(link).assign_handoff(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Note { of: One { id, at }, by, text } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = AddNoteRequest { handoff_id: id, author: by.person, text };
+            let done = AssistantServiceClient::new(link).add_note(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
         }
         HandoffCommand::Resolve { of: One { id, at }, by, disposition, intent } => {
             let (link, url) = at.link(settings, default)?;
@@ -305,8 +335,13 @@ fn packet(handoff: &Handoff) -> Value {
         "passages": handoff.passages,
         "workflow": handoff.workflow.as_ref().map(status),
         "conversation": said.collect::<Vec<_>>(),
+        "notes": handoff.notes.iter().map(note).collect::<Vec<_>>(),
         "deliveries": handoff.deliveries.iter().map(delivery).collect::<Vec<_>>(),
     })
+}
+
+fn note(note: &Note) -> Value {
+    json!({ "author": note.author, "text": note.text, "created_at": time(note.created_at.as_ref()) })
 }
 
 fn delivery(delivery: &Delivery) -> Value {

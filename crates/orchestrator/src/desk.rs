@@ -4,11 +4,14 @@ use prost::Message as _;
 use proto::{Handoff, HandoffReason, HandoffState, Role, SubmitLabelRequest};
 use sql::{Connection, Result, Row, values};
 
+use crate::notes;
 use crate::spool::{Kind, spool};
 use crate::store::{Journal, utterance};
 
 /// Utterances of a handoff in a list; a conversation as a whole comes from `GetConversation`.
 const LISTED: i64 = 6;
+/// Longest disposition that telemetry takes.
+const LABEL_BYTES: usize = 256;
 /// Characters of each of them.
 const LISTED_CHARS: i64 = 500;
 
@@ -71,6 +74,7 @@ impl Journal {
             let Some(found) = found else { return Ok(None) };
             let mut found = with_utterances(connection, found, None)?;
             found.deliveries = crate::outbox::deliveries(connection, &found.handoff_id)?;
+            found.notes = notes::notes(connection, &found.handoff_id)?;
             Ok(Some(found))
         };
         self.0.read(read).await
@@ -117,8 +121,15 @@ pub(crate) struct End {
 impl End {
     /// With the right intent of the turn that led to it, empty where the classifier's stands.
     pub(crate) fn of(turn_id: String, intent: String, disposition: String) -> Self {
-        let label = SubmitLabelRequest { turn_id, intent, source: "agent".to_owned() };
-        Self { disposition, label: Some(label).filter(|label| !label.intent.is_empty()) }
+        let masked = personal::mask(&disposition);
+        let says = !intent.is_empty() || !masked.is_empty();
+        let label = SubmitLabelRequest {
+            turn_id,
+            intent,
+            source: "agent".to_owned(),
+            disposition: masked[..masked.floor_char_boundary(LABEL_BYTES)].to_owned(),
+        };
+        Self { disposition, label: Some(label).filter(|_| says) }
     }
 }
 
@@ -138,6 +149,7 @@ pub(crate) fn end(
         WHERE conversation_id = $1";
     connection.execute(update, values![conversation_id])?;
     crate::mask::conversation(connection, id)?;
+    notes::mask(connection, id)?;
     match &how.label {
         Some(label) => spool(connection, Kind::Label, traceparent, "", &label.encode_to_vec()),
         None => Ok(()),

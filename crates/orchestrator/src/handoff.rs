@@ -29,6 +29,7 @@ fn packet(turn: &Turn, notice: &HandoffNotice, said: &str, created_at: prost_typ
         created_at: Some(created_at),
         utterances: Vec::new(),
         deliveries: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -100,7 +100,10 @@ impl Act {
         let what = match at(json, pointers.text) {
             Some(said) if is_reply && said.len() <= MAX_TEXT_BYTES => What::Reply(said),
             _ if is_end => {
-                What::Resolve { disposition: text(pointers.disposition), intent: text(pointers.intent) }
+                let plain = |pointer| {
+                    text(pointer).chars().filter(|one| !one.is_control()).take(MAX_NAME_CHARS).collect()
+                };
+                What::Resolve { disposition: plain(pointers.disposition), intent: plain(pointers.intent) }
             }
             _ => return None,
         };

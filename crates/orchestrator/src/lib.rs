@@ -23,6 +23,7 @@ mod keyword;
 mod locks;
 mod mail;
 mod mask;
+mod notes;
 mod opinion;
 mod outbox;
 mod parts;

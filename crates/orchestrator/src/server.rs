@@ -36,6 +36,7 @@ pub const NAME: &str = "orchestrator";
 const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
 const MAX_COMMENT_BYTES: usize = 4096;
+const MAX_NOTE_BYTES: usize = 64 * 1024;
 
 /// Opens the journal, ends the orphans of an earlier process, and serves.
 ///
@@ -237,6 +238,8 @@ impl AssistantService for Server {
         let found = journal.conversation(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
         let (utterances, turns) = found.ok_or_else(|| status(NAME, &Error::NotFound("conversation_id")))?;
         let handoff = journal.handoff("", &id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        // What people write for each other is for the desk alone; this may be shown to the customer.
+        let handoff = handoff.map(|open| Handoff { notes: Vec::new(), deliveries: Vec::new(), ..open });
         Ok(Response::new(GetConversationResponse { utterances, turns, handoff }))
     }
 
@@ -305,12 +308,41 @@ impl AssistantService for Server {
     ) -> Result<Response<ResolveHandoffResponse>, Status> {
         let ResolveHandoffRequest { handoff_id, assignee, intent, disposition } = request.into_inner();
         bounded("intent", &intent)?;
+        bounded("disposition", &disposition)?;
         let turn_id = self.handoff(&handoff_id).await?.turn_id;
         let how = End::of(turn_id, intent, disposition);
         let done = self.orchestrator.journal.resolve(handoff_id.clone(), assignee, how).await;
         self.orchestrator.spooled.notify_one();
         let handoff = self.must(done, &handoff_id, "only its claimant resolves it").await?;
         Ok(Response::new(ResolveHandoffResponse { handoff: Some(handoff) }))
+    }
+
+    async fn assign_handoff(
+        &self,
+        request: Request<AssignHandoffRequest>,
+    ) -> Result<Response<AssignHandoffResponse>, Status> {
+        let AssignHandoffRequest { handoff_id, assignee, actor } = request.into_inner();
+        for (field, name) in [("assignee", &assignee), ("actor", &actor)] {
+            filled(name, field)?;
+            bounded(field, name)?;
+        }
+        let done = self.orchestrator.journal.assign(handoff_id.clone(), assignee, actor).await;
+        let handoff = self.must(done, &handoff_id, "can be given to somebody until it is resolved").await?;
+        Ok(Response::new(AssignHandoffResponse { handoff: Some(handoff) }))
+    }
+
+    async fn add_note(&self, request: Request<AddNoteRequest>) -> Result<Response<AddNoteResponse>, Status> {
+        let AddNoteRequest { handoff_id, author, text } = request.into_inner();
+        filled(&author, "author")?;
+        bounded("author", &author)?;
+        filled(&text, "text")?;
+        if text.len() > MAX_NOTE_BYTES {
+            let message = format!("{} bytes, allowed up to {MAX_NOTE_BYTES}", text.len());
+            return Err(invalid(NAME, "NOTE_TOO_LONG", "text", message));
+        }
+        let done = self.orchestrator.journal.note(handoff_id.clone(), author, text).await;
+        let handoff = self.must(done, &handoff_id, "takes notes until it is resolved").await?;
+        Ok(Response::new(AddNoteResponse { handoff: Some(handoff) }))
     }
 
     async fn redeliver_handoff(

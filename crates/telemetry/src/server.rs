@@ -151,11 +151,10 @@ impl TelemetryService for Server {
         &self,
         request: Request<SubmitLabelRequest>,
     ) -> Result<Response<SubmitLabelResponse>, Status> {
-        let SubmitLabelRequest { turn_id, intent, source } = request.into_inner();
-        for (field, value) in [("turn_id", &turn_id), ("intent", &intent), ("source", &source)] {
-            check_id(field, value).map_err(status)?;
-        }
-        self.store.add_label(Label { turn_id, source, intent }, now_us()).await.map_err(status)?;
+        let SubmitLabelRequest { turn_id, intent, source, disposition } = request.into_inner();
+        let label = Label { turn_id, source, intent, disposition };
+        label.check().map_err(status)?;
+        self.store.add_label(label, now_us()).await.map_err(status)?;
         Ok(Response::new(SubmitLabelResponse {}))
     }
 
