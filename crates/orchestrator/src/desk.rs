@@ -88,10 +88,15 @@ impl Journal {
 
     /// Stores a person's words; `false` unless the handoff is claimed by that person.
     pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool> {
-        let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, '', $2, $3)";
+        // By its own name a reply whose commit got no answer knows that it is there.
+        let name = format!("r_{}", uuid::Uuid::now_v7().simple());
+        let known = "SELECT 1 FROM utterance WHERE conversation_id = $1 AND turn_id = $2";
+        let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, $2, $3, $4)";
         let write = move |connection: &mut Connection<'_>| {
             let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
-            connection.execute(insert, values![&conversation_id, Role::Agent as i32, &text])?;
+            if connection.first(known, values![&conversation_id, &name], |_| Ok(()))?.is_none() {
+                connection.execute(insert, values![&conversation_id, &name, Role::Agent as i32, &text])?;
+            }
             Ok(true)
         };
         self.sql.write(write).await

@@ -109,7 +109,7 @@ impl Request {
 
     /// A slot whose value cannot stand where the request has it.
     pub(crate) fn unfit<'r>(&'r self, values: &Values) -> Option<&'r str> {
-        let in_path = self.template.path.split('/').filter_map(placeholder);
+        let in_path = self.template.path.split('/').filter_map(named_slot);
         let in_path = in_path.filter(|name| segment(values, name).is_none());
         let unquoted = self.template.unquoted.iter().map(String::as_str);
         let unquoted = unquoted.filter(|name| values.get(*name).is_some_and(|text| literal(text).is_none()));
@@ -136,7 +136,7 @@ impl Request {
     }
 
     fn path(&self, values: &Values) -> Result<String, Error> {
-        let segment = |part| match placeholder(part) {
+        let segment = |part| match named_slot(part) {
             Some(name) => segment(values, name).ok_or_else(|| self.wrong("path", format!("has no {name}"))),
             None => Ok(part.to_owned()),
         };
@@ -194,7 +194,7 @@ impl Request {
     fn check_path(&self, slots: &[&Slot], others: &BTreeSet<String>) -> Result<(), Error> {
         let path = &self.template.path;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-        let fixed: Vec<&str> = path.split('/').map(|part| placeholder(part).map_or(part, |_| "x")).collect();
+        let fixed: Vec<&str> = path.split('/').map(|part| named_slot(part).map_or(part, |_| "x")).collect();
         let fixed = fixed.join("/");
         if !fixed.starts_with('/')
             || fixed.contains("//")
@@ -204,7 +204,7 @@ impl Request {
             let allowed = "allowed a path such as \"/cards/{slot}/block\", without templates";
             return Err(self.wrong("path", format!("is {path:?}, {allowed}")));
         }
-        path.split('/').filter_map(placeholder).filter(|name| !others.contains(*name)).try_for_each(|name| {
+        path.split('/').filter_map(named_slot).filter(|name| !others.contains(*name)).try_for_each(|name| {
             let slot = slots.iter().find(|slot| slot.name == name);
             let fits =
                 slot.is_some_and(|slot| !slot.optional && !matches!(slot.kind, Kind::Text | Kind::Email));
@@ -278,7 +278,7 @@ impl Request {
 }
 
 /// The name in a segment `{name}`.
-fn placeholder(segment: &str) -> Option<&str> {
+fn named_slot(segment: &str) -> Option<&str> {
     let name = segment.strip_prefix('{')?.strip_suffix('}')?;
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.');
     name.chars().all(fits).then_some(name)
