@@ -3,12 +3,14 @@
 
 pub mod attack;
 pub mod behave;
+mod helpdesk;
 pub mod model;
 mod process;
 mod receiver;
 mod siege;
 mod world;
 
+pub use helpdesk::{Helpdesk, MailServer};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
 pub use siege::{Fault, Siege, scope};

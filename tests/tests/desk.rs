@@ -36,11 +36,27 @@ async fn a_person_takes_a_conversation_answers_and_gives_it_back() {
     let second = firstline(&[&["handoff", "claim", id, "--as", "bob"], &at[..]].concat());
     assert_eq!(second.code, Some(1));
     assert!(second.stderr.contains("CLAIMED by ann") && second.stderr.contains(at[1]), "{}", second.stderr);
+    printed(
+        &[&["handoff", "note", id, "--as", "ann", "smells of kettle glue, call 0151 496 0000"], &at[..]]
+            .concat(),
+    );
+    let given = printed(&[&["handoff", "assign", id, "bob", "--as", "lead"], &at[..]].concat());
+    assert_eq!((&given[0]["assignee"], &given[0]["notes"][1]["author"]), (&"bob".into(), &"lead".into()));
+    printed(&[&["handoff", "assign", id, "ann", "--as", "bob"], &at[..]].concat());
     printed(&[&["handoff", "reply", id, "--as", "ann", "Step back, I send help."], &at[..]].concat());
     let shown = firstline(&[&["handoff", "show", id], &at[..]].concat()).stdout;
     assert!(shown.contains("my kettle is on fire") && shown.contains("Step back, I send help."), "{shown}");
+    let request = GetConversationRequest { conversation_id: turn.conversation_id.clone() };
+    let mut reader = AssistantServiceClient::connect(processes.url.clone()).await.unwrap();
+    let conversation = format!("{:?}", reader.get_conversation(request).await.unwrap().into_inner());
+    assert!(conversation.contains("I send help") && !conversation.contains("kettle glue"), "{conversation}");
     let resolved = [&["handoff", "resolve", id, "--as", "ann", "--disposition", "called"], &at[..]].concat();
-    assert_eq!(printed(&resolved)[0]["state"], "RESOLVED");
+    let ended = printed(&resolved);
+    assert_eq!(ended[0]["state"], "RESOLVED");
+    // Notes are masked with the rest.
+    assert!(!ended[0]["notes"][0]["text"].as_str().unwrap().contains("0151 496"), "{ended:?}");
+    let late = firstline(&[&["handoff", "note", id, "--as", "ann", "late"], &at[..]].concat());
+    assert!(late.code == Some(1) && late.stderr.contains("RESOLVED"), "{}", late.stderr);
     assert_eq!(printed(&[&["handoff", "list"], &at[..]].concat()), Vec::<Value>::new());
     assert_eq!(printed(&[&["handoff", "list", "--state", "resolved"], &at[..]].concat()).len(), 1);
     let after = say(&turn.conversation_id, "What is the contactless limit?").await;

@@ -43,3 +43,21 @@ fn the_example_of_a_target_lists_every_setting_and_its_defaults_are_those_of_the
         assert_eq!(listed[key], default[key]);
     }
 }
+
+#[test]
+fn the_example_of_a_connector_lists_every_setting() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firstline.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let example =
+        text.split_once("# [orchestrator.connectors.chat]\n").unwrap().1.split_once("\n[").unwrap().0;
+    let listed = example.lines().filter_map(|line| line.strip_prefix("# "));
+    let listed: toml::Table = listed.collect::<Vec<_>>().join("\n").parse().unwrap();
+    // Secrets are not written back.
+    let default = toml::Table::try_from(orchestrator::Connector::default()).unwrap();
+    let mut known: Vec<_> = default.keys().map(String::as_str).chain(["token", "password"]).collect();
+    known.sort_unstable();
+    let mut keys: Vec<_> = listed.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, known);
+    let _: orchestrator::Connector = listed.try_into().unwrap();
+}

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
 
 use crate::customer::CustomerArgs;
-use crate::desk;
+use crate::{desk, executions};
 
 /// Customer support that answers, acts, or hands over to a person.
 #[derive(Parser)]
@@ -73,7 +73,7 @@ enum Command {
     Handoff(desk::HandoffCommand),
     /// Executions of workflows, at a running workflow stage
     #[command(subcommand)]
-    Workflow(desk::WorkflowCommand),
+    Workflow(executions::WorkflowCommand),
     /// Whether the promises hold: every message one outcome, no effect twice, no handoff lost; reads the stores
     Audit(crate::audit::AuditArgs),
     /// Delete all that is held of a customer, at a running assistant
@@ -381,7 +381,7 @@ async fn serve(
                 Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,
                 Command::Export(args) => Box::pin(crate::customer::export(&settings, args)).await,
                 Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
-                Command::Workflow(command) => Box::pin(desk::workflow(&settings, command, json)).await,
+                Command::Workflow(command) => Box::pin(executions::workflow(&settings, command, json)).await,
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
                 Command::Receive { listen, secret } => {
                     crate::receive::receive(listen, &secret, json).await.map(|()| true)

@@ -7,7 +7,8 @@ use proto::{ExportCustomerRequest, ExportCustomerResponse, ForgetCustomerRequest
 use serde_json::{Value, json};
 
 use crate::client::MAX_RESPONSE;
-use crate::desk::{Running, execution, packet, said, told, written};
+use crate::desk::{Running, packet, said, told, written};
+use crate::executions::execution;
 use crate::show;
 
 #[derive(Args)]

@@ -1,18 +1,16 @@
-//! `firstline handoff` and `firstline workflow`: the desk and whoever is on call, over the network.
-
-use std::path::PathBuf;
+//! `firstline handoff`: the desk, over the network.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use kit::config::{Balance, Server, Settings};
 use kit::{Context, Link};
 use proto::assistant_service_client::AssistantServiceClient;
-use proto::workflow_service_client::WorkflowServiceClient;
 use proto::*;
 use serde_json::{Value, json};
 use tonic::Status;
 
 use crate::client::{address, plain};
+use crate::executions::status;
 use crate::show;
 
 #[derive(Subcommand)]
@@ -46,6 +44,24 @@ pub(crate) enum HandoffCommand {
         /// The words
         text: String,
     },
+    /// Give it to somebody, whoever has it
+    Assign {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// Who gets it
+        to: String,
+    },
+    /// Write a note that only people see
+    Note {
+        #[command(flatten)]
+        of: One,
+        #[command(flatten)]
+        by: Person,
+        /// The words
+        text: String,
+    },
     /// End it and give the conversation back to the bot
     Resolve {
         #[command(flatten)]
@@ -59,69 +75,10 @@ pub(crate) enum HandoffCommand {
         #[arg(long, value_name = "NAME", default_value = "")]
         intent: String,
     },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum WorkflowCommand {
-    /// Those in a state, newest first
-    List {
-        /// Only in this state; "unknown" are those that a person has to look into
-        #[arg(long, value_parser = ["proposed", "approved", "dispatching", "done", "failed", "unknown", "cancelled"])]
-        state: Option<String>,
-        /// Only of this conversation
-        #[arg(long, value_name = "ID", default_value = "")]
-        conversation: String,
-        /// Most of them, 1 to 1000
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        #[command(flatten)]
-        at: Running,
-    },
-    /// One with its slots, attempts and error
-    Show {
+    /// Send it again to the helpdesks that refused it
+    Redeliver {
         #[command(flatten)]
         of: One,
-    },
-    /// Record what a person found out about an unknown effect
-    #[command(group(clap::ArgGroup::new("finding").required(true)))]
-    Resolve {
-        #[command(flatten)]
-        of: One,
-        #[command(flatten)]
-        by: Person,
-        /// The effect is there
-        #[arg(long, group = "finding")]
-        happened: bool,
-        /// It is not
-        #[arg(long, group = "finding")]
-        did_not_happen: bool,
-        /// How it was found out
-        #[arg(long, value_name = "TEXT")]
-        note: String,
-    },
-    /// Draft a workflow from an operation of an OpenAPI document, 3.0 or 3.1
-    Import {
-        /// The document, JSON or YAML
-        file: PathBuf,
-        /// Its operationId, or "METHOD /path"
-        #[arg(long, value_name = "ID")]
-        operation: String,
-        /// Folder for the draft, such as the workflows/ of a bundle; default: standard output
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-    },
-    /// Undo the effect of one that is done, as its workflow says in [compensation]; once
-    Undo {
-        #[command(flatten)]
-        of: One,
-        #[command(flatten)]
-        by: Person,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        note: String,
-        /// Do it; without, the question is shown and nothing is done
-        #[arg(long)]
-        yes: bool,
     },
 }
 
@@ -194,87 +151,31 @@ pub(crate) async fn handoff(
             let found = client.get_handoff(GetHandoffRequest { handoff_id: id }).await;
             print(found.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
         }
+        HandoffCommand::Assign { of: One { id, at }, by, to } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = AssignHandoffRequest { handoff_id: id, assignee: to, actor: by.person };
+            let done = AssistantServiceClient::new(link).assign_handoff(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
+        HandoffCommand::Note { of: One { id, at }, by, text } => {
+            let (link, url) = at.link(settings, default)?;
+            let request = AddNoteRequest { handoff_id: id, author: by.person, text };
+            let done = AssistantServiceClient::new(link).add_note(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+        }
         HandoffCommand::Resolve { of: One { id, at }, by, disposition, intent } => {
             let (link, url) = at.link(settings, default)?;
             let request = ResolveHandoffRequest { handoff_id: id, assignee: by.person, intent, disposition };
             let done = AssistantServiceClient::new(link).resolve_handoff(request).await;
             print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
         }
-    }
-}
-
-/// Runs a command on executions.
-pub(crate) async fn workflow(
-    settings: &Settings,
-    command: WorkflowCommand,
-    as_json: bool,
-) -> anyhow::Result<bool> {
-    let default = |server: &Server| server.endpoints.workflow.clone();
-    match command {
-        WorkflowCommand::List { state, conversation, limit, at } => {
+        HandoffCommand::Redeliver { of: One { id, at } } => {
             let (link, url) = at.link(settings, default)?;
-            let state = state.map(|state| format!("EXECUTION_STATE_{}", state.to_uppercase()));
-            let state = state.and_then(|state| ExecutionState::from_str_name(&state)).unwrap_or_default();
-            let request = ListExecutionsRequest {
-                conversation_id: conversation,
-                state: state.into(),
-                page_size: limit,
-            };
-            let found = WorkflowServiceClient::new(link).list_executions(request).await;
-            let found = found.map_err(|status| told(&status, &url))?.into_inner().executions;
-            for one in &found {
-                let value = execution(one);
-                let text = |key: &str| value[key].as_str().unwrap_or("-").to_owned();
-                let line = ["id", "state", "workflow", "updated_at", "error"].map(text).join("  ");
-                show::line(&if as_json { value.to_string() } else { line });
-            }
-            Ok(true)
-        }
-        WorkflowCommand::Show { of: One { id, at } } => {
-            let (link, url) = at.link(settings, default)?;
-            let request = GetExecutionRequest { execution_id: id };
-            let found = WorkflowServiceClient::new(link).get_execution(request).await;
-            let found = found.map_err(|status| told(&status, &url))?.into_inner().execution;
-            show::line(&written(&execution(&found.context("the response has no execution")?), as_json));
-            Ok(true)
-        }
-        WorkflowCommand::Resolve { of: One { id, at }, by, happened, did_not_happen: _, note } => {
-            let (link, url) = at.link(settings, default)?;
-            let request = ResolveUnknownRequest { execution_id: id, happened, actor: by.person, note };
-            let done = WorkflowServiceClient::new(link).resolve_unknown(request).await;
-            let done = done.map_err(|status| told(&status, &url))?.into_inner().execution;
-            show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
-            Ok(true)
-        }
-        WorkflowCommand::Import { file, operation, out } => {
-            crate::draft::import(&file, &operation, out.as_deref())
-        }
-        WorkflowCommand::Undo { of: One { id, at }, by, note, yes } => {
-            let at = at.link(settings, default)?;
-            let request = CompensateRequest { execution_id: id, actor: by.person, note, confirmed: yes };
-            undo(at, request, as_json).await
+            let request = RedeliverHandoffRequest { handoff_id: id };
+            let done = AssistantServiceClient::new(link).redeliver_handoff(request).await;
+            print(done.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
         }
     }
-}
-
-/// Shows the question before an effect is undone, or how the undoing went. `false` unless it is done.
-async fn undo(
-    (link, url): (Link, String),
-    request: CompensateRequest,
-    as_json: bool,
-) -> anyhow::Result<bool> {
-    let confirmed = request.confirmed;
-    let done = WorkflowServiceClient::new(link).compensate(request).await;
-    let CompensateResponse { execution: found, message } =
-        done.map_err(|status| told(&status, &url))?.into_inner();
-    let found = found.context("the response has no execution")?;
-    let mut value = execution(&found);
-    value["message"] = json!(message);
-    show::line(&written(&value, as_json));
-    if !confirmed {
-        eprintln!("firstline: nothing is done yet; repeat with --yes");
-    }
-    Ok(found.status.is_some_and(|status| confirmed && status.state() == ExecutionState::Done))
 }
 
 impl Running {
@@ -296,34 +197,9 @@ pub(crate) fn told(status: &Status, url: &str) -> anyhow::Error {
     anyhow::anyhow!("{} (asked {url})", plain(status))
 }
 
-fn time(at: Option<&prost_types::Timestamp>) -> Value {
+pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Value {
     let at = at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
     at.map_or(Value::Null, |at| json!(format!("{at:.0}")))
-}
-
-fn status(workflow: &WorkflowStatus) -> Value {
-    json!({
-        "id": workflow.execution_id,
-        "workflow": workflow.name,
-        "state": show::name(workflow.state().as_str_name(), "EXECUTION_STATE_"),
-        "slots": workflow.slots.iter().collect::<std::collections::BTreeMap<_, _>>(),
-        "missing_slots": workflow.missing_slots,
-        "error": show::text(&workflow.error),
-    })
-}
-
-pub(crate) fn execution(execution: &Execution) -> Value {
-    let mut value = status(&execution.status.clone().unwrap_or_default());
-    value["conversation_id"] = json!(execution.conversation_id);
-    value["attempts"] = json!(execution.attempts);
-    value["reference"] = show::text(&execution.reference);
-    value["confidence"] = json!(execution.confidence);
-    value["threshold"] = json!(execution.threshold);
-    value["created_at"] = time(execution.created_at.as_ref());
-    value["updated_at"] = time(execution.updated_at.as_ref());
-    value["resolved_by"] = show::text(&execution.resolved_by);
-    value["note"] = show::text(&execution.note);
-    value
 }
 
 pub(crate) fn said(utterances: &[Utterance]) -> Vec<Value> {
@@ -351,6 +227,22 @@ pub(crate) fn packet(handoff: &Handoff) -> Value {
         "passages": handoff.passages,
         "workflow": handoff.workflow.as_ref().map(status),
         "conversation": said(&handoff.utterances),
+        "notes": handoff.notes.iter().map(note).collect::<Vec<_>>(),
+        "deliveries": handoff.deliveries.iter().map(delivery).collect::<Vec<_>>(),
+    })
+}
+
+fn note(note: &Note) -> Value {
+    json!({ "author": note.author, "text": note.text, "created_at": time(note.created_at.as_ref()) })
+}
+
+fn delivery(delivery: &Delivery) -> Value {
+    json!({
+        "connector": delivery.connector,
+        "state": show::name(delivery.state().as_str_name(), "DELIVERY_STATE_"),
+        "attempts": delivery.attempts,
+        "error": show::text(&delivery.error),
+        "reference": show::text(&delivery.reference),
     })
 }
 

@@ -12,6 +12,7 @@ mod desk;
 mod doctor;
 mod draft;
 mod eval;
+mod executions;
 mod golden;
 mod judge;
 mod lint;

@@ -1,8 +1,13 @@
 //! Table `[orchestrator]`.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use kit::Violation;
 use kit::config::within;
 use serde::{Deserialize, Serialize};
+
+use crate::connector::Connector;
 
 /// Limits of a turn and of what surrounds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +48,11 @@ pub struct Config {
     pub reap_every_ms: u64,
     /// Limits of what customers may cost.
     pub budget: Budget,
+    /// Address of the endpoint that helpdesks report to, `POST /v1/connectors/NAME`, such as "127.0.0.1:7780"; empty
+    /// means none. It speaks plain HTTP: TLS ends before it.
+    pub inbound_listen: String,
+    /// Helpdesks that get every handoff, by a name of a-z, 0-9 and _.
+    pub connectors: BTreeMap<String, Connector>,
 }
 
 /// Limits of what customers may cost; 0 is no limit. A message with the keyword that reaches a person, and the
@@ -107,6 +117,8 @@ impl Default for Config {
             unsure_support: 0.75,
             reap_every_ms: 5_000,
             budget: Budget::default(),
+            inbound_listen: String::new(),
+            connectors: BTreeMap::new(),
         }
     }
 }
@@ -129,6 +141,13 @@ impl kit::Config for Config {
         within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
         self.budget.validate(&mut violations);
+        if !self.inbound_listen.is_empty() && self.inbound_listen.parse::<SocketAddr>().is_err() {
+            let message = format!("is {:?}, allowed IP:PORT or \"\" for none", self.inbound_listen);
+            violations.push(Violation { key: "inbound_listen".to_owned(), message });
+        }
+        for (name, connector) in &self.connectors {
+            connector.validate(name, &mut violations);
+        }
         violations
     }
 }

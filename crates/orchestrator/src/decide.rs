@@ -64,7 +64,12 @@ impl Orchestrator {
     async fn label(&self, turn_id: &str, intent: &str) {
         use prost::Message as _;
         let (turn_id, intent) = (turn_id.to_owned(), intent.to_owned());
-        let label = SubmitLabelRequest { turn_id, intent, source: "customer_choice".to_owned() };
+        let label = SubmitLabelRequest {
+            turn_id,
+            intent,
+            source: "customer_choice".to_owned(),
+            ..Default::default()
+        };
         if let Err(error) = self.journal.keep(crate::spool::Kind::Label, label.encode_to_vec()).await {
             tracing::error!(%error, "a label was lost");
         }

@@ -8,6 +8,7 @@ use proto::TurnRecord;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::notice;
 use crate::spool::{Entry, Spooled};
 use crate::stages::{Failure, Stages};
 use crate::store::Journal;
@@ -20,9 +21,20 @@ const GATHER: Duration = Duration::from_millis(50);
 const RETRY_FROM: Duration = Duration::from_millis(100);
 const RETRY_UP_TO: Duration = Duration::from_secs(10);
 
+/// Starts the background work of the orchestrator.
+pub(crate) fn start(orchestrator: &Arc<Orchestrator>, context: &kit::Context) {
+    let Orchestrator { journal, stages, spooled, config, .. } = orchestrator.as_ref();
+    let spool = spool(journal.clone(), stages.clone(), spooled.clone(), context.shutdown.clone());
+    context.tasks.spawn(spool);
+    let reaper = reap(orchestrator.clone(), Duration::from_millis(config.reap_every_ms));
+    context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(reaper));
+    let notices = notice::tell(orchestrator.clone());
+    context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(notices));
+}
+
 /// Sends the spool to telemetry in order, for as long as the process lives; what telemetry has not
 /// acknowledged stays in the journal.
-pub(crate) async fn spool(journal: Journal, stages: Stages, wake: Arc<Notify>, shutdown: CancellationToken) {
+async fn spool(journal: Journal, stages: Stages, wake: Arc<Notify>, shutdown: CancellationToken) {
     let mut pause = RETRY_FROM;
     loop {
         let more = match send(&journal, &stages).await {
@@ -143,7 +155,7 @@ async fn settle(journal: &Journal, seq: i64, sent: Result<(), Failure>) -> Resul
 }
 
 /// Turns that nobody will finish become handoffs. Those of an earlier process were reaped at the start.
-pub(crate) async fn reap(orchestrator: Arc<Orchestrator>, every: Duration) {
+async fn reap(orchestrator: Arc<Orchestrator>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         match orchestrator.reap(false).await {

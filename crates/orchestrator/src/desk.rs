@@ -1,14 +1,17 @@
 //! The queue of handoffs as the people at the desk use it.
 
 use prost::Message as _;
-use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Role, Utterance};
+use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Role, SubmitLabelRequest, Utterance};
 use sql::{Connection, Result, Row, values};
 
+use crate::notes;
 use crate::spool::{Kind, spool};
 use crate::store::Journal;
 
 /// Utterances of a handoff in a list; a conversation as a whole comes from `GetConversation`.
 const LISTED: i64 = 6;
+/// Longest disposition that telemetry takes.
+const LABEL_BYTES: usize = 256;
 /// Characters of each of them.
 const LISTED_CHARS: i64 = 500;
 
@@ -68,7 +71,11 @@ impl Journal {
         let (id, conversation_id) = (id.to_owned(), conversation_id.to_owned());
         let read = move |connection: &mut Connection<'_>| {
             let found = connection.first(query, values![&id, &conversation_id], handoff)?;
-            found.map(|found| with_utterances(connection, found, None)).transpose()
+            let Some(found) = found else { return Ok(None) };
+            let mut found = with_utterances(connection, found, None)?;
+            found.deliveries = crate::outbox::deliveries(connection, &found.handoff_id)?;
+            found.notes = notes::notes(connection, &found.handoff_id)?;
+            Ok(Some(found))
         };
         self.sql.read(read).await
     }
@@ -95,30 +102,12 @@ impl Journal {
         self.sql.write(write).await
     }
 
-    /// Ends a handoff, gives the conversation back to the bot with its context cut, masks what was said in it, and
-    /// keeps the label.
-    /// `false` unless the handoff is claimed by that person.
-    pub(crate) async fn resolve(
-        &self,
-        id: String,
-        assignee: String,
-        disposition: String,
-        label: Option<Vec<u8>>,
-    ) -> Result<bool> {
+    /// Ends a handoff; `false` unless it is claimed by that person.
+    pub(crate) async fn resolve(&self, id: String, assignee: String, how: End) -> Result<bool> {
         let (traceparent, owner) = (kit::Call::current().traceparent(), self.owner.clone());
         let write = move |connection: &mut Connection<'_>| {
             let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
-            let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
-            connection.execute(update, values![&disposition, &id])?;
-            let update =
-                "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
-                context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $1)
-                WHERE conversation_id = $1";
-            connection.execute(update, values![&conversation_id])?;
-            crate::mask::conversation(connection, &id)?;
-            if let Some(label) = &label {
-                spool(connection, &owner, Kind::Label, &traceparent, "", label)?;
-            }
+            end(connection, &id, &conversation_id, &how, (&owner, &traceparent))?;
             Ok(true)
         };
         self.sql.write(write).await
@@ -134,12 +123,65 @@ pub(crate) fn open_handoff(connection: &mut Connection<'_>, id: &str) -> Result<
 }
 
 /// Puts a handoff into the queue.
-pub(crate) fn open(connection: &mut Connection<'_>, packet: &Handoff, at: i64) -> Result<()> {
+pub(crate) fn open(
+    connection: &mut Connection<'_>,
+    packet: &Handoff,
+    at: i64,
+    connectors: &[String],
+) -> Result<()> {
     let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES ($1, $2, $3, $4, 1, $5, $6)";
     let Handoff { handoff_id, conversation_id, turn_id, reason, .. } = packet;
     let bytes = packet.encode_to_vec();
     let values = values![handoff_id, conversation_id, turn_id, reason, at, &bytes];
-    connection.execute(insert, values).map(|_| ())
+    connection.execute(insert, values)?;
+    crate::outbox::enqueue(connection, packet, connectors)
+}
+
+/// How a handoff ends.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// In the words of the desk.
+    pub(crate) disposition: String,
+    /// What it says of the turn that led to it.
+    pub(crate) label: Option<SubmitLabelRequest>,
+}
+
+impl End {
+    /// With the right intent of the turn that led to it, empty where the classifier's stands.
+    pub(crate) fn of(turn_id: String, intent: String, disposition: String) -> Self {
+        let masked = personal::mask(&disposition);
+        let says = !intent.is_empty() || !masked.is_empty();
+        let label = SubmitLabelRequest {
+            turn_id,
+            intent,
+            source: "agent".to_owned(),
+            disposition: masked[..masked.floor_char_boundary(LABEL_BYTES)].to_owned(),
+        };
+        Self { disposition, label: Some(label).filter(|_| says) }
+    }
+}
+
+/// Ends a handoff whose conversation is held, gives the conversation back to the bot with its context cut, masks what
+/// was said in it, and keeps the label.
+pub(crate) fn end(
+    connection: &mut Connection<'_>,
+    id: &str,
+    conversation_id: &str,
+    how: &End,
+    (owner, traceparent): (&str, &str),
+) -> Result<()> {
+    let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
+    connection.execute(update, values![&how.disposition, id])?;
+    let update = "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
+        context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $1)
+        WHERE conversation_id = $1";
+    connection.execute(update, values![conversation_id])?;
+    crate::mask::conversation(connection, id)?;
+    notes::mask(connection, id)?;
+    match &how.label {
+        Some(label) => spool(connection, owner, Kind::Label, traceparent, "", &label.encode_to_vec()),
+        None => Ok(()),
+    }
 }
 
 /// Keeps the conversation of a handoff from everybody else; `None` unless that person has claimed it.

@@ -22,7 +22,7 @@ pub(crate) struct Fan {
 
 /// A turn in the making.
 pub(crate) struct Draft<'o> {
-    orchestrator: &'o Orchestrator,
+    pub(crate) orchestrator: &'o Orchestrator,
     pub(crate) turn: Turn,
     pub(crate) conversation: Conversation,
     pub(crate) passages: Vec<Passage>,

@@ -17,6 +17,7 @@ impl Draft<'_> {
         let clarifications = if answered { 0 } else { self.conversation.clarifications + asked };
         let handoff = self.packet();
         let open = self.open();
+        let connectors = self.orchestrator.config.connectors.keys().cloned().collect();
         // Without a verdict nobody has masked the words, and those said in a workflow hold slot values: they
         // stay in the journal and go nowhere else.
         let question = self.masked.clone().filter(|_| self.turn.workflow.is_none()).unwrap_or_default();
@@ -35,6 +36,7 @@ impl Draft<'_> {
             pending: self.pending,
             open,
             handoff,
+            connectors,
             accepted_at: self.accepted_at,
             spends: self.spends,
             traceparent: kit::Call::current().traceparent(),

@@ -111,6 +111,10 @@ fn forget(connection: &mut Connection<'_>, id: &str) -> Result<Option<(u64, u64)
     for seq in about.into_iter().flatten() {
         connection.execute("DELETE FROM spool WHERE seq = $1", values![seq])?;
     }
+    for table in ["note", "delivery"] {
+        let of = "handoff_id IN (SELECT handoff_id FROM handoff WHERE conversation_id = $1)";
+        connection.execute(&format!("DELETE FROM {table} WHERE {of}"), values![id])?;
+    }
     let mut delete = |table: &str| {
         connection.execute(&format!("DELETE FROM {table} WHERE conversation_id = $1"), values![id])
     };

@@ -28,6 +28,8 @@ fn packet(turn: &Turn, notice: &HandoffNotice, said: &str, created_at: prost_typ
         workflow: turn.workflow.clone(),
         created_at: Some(created_at),
         utterances: Vec::new(),
+        deliveries: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -21,6 +21,8 @@ struct News {
     text: String,
     /// The packet for a person, where a person has to look.
     handoff: Option<Handoff>,
+    /// Helpdesks that get it.
+    connectors: Vec<String>,
 }
 
 /// Looks for such executions for as long as the process lives.
@@ -46,13 +48,15 @@ impl Orchestrator {
         let execution = notice.execution?;
         let status = execution.status?;
         let (conversation_id, execution_id) = (execution.conversation_id, status.execution_id.clone());
+        let connectors = self.config.connectors.keys().cloned().collect();
         if status.state() == ExecutionState::Done {
-            return Some(News { execution_id, conversation_id, text: notice.message, handoff: None });
+            let text = notice.message;
+            return Some(News { execution_id, conversation_id, text, handoff: None, connectors });
         }
         let reason = HandoffReason::WorkflowFailed;
         let text = format!("{} {}", notice.message, message(&self.assistant, reason));
-        let handoff = packet(conversation_id.clone(), status, reason);
-        Some(News { execution_id, conversation_id, text, handoff: Some(handoff) })
+        let handoff = Some(packet(conversation_id.clone(), status, reason));
+        Some(News { execution_id, conversation_id, text, handoff, connectors })
     }
 }
 
@@ -80,7 +84,7 @@ impl Journal {
 }
 
 fn write(connection: &mut Connection<'_>, news: &News) -> Result<()> {
-    let News { execution_id, conversation_id, text, handoff } = news;
+    let News { execution_id, conversation_id, text, handoff, connectors } = news;
     connection.lock(conversation_id)?;
     let told = "SELECT 1 FROM utterance WHERE conversation_id = $1 AND turn_id = $2";
     if connection.first(told, values![conversation_id, execution_id], |_| Ok(()))?.is_some() {
@@ -91,7 +95,7 @@ fn write(connection: &mut Connection<'_>, news: &News) -> Result<()> {
     connection.execute(insert, values![conversation_id, execution_id, Role::Assistant as i32, text])?;
     match handoff {
         Some(packet) if open_handoff(connection, conversation_id)?.is_none() => {
-            open(connection, packet, now())
+            open(connection, packet, now(), connectors)
         }
         _ => Ok(()),
     }

@@ -2,12 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use kit::Call;
 use kit::fault::{invalid, status};
-use kit::{Call, Kind};
 use prost::Message as _;
 use proto::assistant_service_server::{AssistantService, AssistantServiceServer};
 use proto::*;
@@ -20,10 +19,11 @@ use crate::budget::Ledger;
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::deliver;
-use crate::desk::Place;
+use crate::desk::{End, Place};
+use crate::door;
 use crate::keyword::Keywords;
 use crate::locks::Locks;
-use crate::notice;
+use crate::push;
 use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
@@ -35,6 +35,7 @@ pub const NAME: &str = "orchestrator";
 const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
 const MAX_COMMENT_BYTES: usize = 4096;
+const MAX_NOTE_BYTES: usize = 64 * 1024;
 
 /// Opens the journal, ends the orphans of an earlier process, and serves.
 ///
@@ -64,9 +65,9 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         bundle: reader.hash().to_owned(),
         assistant,
         keywords,
-        stages: stages.clone(),
+        stages,
         screened: Screened::default(),
-        journal: journal.clone(),
+        journal,
         spooled: Arc::new(Notify::new()),
         turns: Semaphore::new(config.max_turns),
         ledger: Ledger::new(config.budget.clone(), &spent, now()),
@@ -76,14 +77,9 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         config,
     });
     while orchestrator.reap(true).await.context("the journal")? > 0 {}
-    let spool = deliver::spool(journal, stages, orchestrator.spooled.clone(), context.shutdown.clone());
-    context.tasks.spawn(spool);
-    let every = Duration::from_millis(orchestrator.config.reap_every_ms);
-    let reaper = deliver::reap(orchestrator.clone(), every);
-    context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(reaper));
-    context
-        .tasks
-        .spawn(context.shutdown.clone().run_until_cancelled_owned(notice::tell(orchestrator.clone())));
+    push::start(&orchestrator, &context)?;
+    door::open(&orchestrator, &context).await?;
+    deliver::start(&orchestrator, &context);
     let max = context.server.max_message_bytes;
     let server = AssistantServiceServer::new(Server { orchestrator, context });
     Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(max)))
@@ -239,6 +235,8 @@ impl AssistantService for Server {
         let found = journal.conversation(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
         let (utterances, turns) = found.ok_or_else(|| status(NAME, &Error::NotFound("conversation_id")))?;
         let handoff = journal.handoff("", &id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        // What people write for each other is for the desk alone; this may be shown to the customer.
+        let handoff = handoff.map(|open| Handoff { notes: Vec::new(), deliveries: Vec::new(), ..open });
         Ok(Response::new(GetConversationResponse { utterances, turns, handoff }))
     }
 
@@ -307,11 +305,10 @@ impl AssistantService for Server {
     ) -> Result<Response<ResolveHandoffResponse>, Status> {
         let ResolveHandoffRequest { handoff_id, assignee, intent, disposition } = request.into_inner();
         bounded("intent", &intent)?;
+        bounded("disposition", &disposition)?;
         let turn_id = self.handoff(&handoff_id).await?.turn_id;
-        let label = SubmitLabelRequest { turn_id, intent, source: "agent".to_owned() };
-        let label = Some(label).filter(|label| !label.intent.is_empty()).map(|label| label.encode_to_vec());
-        let journal = &self.orchestrator.journal;
-        let done = journal.resolve(handoff_id.clone(), assignee, disposition, label).await;
+        let how = End::of(turn_id, intent, disposition);
+        let done = self.orchestrator.journal.resolve(handoff_id.clone(), assignee, how).await;
         self.orchestrator.spooled.notify_one();
         let handoff = self.must(done, &handoff_id, "only its claimant resolves it").await?;
         Ok(Response::new(ResolveHandoffResponse { handoff: Some(handoff) }))
@@ -348,6 +345,45 @@ impl AssistantService for Server {
         Ok(Response::new(Box::pin(conversations)))
     }
 
+    async fn assign_handoff(
+        &self,
+        request: Request<AssignHandoffRequest>,
+    ) -> Result<Response<AssignHandoffResponse>, Status> {
+        let AssignHandoffRequest { handoff_id, assignee, actor } = request.into_inner();
+        for (field, name) in [("assignee", &assignee), ("actor", &actor)] {
+            filled(name, field)?;
+            bounded(field, name)?;
+        }
+        let done = self.orchestrator.journal.assign(handoff_id.clone(), assignee, actor).await;
+        let handoff = self.must(done, &handoff_id, "can be given to somebody until it is resolved").await?;
+        Ok(Response::new(AssignHandoffResponse { handoff: Some(handoff) }))
+    }
+
+    async fn add_note(&self, request: Request<AddNoteRequest>) -> Result<Response<AddNoteResponse>, Status> {
+        let AddNoteRequest { handoff_id, author, text } = request.into_inner();
+        filled(&author, "author")?;
+        bounded("author", &author)?;
+        filled(&text, "text")?;
+        if text.len() > MAX_NOTE_BYTES {
+            let message = format!("{} bytes, allowed up to {MAX_NOTE_BYTES}", text.len());
+            return Err(invalid(NAME, "NOTE_TOO_LONG", "text", message));
+        }
+        let done = self.orchestrator.journal.note(handoff_id.clone(), author, text).await;
+        let handoff = self.must(done, &handoff_id, "takes notes until it is resolved").await?;
+        Ok(Response::new(AddNoteResponse { handoff: Some(handoff) }))
+    }
+
+    async fn redeliver_handoff(
+        &self,
+        request: Request<RedeliverHandoffRequest>,
+    ) -> Result<Response<RedeliverHandoffResponse>, Status> {
+        let id = request.into_inner().handoff_id;
+        filled(&id, "handoff_id")?;
+        let done = self.orchestrator.journal.redeliver(&id).await;
+        let handoff = self.must(done, &id, "only what a helpdesk refused is sent again").await?;
+        Ok(Response::new(RedeliverHandoffResponse { handoff: Some(handoff) }))
+    }
+
     async fn explain_turn(
         &self,
         request: Request<ExplainTurnRequest>,
@@ -357,39 +393,5 @@ impl AssistantService for Server {
             self.orchestrator.journal.record(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
         let record = record.ok_or_else(|| status(NAME, &Error::NotFound("turn_id")))?;
         Ok(Response::new(ExplainTurnResponse { record: Some(record) }))
-    }
-}
-
-impl kit::Fault for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Invalid { .. } | Self::Conflict => Kind::Invalid,
-            Self::Foreign => Kind::Denied,
-            Self::Stale | Self::Precondition(_) => Kind::Precondition,
-            Self::NotFound(_) => Kind::NotFound,
-            Self::Overload | Self::TooFast(_) => Kind::Exhausted,
-            Self::Journal(_) => Kind::Unavailable,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Invalid { .. } => "INVALID_MESSAGE",
-            Self::Conflict => "REQUEST_ID_REUSED",
-            Self::Foreign => "CONVERSATION_OF_ANOTHER_CUSTOMER",
-            Self::Stale | Self::Precondition(_) => "WRONG_STATE",
-            Self::NotFound(_) => "NOT_FOUND",
-            Self::Overload => "TOO_MANY_TURNS",
-            Self::TooFast(_) => "TOO_MANY_TURNS_A_MINUTE",
-            Self::Journal(_) => "JOURNAL_UNAVAILABLE",
-        }
-    }
-
-    fn field(&self) -> Option<&'static str> {
-        match self {
-            Self::Invalid { field, .. } => Some(field),
-            Self::Conflict => Some("request_id"),
-            _ => None,
-        }
     }
 }

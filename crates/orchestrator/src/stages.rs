@@ -296,6 +296,15 @@ impl Stages {
         Ok(())
     }
 
+    pub(crate) async fn deliveries(&self, backlogs: Vec<Backlog>) -> Result<(), Failure> {
+        let (mut client, request) = (self.telemetry.clone(), ReportDeliveriesRequest { backlogs });
+        once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
+            client.report_deliveries(request).await
+        })
+        .await?;
+        Ok(())
+    }
+
     pub(crate) async fn label(&self, label: SubmitLabelRequest) -> Result<(), Failure> {
         let mut client = self.telemetry.clone();
         once(

@@ -40,7 +40,7 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-"];
+", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
@@ -124,6 +124,8 @@ pub(crate) struct Finish {
     pub(crate) pending: Option<Pending>,
     pub(crate) open: Option<OpenExecution>,
     pub(crate) handoff: Option<Handoff>,
+    /// Names of the helpdesks that get the handoff.
+    pub(crate) connectors: Vec<String>,
     pub(crate) accepted_at: i64,
     /// What its model calls cost.
     pub(crate) spends: Vec<Spend>,
@@ -392,7 +394,7 @@ fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Re
     let values = values![end.clarifications, pending.as_ref(), execution_id, confirming, conversation_id];
     connection.execute(update, values)?;
     if let Some(packet) = &end.handoff {
-        open(connection, packet, end.accepted_at)?;
+        open(connection, packet, end.accepted_at, &end.connectors)?;
     }
     Ok(end.turn)
 }

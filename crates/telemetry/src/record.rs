@@ -312,8 +312,28 @@ pub struct Label {
     pub turn_id: String,
     /// Where the label comes from.
     pub source: String,
-    /// The right intent.
+    /// The right intent; empty when only the disposition is said.
     pub intent: String,
+    /// How the handoff ended that the turn led to; empty when nothing is said of it.
+    pub disposition: String,
+}
+
+impl Label {
+    /// Checks that it says something of a turn.
+    ///
+    /// # Errors
+    /// `Invalid` with the field.
+    pub fn check(&self) -> Result<(), Error> {
+        check_id("turn_id", &self.turn_id)?;
+        check_id("source", &self.source)?;
+        if self.disposition.is_empty() {
+            return check_id("intent", &self.intent);
+        }
+        if !self.intent.is_empty() {
+            check_id("intent", &self.intent)?;
+        }
+        check_id("disposition", &self.disposition)
+    }
 }
 
 #[cfg(test)]

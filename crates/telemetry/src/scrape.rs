@@ -1,13 +1,14 @@
 //! The Prometheus endpoint: counters of what was newly stored, as text over HTTP.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, routing};
 use prometheus::{
-    Counter, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
+    Counter, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,10 @@ pub struct Counters {
     cost: Counter,
     tokens: IntCounterVec,
     feedback: IntCounterVec,
+    undelivered: GaugeVec,
+    undelivered_age: GaugeVec,
+    /// When the oldest undelivered handoff was created, in Unix seconds, by connector.
+    oldest: Mutex<BTreeMap<String, i64>>,
 }
 
 impl Counters {
@@ -49,7 +54,27 @@ impl Counters {
         let options = HistogramOpts::new("firstline_stage_duration_seconds", "Time a stage took in a turn.");
         let stages = HistogramVec::new(options.buckets(buckets), &["stage"])?;
         registry.register(Box::new(stages.clone()))?;
-        Ok(Self { registry, turns, handoffs, stages, cost, tokens, feedback })
+        let gauge = |name: &str, help: &str| {
+            let gauge = GaugeVec::new(Opts::new(name, help), &["connector"])?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        let undelivered =
+            gauge("firstline_handoffs_undelivered", "Handoffs that a helpdesk does not have yet.")?;
+        let undelivered_age =
+            gauge("firstline_handoff_undelivered_age_seconds", "Age of the oldest of them; 0 without any.")?;
+        let oldest = Mutex::default();
+        Ok(Self {
+            registry,
+            turns,
+            handoffs,
+            stages,
+            cost,
+            tokens,
+            feedback,
+            undelivered,
+            undelivered_age,
+            oldest,
+        })
     }
 
     /// Counts a turn; call once for each turn stored for the first time.
@@ -72,7 +97,25 @@ impl Counters {
         self.feedback.with_label_values(&[&rating]).inc();
     }
 
+    /// Takes what waits to reach a helpdesk, and since when, in Unix seconds.
+    pub fn wait_for_helpdesk(&self, connector: &str, undelivered: u64, oldest: Option<i64>) {
+        self.undelivered.with_label_values(&[connector]).set(undelivered as f64);
+        let mut all = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing waits since ever.
+        all.insert(connector.to_owned(), oldest.unwrap_or(i64::MAX));
+    }
+
+    /// Lets what waits grow older, also while nobody tells of it.
+    fn age(&self) {
+        let now = jiff::Timestamp::now().as_second();
+        for (connector, oldest) in &*self.oldest.lock().unwrap_or_else(PoisonError::into_inner) {
+            let age = now.saturating_sub(*oldest).max(0);
+            self.undelivered_age.with_label_values(&[connector]).set(age as f64);
+        }
+    }
+
     fn response(&self) -> Response {
+        self.age();
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -96,5 +139,26 @@ pub async fn serve(listener: TcpListener, counters: Arc<Counters>, shutdown: Can
     tokio::select! {
         _ = server => {}
         () = patience => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_helpdesk_grows_older_by_itself_and_is_zero_without_any() {
+        let counters = Counters::new().unwrap();
+        let shown = || {
+            counters.age();
+            TextEncoder::new().encode_to_string(&counters.registry.gather()).unwrap()
+        };
+        let hour_ago = jiff::Timestamp::now().as_second() - 3600;
+        counters.wait_for_helpdesk("chat", 2, Some(hour_ago));
+        let text = shown();
+        assert!(text.contains("firstline_handoffs_undelivered{connector=\"chat\"} 2"), "{text}");
+        assert!(text.contains("undelivered_age_seconds{connector=\"chat\"} 36"), "{text}");
+        counters.wait_for_helpdesk("chat", 0, None);
+        assert!(shown().contains("undelivered_age_seconds{connector=\"chat\"} 0"));
     }
 }

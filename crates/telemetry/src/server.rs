@@ -11,10 +11,10 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use proto::telemetry_service_server::{TelemetryService, TelemetryServiceServer};
 use proto::{
-    ExportRequest, ExportResponse, ForgetConversationsRequest, ForgetConversationsResponse,
+    Backlog, ExportRequest, ExportResponse, ForgetConversationsRequest, ForgetConversationsResponse,
     GetMetricsRequest, GetMetricsResponse, ListFeedbackRequest, ListFeedbackResponse, RecordRequest,
-    RecordResponse, SubmitLabelRequest, SubmitLabelResponse,
-    TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
+    RecordResponse, ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest,
+    SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
@@ -104,6 +104,16 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl TelemetryService for Server {
+    async fn report_deliveries(
+        &self,
+        request: Request<ReportDeliveriesRequest>,
+    ) -> Result<Response<ReportDeliveriesResponse>, Status> {
+        for Backlog { connector, undelivered, oldest } in request.into_inner().backlogs {
+            self.counters.wait_for_helpdesk(&connector, undelivered, oldest.map(|at| at.seconds));
+        }
+        Ok(Response::new(ReportDeliveriesResponse {}))
+    }
+
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         let records = request.into_inner().records;
         let numbered = |(index, record)| row(record).map_err(|error| in_record(index, error));
@@ -142,11 +152,10 @@ impl TelemetryService for Server {
         &self,
         request: Request<SubmitLabelRequest>,
     ) -> Result<Response<SubmitLabelResponse>, Status> {
-        let SubmitLabelRequest { turn_id, intent, source } = request.into_inner();
-        for (field, value) in [("turn_id", &turn_id), ("intent", &intent), ("source", &source)] {
-            check_id(field, value).map_err(status)?;
-        }
-        self.store.add_label(Label { turn_id, source, intent }, now_us()).await.map_err(status)?;
+        let SubmitLabelRequest { turn_id, intent, source, disposition } = request.into_inner();
+        let label = Label { turn_id, source, intent, disposition };
+        label.check().map_err(status)?;
+        self.store.add_label(label, now_us()).await.map_err(status)?;
         Ok(Response::new(SubmitLabelResponse {}))
     }
 

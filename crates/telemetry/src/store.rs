@@ -11,7 +11,8 @@ use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
 // metrics read of a row, rendered once instead of at every reading, and stands first because SQLite
 // decodes a row up to the last column it needs. `cargo bench -p telemetry` measures this.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE turns (
     id INTEGER PRIMARY KEY, accepted_us INTEGER NOT NULL, sample TEXT NOT NULL, turn_id TEXT NOT NULL UNIQUE,
     conversation_id TEXT NOT NULL, outcome INTEGER NOT NULL, reason INTEGER NOT NULL, arm INTEGER NOT NULL,
@@ -33,7 +34,9 @@ CREATE TABLE labels (
 CREATE INDEX labels_by_time ON labels (received_us);
 CREATE INDEX turns_of ON turns (conversation_id);
 CREATE INDEX feedback_of ON feedback (conversation_id);
-"];
+",
+    "ALTER TABLE labels ADD COLUMN disposition TEXT NOT NULL DEFAULT '';",
+];
 
 /// Turns that one scan adds up: some 10 ms.
 const TURNS_A_SCAN: u32 = 10_000;
@@ -98,10 +101,12 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn add_label(&self, label: Label, received_us: i64) -> Result<(), Error> {
-        const INSERT: &str = "INSERT INTO labels VALUES ($1, $2, $3, $4) ON CONFLICT (turn_id, source)
-            DO UPDATE SET intent = excluded.intent, received_us = excluded.received_us";
+        const INSERT: &str = "INSERT INTO labels (turn_id, source, intent, received_us, disposition)
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (turn_id, source) DO UPDATE SET intent = excluded.intent,
+            received_us = excluded.received_us, disposition = excluded.disposition";
         let write = move |connection: &mut Connection<'_>| {
-            let values = values![&label.turn_id, &label.source, &label.intent, received_us];
+            let values =
+                values![&label.turn_id, &label.source, &label.intent, received_us, &label.disposition];
             connection.execute(INSERT, values).map(|_| ())
         };
         Ok(self.0.write(write).await?)
@@ -316,7 +321,13 @@ mod tests {
         for received_us in [1199, 1200] {
             store.add_feedback(feedback(&received_us.to_string()), received_us).await.unwrap();
             let (turn_id, source) = (format!("t{received_us}"), "agent".to_owned());
-            store.add_label(Label { turn_id, source, intent: "x".to_owned() }, received_us).await.unwrap();
+            store
+                .add_label(
+                    Label { turn_id, source, intent: "x".to_owned(), disposition: String::new() },
+                    received_us,
+                )
+                .await
+                .unwrap();
         }
         let shutdown = CancellationToken::new();
         let deleted = crate::expire::delete_before(&store, 1200, &shutdown).await.unwrap();
@@ -333,7 +344,13 @@ mod tests {
         let store = Store::open(Source::File(dir.path().join("telemetry.db"))).await.unwrap();
         for intent in ["refund", "refund", "lost_card"] {
             let (turn_id, source) = ("t1".to_owned(), "agent".to_owned());
-            store.add_label(Label { turn_id, source, intent: intent.to_owned() }, 1).await.unwrap();
+            store
+                .add_label(
+                    Label { turn_id, source, intent: intent.to_owned(), disposition: String::new() },
+                    1,
+                )
+                .await
+                .unwrap();
         }
         assert_eq!(count(&store, "labels").await, 1);
         let query = "SELECT intent FROM labels";

@@ -303,8 +303,12 @@ async fn bad_requests_name_the_field_and_what_is_allowed_and_store_nothing() {
     assert_eq!(metrics(&mut client).await.turns, 0);
     let status = rate(&mut client, "f1", 6).await.unwrap_err();
     assert_eq!(status.message(), "feedback.rating: is 6, allowed 1..=5, or 0 for none");
-    let label =
-        SubmitLabelRequest { turn_id: "t1".to_owned(), intent: "x".to_owned(), source: String::new() };
+    let label = SubmitLabelRequest {
+        turn_id: "t1".to_owned(),
+        intent: "x".to_owned(),
+        source: String::new(),
+        ..Default::default()
+    };
     assert_eq!(client.submit_label(label).await.unwrap_err().code(), Code::InvalidArgument);
     for seconds in [0, -5, 90 * 86_400 + 1] {
         let window = Some(prost_types::Duration { seconds, nanos: 0 });

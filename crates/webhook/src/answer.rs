@@ -39,14 +39,18 @@ pub struct Reply {
     pub body: Option<Vec<u8>>,
 }
 
-/// What a status proves. A redirect that means "done, look there" is no proof of anything.
+/// What an answer proves.
 pub(crate) async fn read(response: Response) -> Answer<Reply> {
-    let status = response.status();
+    let judged = judge(response.status());
+    let body = if matches!(judged, Answer::Done(_)) { body(response).await } else { None };
+    judged.and_then(|status| Answer::Done(Reply { status, body }))
+}
+
+/// What a status proves. A redirect that means "done, look there" is no proof of anything.
+fn judge(status: StatusCode) -> Answer<u16> {
     let error = format!("HTTP_{}", status.as_u16());
     match status {
-        status if status.is_success() => {
-            Answer::Done(Reply { status: status.as_u16(), body: body(response).await })
-        }
+        status if status.is_success() => Answer::Done(status.as_u16()),
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => Answer::Refused(error),
         // 409 is what a receiver says while it still works on the same key.
         StatusCode::REQUEST_TIMEOUT
@@ -58,6 +62,7 @@ pub(crate) async fn read(response: Response) -> Answer<Reply> {
     }
 }
 
+/// The bytes of an answer; `None` when they are too many or the connection ends before them.
 async fn body(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {

@@ -19,6 +19,11 @@ const MAX_SECRETS: usize = 2;
 pub struct Secrets(Vec<SecretString>);
 
 impl Secrets {
+    /// Whether none is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The secrets as keys, each a text of 16 to 256 bytes; `None` when one is not, or when there is none or more than
     /// two.
     pub(crate) fn texts(&self) -> Option<Vec<Vec<u8>>> {

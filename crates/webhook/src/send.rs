@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::dns::Resolve;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderName};
 use reqwest::{Client, Method, Url, redirect, retry};
 
 use crate::answer::{self, Answer, Reply};
@@ -16,6 +16,8 @@ use crate::guard::{self, Guard, Reach, System};
 use crate::sign::Signer;
 use crate::target::{Place, Target};
 
+/// The header of draft-ietf-httpapi-idempotency-key-header.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const USER_AGENT: &str = concat!("firstline/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no sender.
@@ -121,28 +123,37 @@ impl Sender {
             Ok(response) => return answer::read(response).await,
             Err(error) => error,
         };
-        if let Some(ip) = guard::refused(&error) {
-            let (target, ip) = (request.target, ip.to_string());
-            tracing::error!(
-                target,
-                ip,
-                "nothing is sent: the target's name gives an address it may not have; where a private one is the \
-                 company's own, set allow_private = true for the target"
-            );
-            return Answer::Refused("ADDRESS_NOT_ALLOWED".to_owned());
-        }
-        match error {
-            error if error.is_builder() => Answer::Refused("REQUEST_MALFORMED".to_owned()),
-            error if error.is_connect() => Answer::NotNow("UNREACHABLE".to_owned()),
-            error if error.is_timeout() => Answer::Unclear("TIMEOUT".to_owned()),
-            _ => Answer::Unclear("CONNECTION_LOST".to_owned()),
-        }
+        unanswered(request.target, &error)
+    }
+}
+
+/// What a request proves that got no answer.
+pub(crate) fn unanswered<T>(target: &str, error: &reqwest::Error) -> Answer<T> {
+    if let Some(ip) = guard::refused(error) {
+        let ip = ip.to_string();
+        tracing::error!(
+            target,
+            ip,
+            "nothing is sent: the target's name gives an address it may not have; where a private one is the \
+             company's own, set allow_private = true for the target"
+        );
+        return Answer::Refused("ADDRESS_NOT_ALLOWED".to_owned());
+    }
+    match error {
+        error if error.is_builder() => Answer::Refused("REQUEST_MALFORMED".to_owned()),
+        error if error.is_connect() => Answer::NotNow("UNREACHABLE".to_owned()),
+        error if error.is_timeout() => Answer::Unclear("TIMEOUT".to_owned()),
+        _ => Answer::Unclear("CONNECTION_LOST".to_owned()),
     }
 }
 
 /// A request is on the wire at most once an attempt: no redirects, no second try inside the client, no proxy that could
 /// answer in the target's place, and no kept connection that may be half dead. So a name is resolved once an attempt.
-fn client(reach: Reach, connect_timeout: Duration, resolver: Arc<dyn Resolve>) -> reqwest::Result<Client> {
+pub(crate) fn client(
+    reach: Reach,
+    connect_timeout: Duration,
+    resolver: Arc<dyn Resolve>,
+) -> reqwest::Result<Client> {
     Client::builder()
         .connect_timeout(connect_timeout)
         .dns_resolver(Guard { reach, resolver })
@@ -156,7 +167,7 @@ fn client(reach: Reach, connect_timeout: Duration, resolver: Arc<dyn Resolve>) -
 }
 
 /// The URL of a path below a base; `None` for one that leads elsewhere.
-fn below(base: &str, path: &str) -> Option<Url> {
+pub(crate) fn below(base: &str, path: &str) -> Option<Url> {
     let url = Url::parse(&format!("{base}{path}")).ok()?;
     let rest = url.as_str().strip_prefix(base)?;
     let starts = |part: &str| part.is_empty() || part.starts_with('/');

@@ -1,13 +1,11 @@
 //! The headers of a signed request.
 
 use jiff::Timestamp;
-use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::header::HeaderMap;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 
 use crate::secret::Secrets;
-
-/// The header of draft-ietf-httpapi-idempotency-key-header.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use crate::send::IDEMPOTENCY_KEY;
 
 /// Signs with every key, so that a receiver that has one of them accepts.
 pub(crate) struct Signer(Vec<Webhook>);

@@ -40,17 +40,20 @@ pub(crate) struct Place {
 impl Target {
     /// What is wrong with it: the key, and what it is and may be.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
-        if let Err(message) = self.place() {
-            // What stands before an @ may be a password.
-            let shown = self.url.rsplit_once('@').map_or(self.url.as_str(), |(_, host)| host);
-            faults.push(("url", format!("is {shown:?}, {message}")));
-        }
+        let mut faults: Vec<_> = self.misplaced().map(|message| ("url", message)).into_iter().collect();
         if self.secret.keys().is_none() {
             let allowed = "allowed one or two secrets, each whsec_ and 24 to 64 bytes in base64";
             faults.push(("secret", format!("is no secret, {allowed}")));
         }
         faults
+    }
+
+    /// What is wrong with its URL: what it is and may be.
+    pub fn misplaced(&self) -> Option<String> {
+        let message = self.place().err()?;
+        // What stands before an @ may be a password.
+        let shown = self.url.rsplit_once('@').map_or(self.url.as_str(), |(_, host)| host);
+        Some(format!("is {shown:?}, {message}"))
     }
 
     /// Where it is, or what is allowed instead.

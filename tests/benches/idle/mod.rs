@@ -236,6 +236,13 @@ impl telemetry_service_server::TelemetryService for Idle {
         answer(SubmitLabelResponse {})
     }
 
+    async fn report_deliveries(
+        &self,
+        _: Request<ReportDeliveriesRequest>,
+    ) -> Answer<ReportDeliveriesResponse> {
+        answer(ReportDeliveriesResponse {})
+    }
+
     async fn get_metrics(&self, _: Request<GetMetricsRequest>) -> Answer<GetMetricsResponse> {
         unused()
     }

@@ -1,0 +1,174 @@
+//! What has still to reach the helpdesks: one entry a handoff and connector, made in the commit of the handoff.
+
+use proto::{Backlog, Delivery, DeliveryState, Handoff};
+use sql::{Connection, Result, Row, values};
+
+use crate::desk::utterance;
+use crate::handoff::timestamp;
+use crate::payload::Packet;
+use crate::store::Journal;
+
+/// Entries and what came in; see [`MIGRATIONS`](crate::store::MIGRATIONS).
+pub(crate) const TABLES: &str = "
+CREATE TABLE delivery (
+    handoff_id TEXT NOT NULL, connector TEXT NOT NULL, state INTEGER NOT NULL DEFAULT 1,
+    created_at INTEGER NOT NULL, due_at INTEGER NOT NULL, said_until INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', reference TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (handoff_id, connector)) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_due ON delivery (connector, due_at) WHERE state = 1;
+CREATE INDEX delivery_open ON delivery (connector, created_at) WHERE state <> 2;
+";
+
+const PENDING: i32 = DeliveryState::Pending as i32;
+const FAILED: i32 = DeliveryState::Failed as i32;
+
+/// An entry whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) handoff_id: String,
+    /// The attempt that begins, from 1; nobody else may write how it ended.
+    pub(crate) attempt: u32,
+    /// When the handoff was created, in microseconds since the Unix epoch.
+    pub(crate) created_at: i64,
+    pub(crate) packet: Packet,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The helpdesk has it, under this id of its own, which may be empty.
+    Delivered(String),
+    /// It refuses it.
+    Failed(String),
+    /// Another attempt in so many microseconds.
+    Again(String, i64),
+}
+
+/// Makes the entries of a new handoff, with what was said until now.
+pub(crate) fn enqueue(
+    connection: &mut Connection<'_>,
+    handoff: &Handoff,
+    connectors: &[String],
+) -> Result<()> {
+    let insert = "INSERT INTO delivery (handoff_id, connector, created_at, due_at, said_until)
+        SELECT $1, $2, $3, $3, coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $4 ON CONFLICT DO NOTHING";
+    if connectors.is_empty() {
+        return Ok(());
+    }
+    let now = connection.now()?;
+    for connector in connectors {
+        connection.execute(insert, values![&handoff.handoff_id, connector, now, &handoff.conversation_id])?;
+    }
+    Ok(())
+}
+
+impl Journal {
+    /// Takes the oldest entry of a connector that is due and keeps it from others for so many microseconds of the
+    /// store's own time; whoever takes it then is past this attempt.
+    pub(crate) async fn due(&self, connector: &str, lease: i64) -> Result<Option<Due>> {
+        let connector = connector.to_owned();
+        let take = move |connection: &mut Connection<'_>| {
+            let now = connection.now()?;
+            let query = "SELECT handoff_id FROM delivery WHERE connector = $1 AND state = 1 AND due_at <= $2
+                ORDER BY due_at LIMIT 1";
+            // Nothing is due most of the time, and then nobody has to wait for anybody.
+            let find = |connection: &mut Connection<'_>| {
+                connection.first(query, values![&connector, now], |row| row.get::<String, _>(0))
+            };
+            if find(connection)?.is_none() {
+                return Ok(None);
+            }
+            connection.lock("delivery")?;
+            let Some(id) = find(connection)? else { return Ok(None) };
+            let update = "UPDATE delivery SET due_at = $1, attempt = attempt + 1
+                WHERE handoff_id = $2 AND connector = $3";
+            connection.execute(update, values![now.saturating_add(lease), &id, &connector])?;
+            let query = "SELECT attempt, delivery.created_at, said_until, packet, customer_key FROM delivery
+                JOIN handoff USING (handoff_id) JOIN conversation USING (conversation_id)
+                WHERE handoff_id = $1 AND connector = $2";
+            let found = connection.first(query, values![&id, &connector], |row| {
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get::<i64, _>(2)?,
+                    packet(row, 3)?,
+                    row.get::<String, _>(4)?,
+                ))
+            })?;
+            let Some((attempt, created_at, until, mut handoff, customer)) = found else { return Ok(None) };
+            let query =
+                "SELECT role, text FROM utterance WHERE conversation_id = $1 AND seq <= $2 ORDER BY seq";
+            handoff.utterances =
+                connection.query(query, values![&handoff.conversation_id, until], utterance)?;
+            let packet = Packet::of(&handoff, &customer);
+            Ok(Some(Due { handoff_id: id, attempt, created_at, packet }))
+        };
+        self.sql.write(take).await
+    }
+
+    /// Writes how an attempt ended, unless a later one has begun.
+    pub(crate) async fn settle(&self, due: &Due, connector: &str, ended: Ended) -> Result<()> {
+        let (id, attempt, connector) = (due.handoff_id.clone(), due.attempt, connector.to_owned());
+        let write = move |connection: &mut Connection<'_>| {
+            let (state, error, reference, pause) = match &ended {
+                Ended::Delivered(reference) => (DeliveryState::Delivered as i32, "", reference.as_str(), 0),
+                Ended::Failed(error) => (FAILED, error.as_str(), "", 0),
+                Ended::Again(error, pause) => (PENDING, error.as_str(), "", *pause),
+            };
+            let due_at = connection.now()?.saturating_add(pause);
+            let update = "UPDATE delivery SET state = $1, error = $2, reference = $3, due_at = $4
+                WHERE handoff_id = $5 AND connector = $6 AND attempt = $7 AND state = 1";
+            let values = values![state, error, reference, due_at, &id, &connector, attempt];
+            connection.execute(update, values).map(|_| ())
+        };
+        self.sql.write(write).await
+    }
+
+    /// Makes what the helpdesks refused due again; `false` when they refused nothing of this handoff.
+    pub(crate) async fn redeliver(&self, id: &str) -> Result<bool> {
+        let id = id.to_owned();
+        let write = move |connection: &mut Connection<'_>| {
+            let now = connection.now()?;
+            let update = "UPDATE delivery SET state = 1, due_at = $1 WHERE handoff_id = $2 AND state = 3";
+            Ok(connection.execute(update, values![now, &id])? > 0)
+        };
+        self.sql.write(write).await
+    }
+
+    /// What the connectors still have to deliver.
+    pub(crate) async fn backlog(&self, connectors: Vec<String>) -> Result<Vec<Backlog>> {
+        let query = "SELECT count(*), min(created_at) FROM delivery WHERE connector = $1 AND state <> 2";
+        let read = move |connection: &mut Connection<'_>| {
+            let count = |connector: &String| {
+                let found = connection.first(query, values![connector], |row| {
+                    Ok((row.get::<i64, _>(0)?, row.get::<Option<i64>, _>(1)?))
+                })?;
+                let (undelivered, oldest) = found.unwrap_or_default();
+                let undelivered = undelivered.unsigned_abs();
+                Ok(Backlog { connector: connector.clone(), undelivered, oldest: oldest.map(timestamp) })
+            };
+            connectors.iter().map(count).collect()
+        };
+        self.sql.read(read).await
+    }
+}
+
+/// Where a handoff is sent to.
+pub(crate) fn deliveries(connection: &mut Connection<'_>, handoff_id: &str) -> Result<Vec<Delivery>> {
+    let query = "SELECT connector, state, attempt, error, reference FROM delivery WHERE handoff_id = $1
+        ORDER BY connector";
+    connection.query(query, values![handoff_id], |row| {
+        Ok(Delivery {
+            connector: row.get(0)?,
+            state: row.get(1)?,
+            attempts: row.get(2)?,
+            error: row.get(3)?,
+            reference: row.get(4)?,
+        })
+    })
+}
+
+fn packet(row: &Row<'_>, column: usize) -> Result<Handoff> {
+    use prost::Message as _;
+    Ok(Handoff::decode(row.get::<&[u8], _>(column)?).unwrap_or_default())
+}
