@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
 
-use crate::desk;
+use crate::{desk, on_call};
 
 /// Customer support that answers, acts, or hands over to a person.
 #[derive(Parser)]
@@ -72,7 +72,7 @@ enum Command {
     Handoff(desk::HandoffCommand),
     /// Executions of workflows, at a running workflow stage
     #[command(subcommand)]
-    Workflow(desk::WorkflowCommand),
+    Workflow(on_call::WorkflowCommand),
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -371,7 +371,7 @@ async fn serve(
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
                 Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
-                Command::Workflow(command) => Box::pin(desk::workflow(&settings, command, json)).await,
+                Command::Workflow(command) => Box::pin(on_call::workflow(&settings, command, json)).await,
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
                 Command::Receive { listen, secret } => {
                     crate::receive::receive(listen, &secret, json).await.map(|()| true)

@@ -1,11 +1,10 @@
-//! `firstline handoff` and `firstline workflow`: the desk and whoever is on call, over the network.
+//! `firstline handoff`: the desk, over the network.
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use kit::config::{Balance, Server, Settings};
 use kit::{Context, Link};
 use proto::assistant_service_client::AssistantServiceClient;
-use proto::workflow_service_client::WorkflowServiceClient;
 use proto::*;
 use serde_json::{Value, json};
 use tonic::Status;
@@ -79,46 +78,6 @@ pub(crate) enum HandoffCommand {
     Redeliver {
         #[command(flatten)]
         of: One,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum WorkflowCommand {
-    /// Those in a state, newest first
-    List {
-        /// Only in this state; "unknown" are those that a person has to look into
-        #[arg(long, value_parser = ["proposed", "approved", "dispatching", "done", "failed", "unknown", "cancelled"])]
-        state: Option<String>,
-        /// Only of this conversation
-        #[arg(long, value_name = "ID", default_value = "")]
-        conversation: String,
-        /// Most of them, 1 to 1000
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        #[command(flatten)]
-        at: Running,
-    },
-    /// One with its slots, attempts and error
-    Show {
-        #[command(flatten)]
-        of: One,
-    },
-    /// Record what a person found out about an unknown effect
-    #[command(group(clap::ArgGroup::new("finding").required(true)))]
-    Resolve {
-        #[command(flatten)]
-        of: One,
-        #[command(flatten)]
-        by: Person,
-        /// The effect is there
-        #[arg(long, group = "finding")]
-        happened: bool,
-        /// It is not
-        #[arg(long, group = "finding")]
-        did_not_happen: bool,
-        /// How it was found out
-        #[arg(long, value_name = "TEXT")]
-        note: String,
     },
 }
 
@@ -218,55 +177,9 @@ pub(crate) async fn handoff(
     }
 }
 
-/// Runs a command on executions.
-pub(crate) async fn workflow(
-    settings: &Settings,
-    command: WorkflowCommand,
-    as_json: bool,
-) -> anyhow::Result<bool> {
-    let default = |server: &Server| server.endpoints.workflow.clone();
-    match command {
-        WorkflowCommand::List { state, conversation, limit, at } => {
-            let (link, url) = at.link(settings, default)?;
-            let state = state.map(|state| format!("EXECUTION_STATE_{}", state.to_uppercase()));
-            let state = state.and_then(|state| ExecutionState::from_str_name(&state)).unwrap_or_default();
-            let request = ListExecutionsRequest {
-                conversation_id: conversation,
-                state: state.into(),
-                page_size: limit,
-            };
-            let found = WorkflowServiceClient::new(link).list_executions(request).await;
-            let found = found.map_err(|status| told(&status, &url))?.into_inner().executions;
-            for one in &found {
-                let value = execution(one);
-                let text = |key: &str| value[key].as_str().unwrap_or("-").to_owned();
-                let line = ["id", "state", "workflow", "updated_at", "error"].map(text).join("  ");
-                show::line(&if as_json { value.to_string() } else { line });
-            }
-            Ok(true)
-        }
-        WorkflowCommand::Show { of: One { id, at } } => {
-            let (link, url) = at.link(settings, default)?;
-            let request = GetExecutionRequest { execution_id: id };
-            let found = WorkflowServiceClient::new(link).get_execution(request).await;
-            let found = found.map_err(|status| told(&status, &url))?.into_inner().execution;
-            show::line(&written(&execution(&found.context("the response has no execution")?), as_json));
-            Ok(true)
-        }
-        WorkflowCommand::Resolve { of: One { id, at }, by, happened, did_not_happen: _, note } => {
-            let (link, url) = at.link(settings, default)?;
-            let request = ResolveUnknownRequest { execution_id: id, happened, actor: by.person, note };
-            let done = WorkflowServiceClient::new(link).resolve_unknown(request).await;
-            let done = done.map_err(|status| told(&status, &url))?.into_inner().execution;
-            show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
-            Ok(true)
-        }
-    }
-}
-
 impl Running {
     /// A link there, and the address for errors.
-    fn link(
+    pub(crate) fn link(
         &self,
         settings: &Settings,
         default: impl Fn(&Server) -> String,
@@ -279,16 +192,16 @@ impl Running {
     }
 }
 
-fn told(status: &Status, url: &str) -> anyhow::Error {
+pub(crate) fn told(status: &Status, url: &str) -> anyhow::Error {
     anyhow::anyhow!("{} (asked {url})", plain(status))
 }
 
-fn time(at: Option<&prost_types::Timestamp>) -> Value {
+pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> Value {
     let at = at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
     at.map_or(Value::Null, |at| json!(format!("{at:.0}")))
 }
 
-fn status(workflow: &WorkflowStatus) -> Value {
+pub(crate) fn status(workflow: &WorkflowStatus) -> Value {
     json!({
         "id": workflow.execution_id,
         "workflow": workflow.name,
@@ -297,20 +210,6 @@ fn status(workflow: &WorkflowStatus) -> Value {
         "missing_slots": workflow.missing_slots,
         "error": show::text(&workflow.error),
     })
-}
-
-fn execution(execution: &Execution) -> Value {
-    let mut value = status(&execution.status.clone().unwrap_or_default());
-    value["conversation_id"] = json!(execution.conversation_id);
-    value["attempts"] = json!(execution.attempts);
-    value["reference"] = show::text(&execution.reference);
-    value["confidence"] = json!(execution.confidence);
-    value["threshold"] = json!(execution.threshold);
-    value["created_at"] = time(execution.created_at.as_ref());
-    value["updated_at"] = time(execution.updated_at.as_ref());
-    value["resolved_by"] = show::text(&execution.resolved_by);
-    value["note"] = show::text(&execution.note);
-    value
 }
 
 fn packet(handoff: &Handoff) -> Value {
@@ -371,7 +270,7 @@ fn print(handoff: Option<Handoff>, as_json: bool) -> anyhow::Result<bool> {
 }
 
 /// An object as one line of JSON, or a line for each of its values.
-fn written(value: &Value, as_json: bool) -> String {
+pub(crate) fn written(value: &Value, as_json: bool) -> String {
     if as_json {
         return value.to_string();
     }

@@ -19,5 +19,6 @@ mod supervise;
 mod up;
 
 pub mod mesh;
+mod on_call;
 
 pub use cli::run;

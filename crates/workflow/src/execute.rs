@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 use crate::deliver::{Answer, Delivery};
 use crate::engine::{Engine, Error, now};
 use crate::gate::{self, Clearance, Conditions, Refusal};
+use crate::page::Place;
 use crate::store::{Execution, State};
 
 /// Receivers keep an idempotency key at least this long (promises.md, "Workflow durability"); a later
@@ -97,7 +98,7 @@ impl Engine {
     /// may have had its effect becomes unknown.
     pub(crate) async fn recover(&self, now: Timestamp) -> Result<(), Error> {
         for state in [State::Approved, State::Dispatching] {
-            for execution in self.store.list("", Some(state), u32::MAX).await? {
+            for execution in self.store.list("", Some(state), Place::start(), u32::MAX).await? {
                 let sent = state == State::Dispatching;
                 let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
                 // The first attempt may be as old as the execution; the approval is the last change before it.

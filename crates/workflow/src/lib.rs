@@ -11,6 +11,7 @@ mod engine;
 mod execute;
 mod fill;
 mod gate;
+mod page;
 mod server;
 mod settled;
 mod store;

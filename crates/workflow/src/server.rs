@@ -23,6 +23,7 @@ use crate::deliver::Sender;
 use crate::engine::{Engine, Error, Input, now};
 use crate::execute::Yes;
 use crate::gate::Clearance;
+use crate::page::Place;
 use crate::store::{Execution, State, Store};
 
 /// Name of the stage.
@@ -136,10 +137,16 @@ impl WorkflowService for Server {
             let message = format!("is {limit}, allowed 0..={MAX_PAGE}");
             return Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", "page_size", message));
         }
-        let found = self.0.store.list(&request.conversation_id, from_proto(state), limit).await;
+        let Some(after) = Place::parse(&request.page_token) else {
+            let what = "must be the next_page_token of a page before, or empty";
+            return Err(kit::fault::invalid(NAME, "WRONG_PAGE_TOKEN", "page_token", what));
+        };
+        let found = self.0.store.list(&request.conversation_id, from_proto(state), after, limit).await;
         let found = found.map_err(|error| status(Error::Store(error)))?;
+        let last = found.last().filter(|_| found.len() == limit as usize).map(Place::of);
+        let next_page_token = last.map(|place| place.token()).unwrap_or_default();
         let executions = found.iter().map(|execution| self.report(execution)).collect();
-        Ok(Response::new(ListExecutionsResponse { executions }))
+        Ok(Response::new(ListExecutionsResponse { executions, next_page_token }))
     }
 
     async fn resolve_unknown(

@@ -5,4 +5,5 @@
 mod caps;
 mod dialogues;
 mod execution;
+mod pages;
 mod support;
