@@ -11,7 +11,7 @@ use webhook::{Answer, Event, Method, Request, Sender, Target};
 async fn until(world: &World, id: &str, wanted: impl Fn(&Handoff) -> bool) -> Handoff {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let request = GetHandoffRequest { handoff_id: id.to_owned() };
+        let request = GetHandoffRequest { handoff_id: id.to_owned(), suggest: false };
         let found = world.client.clone().get_handoff(request).await.unwrap().into_inner().handoff.unwrap();
         if wanted(&found) {
             return found;

@@ -35,6 +35,7 @@ mod server;
 mod spool;
 mod stages;
 mod store;
+mod suggest;
 mod turn;
 
 pub use config::{Budget, Config};

@@ -275,9 +275,18 @@ impl AssistantService for Server {
         &self,
         request: Request<GetHandoffRequest>,
     ) -> Result<Response<GetHandoffResponse>, Status> {
-        let id = request.into_inner().handoff_id;
-        filled(&id, "handoff_id")?;
-        Ok(Response::new(GetHandoffResponse { handoff: Some(self.handoff(&id).await?) }))
+        let GetHandoffRequest { handoff_id, suggest } = request.into_inner();
+        filled(&handoff_id, "handoff_id")?;
+        let handoff = self.handoff(&handoff_id).await?;
+        if !suggest {
+            return Ok(Response::new(GetHandoffResponse { handoff: Some(handoff), suggestion: None }));
+        }
+        let (orchestrator, read) = (self.orchestrator.clone(), handoff.clone());
+        // In a task of its own: what a model was asked is paid also when the caller goes away.
+        let work = async move { Box::pin(orchestrator.suggest(&read)).await };
+        let suggestion = self.context.tasks.spawn(Call::current().scope(work)).await;
+        let suggestion = suggestion.map_err(|_| Status::internal("the draft ended early"))?;
+        Ok(Response::new(GetHandoffResponse { handoff: Some(handoff), suggestion: Some(suggestion) }))
     }
 
     async fn claim_handoff(
