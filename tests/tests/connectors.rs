@@ -1,5 +1,6 @@
 //! Handoffs on their way to helpdesks, over real sockets.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proto::*;
@@ -11,7 +12,7 @@ use webhook::{Answer, Event, Method, Request, Sender, Target};
 async fn until(world: &World, id: &str, wanted: impl Fn(&Handoff) -> bool) -> Handoff {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let request = GetHandoffRequest { handoff_id: id.to_owned() };
+        let request = GetHandoffRequest { handoff_id: id.to_owned(), suggest: false };
         let found = world.client.clone().get_handoff(request).await.unwrap().into_inner().handoff.unwrap();
         if wanted(&found) {
             return found;
@@ -112,7 +113,7 @@ async fn what_a_helpdesk_refuses_waits_for_a_person_and_is_sent_again_by_one() {
 }
 
 /// Reports to the assistant as a helpdesk that holds a secret does.
-async fn reports(url: &str, secret: &str, path: &str, id: &str, body: &Value) -> Answer {
+async fn reports(url: &str, secret: &str, path: &str, id: &str, body: &Value) -> Answer<()> {
     let target = Target { url: url.to_owned(), secret: secret.into(), ..Target::default() };
     let sender = Sender::new(&[("door".to_owned(), target)].into(), Duration::from_secs(5)).unwrap();
     let at = jiff::Timestamp::now();
@@ -121,11 +122,12 @@ async fn reports(url: &str, secret: &str, path: &str, id: &str, body: &Value) ->
         id,
         method: Method::POST,
         path,
+        headers: &BTreeMap::new(),
         body: &body.to_string(),
         event: Event { source: "/desk", kind: "desk", at },
         timeout: Duration::from_secs(5),
     };
-    sender.send(request).await
+    sender.send(request).await.and_then(|_| Answer::Done(()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,7 +155,7 @@ async fn what_a_person_says_in_a_helpdesk_reaches_the_customer_once_and_an_end_g
     let long = json!({ "event": "reply", "handoff_id": id, "text": "x".repeat(300_000) });
     assert_eq!(reports(&url, SECRET, "/plain", "m0", &long).await, refused("413"));
     for _ in 0..2 {
-        assert_eq!(reports(&url, SECRET, "/plain", "m1", &reply).await, Answer::Done(None));
+        assert_eq!(reports(&url, SECRET, "/plain", "m1", &reply).await, Answer::Done(()));
     }
     let found = until(&world, &id, |_| true).await;
     assert_eq!((found.state(), found.assignee.as_str()), (HandoffState::Claimed, "plain Ann"));
@@ -161,10 +163,10 @@ async fn what_a_person_says_in_a_helpdesk_reaches_the_customer_once_and_an_end_g
     assert_eq!(said.collect::<Vec<_>>(), ["I send help."]);
 
     let foreign = json!({ "event": "resolved", "handoff_id": "h_other", "author": "Ann" });
-    assert_eq!(reports(&url, SECRET, "/plain", "m2", &foreign).await, Answer::Done(None));
+    assert_eq!(reports(&url, SECRET, "/plain", "m2", &foreign).await, Answer::Done(()));
     assert_eq!(until(&world, &id, |_| true).await.state(), HandoffState::Claimed);
     let end = json!({ "event": "resolved", "handoff_id": id, "author": "Ann", "disposition": "solved" });
-    assert_eq!(reports(&url, SECRET, "/plain", "m3", &end).await, Answer::Done(None));
+    assert_eq!(reports(&url, SECRET, "/plain", "m3", &end).await, Answer::Done(()));
     assert_eq!(until(&world, &id, |_| true).await.state(), HandoffState::Resolved);
     let after = world.say(&turn.conversation_id, "What is the contactless limit?").await;
     assert_eq!(after.outcome(), Outcome::Answered, "{after:?}");

@@ -31,6 +31,12 @@ async fn a_person_takes_a_conversation_answers_and_gives_it_back() {
     assert_eq!(waiting.len(), 1, "{waiting:?}");
     let id = waiting[0]["id"].as_str().unwrap();
     assert_eq!((&waiting[0]["state"], &waiting[0]["reason"]), (&"WAITING".into(), &"USER_KEYWORD".into()));
+    let drafted = &printed(&[&["handoff", "show", id, "--suggest"], &at[..]].concat())[0]["suggestion"];
+    assert!(drafted["text"].is_null() && drafted["missing"].is_string(), "{drafted}");
+    say(&turn.conversation_id, "What is the contactless limit?").await;
+    let drafted = &printed(&[&["handoff", "show", id, "--suggest"], &at[..]].concat())[0]["suggestion"];
+    assert!(drafted["text"].is_string() && drafted["missing"].is_null(), "{drafted}");
+    assert!(!drafted["sources"].as_array().unwrap().is_empty(), "{drafted}");
     let claimed = printed(&[&["handoff", "claim", id, "--as", "ann"], &at[..]].concat());
     assert_eq!(claimed[0]["assignee"], "ann");
     let second = firstline(&[&["handoff", "claim", id, "--as", "bob"], &at[..]].concat());

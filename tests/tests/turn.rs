@@ -56,6 +56,21 @@ both! {
         }
     }
 
+    async fn who_chooses_a_person_from_the_start_gets_one_and_a_later_choice_changes_nothing(world: &World) {
+        let human = |conversation: &str| Message {
+            conversation_id: conversation.to_owned(),
+            text: "What is the contactless limit?".to_owned(),
+            preferred_handler: Handler::Human.into(),
+            ..Message::default()
+        };
+        let chosen = world.ask(human("")).await;
+        assert_eq!(reason(&chosen), HandoffReason::HumanPreferred);
+        assert!(chosen.model.is_empty() && !chosen.answer.is_empty(), "{chosen:?}");
+        let begun = world.say("", "What is the contactless limit?").await;
+        let later = world.ask(human(&begun.conversation_id)).await;
+        assert_eq!(later.outcome(), Outcome::Answered, "{later:?}");
+    }
+
     async fn the_word_agent_hands_over_at_once_and_the_bot_stays_mute(world: &World) {
         for text in ["agent", "AGENT!!", "could I have an agent please?", "a g e n t"] {
             let turn = world.say("", text).await;

@@ -27,6 +27,9 @@ pub(crate) enum HandoffCommand {
     Show {
         #[command(flatten)]
         of: One,
+        /// With a draft of a reply to the last thing the customer asked
+        #[arg(long)]
+        suggest: bool,
     },
     /// Take one; the bot stays silent until it is resolved
     Claim {
@@ -131,11 +134,15 @@ pub(crate) async fn handoff(
                 page.page_token = next_page_token;
             }
         }
-        HandoffCommand::Show { of: One { id, at } } => {
+        HandoffCommand::Show { of: One { id, at }, suggest } => {
             let (link, url) = at.link(settings, default)?;
-            let request = GetHandoffRequest { handoff_id: id };
+            let request = GetHandoffRequest { handoff_id: id, suggest };
             let found = AssistantServiceClient::new(link).get_handoff(request).await;
-            print(found.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
+            let found = found.map_err(|status| told(&status, &url))?.into_inner();
+            let mut value = packet(&found.handoff.context("the response has no handoff")?);
+            value["suggestion"] = found.suggestion.as_ref().map_or(Value::Null, suggestion);
+            show::line(&written(&value, as_json));
+            Ok(true)
         }
         HandoffCommand::Claim { of: One { id, at }, by } => {
             let (link, url) = at.link(settings, default)?;
@@ -148,7 +155,7 @@ pub(crate) async fn handoff(
             let request = ReplyAsAgentRequest { handoff_id: id.clone(), assignee: by.person, text };
             let mut client = AssistantServiceClient::new(link);
             client.reply_as_agent(request).await.map_err(|status| told(&status, &url))?;
-            let found = client.get_handoff(GetHandoffRequest { handoff_id: id }).await;
+            let found = client.get_handoff(GetHandoffRequest { handoff_id: id, suggest: false }).await;
             print(found.map_err(|status| told(&status, &url))?.into_inner().handoff, as_json)
         }
         HandoffCommand::Assign { of: One { id, at }, by, to } => {
@@ -229,6 +236,15 @@ pub(crate) fn packet(handoff: &Handoff) -> Value {
         "conversation": said(&handoff.utterances),
         "notes": handoff.notes.iter().map(note).collect::<Vec<_>>(),
         "deliveries": handoff.deliveries.iter().map(delivery).collect::<Vec<_>>(),
+    })
+}
+
+fn suggestion(suggestion: &Suggestion) -> Value {
+    let sources = suggestion.citations.iter().map(|citation| &citation.document_id);
+    json!({
+        "text": show::text(&suggestion.text),
+        "sources": sources.collect::<std::collections::BTreeSet<_>>(),
+        "missing": show::text(&suggestion.missing),
     })
 }
 

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use crate::desk::{One, Person, Running, time, told, written};
 use crate::show;
 
+/// Executions asked for at once.
+const PAGE: u32 = 500;
+
 #[derive(Subcommand)]
 pub(crate) enum WorkflowCommand {
     /// Those in a state, newest first
@@ -23,8 +26,8 @@ pub(crate) enum WorkflowCommand {
         /// Only of this conversation
         #[arg(long, value_name = "ID", default_value = "")]
         conversation: String,
-        /// Most of them, 1 to 1000
-        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        /// Most of them, from 1
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         #[command(flatten)]
         at: Running,
@@ -89,18 +92,23 @@ pub(crate) async fn workflow(
             let (link, url) = at.link(settings, default)?;
             let state = state.map(|state| format!("EXECUTION_STATE_{}", state.to_uppercase()));
             let state = state.and_then(|state| ExecutionState::from_str_name(&state)).unwrap_or_default();
-            let request = ListExecutionsRequest {
+            let mut client = WorkflowServiceClient::new(link);
+            let mut page = ListExecutionsRequest {
                 conversation_id: conversation,
                 state: state.into(),
-                page_size: limit,
+                ..ListExecutionsRequest::default()
             };
-            let found = WorkflowServiceClient::new(link).list_executions(request).await;
-            let found = found.map_err(|status| told(&status, &url))?.into_inner().executions;
-            for one in &found {
-                let value = execution(one);
-                let text = |key: &str| value[key].as_str().unwrap_or("-").to_owned();
-                let line = ["id", "state", "workflow", "updated_at", "error"].map(text).join("  ");
-                show::line(&if as_json { value.to_string() } else { line });
+            let mut left = limit;
+            while left > 0 {
+                page.page_size = left.min(PAGE);
+                let found = client.list_executions(page.clone()).await;
+                let found = found.map_err(|status| told(&status, &url))?.into_inner();
+                found.executions.iter().for_each(|one| show::line(&listed(one, as_json)));
+                left = left.saturating_sub(u32::try_from(found.executions.len()).unwrap_or(u32::MAX));
+                if found.next_page_token.is_empty() {
+                    break;
+                }
+                page.page_token = found.next_page_token;
             }
             Ok(true)
         }
@@ -174,4 +182,13 @@ pub(crate) fn execution(execution: &Execution) -> Value {
     value["resolved_by"] = show::text(&execution.resolved_by);
     value["note"] = show::text(&execution.note);
     value
+}
+
+fn listed(one: &Execution, as_json: bool) -> String {
+    let value = execution(one);
+    if as_json {
+        return value.to_string();
+    }
+    let text = |key: &str| value[key].as_str().unwrap_or("-").to_owned();
+    ["id", "state", "workflow", "updated_at", "error"].map(text).join("  ")
 }

@@ -37,6 +37,7 @@ mod server;
 mod spool;
 mod stages;
 mod store;
+mod suggest;
 mod turn;
 
 pub use config::{Budget, Config};

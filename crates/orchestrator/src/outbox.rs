@@ -172,3 +172,53 @@ fn packet(row: &Row<'_>, column: usize) -> Result<Handoff> {
     use prost::Message as _;
     Ok(Handoff::decode(row.get::<&[u8], _>(column)?).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use sql::{Server, Source};
+
+    use super::*;
+
+    /// A journal with one handoff for the connector "desk", and a second view of the same store.
+    async fn journals(source: Source, shared: bool) -> [Journal; 2] {
+        let journal = Journal::open(source.clone()).await.unwrap();
+        let packet =
+            Handoff { handoff_id: "h".to_owned(), conversation_id: "c".to_owned(), ..Handoff::default() };
+        let write = move |connection: &mut Connection<'_>| {
+            let insert =
+                "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES ('c', 'k', 0)";
+            connection.execute(insert, &[])?;
+            let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet)
+                VALUES ('h', 'c', 't', 1, 1, 0, $1)";
+            connection.execute(insert, values![&prost::Message::encode_to_vec(&packet)])?;
+            enqueue(connection, &packet, &["desk".to_owned()])
+        };
+        journal.sql.write(write).await.unwrap();
+        let other = if shared { Journal::open(source).await.unwrap() } else { journal.clone() };
+        [journal, other]
+    }
+
+    /// One attempt at a time, and only the last one says how it ended.
+    async fn is_leased([one, other]: [Journal; 2]) {
+        const HOUR: i64 = 3600 * 1_000_000;
+        let (mine, theirs) = tokio::join!(one.due("desk", 0), other.due("another", HOUR));
+        assert!(theirs.unwrap().is_none());
+        let lost = mine.unwrap().unwrap();
+        let (mine, theirs) = tokio::join!(one.due("desk", HOUR), other.due("desk", HOUR));
+        let taken: Vec<_> = [mine.unwrap(), theirs.unwrap()].into_iter().flatten().collect();
+        let [due] = taken.as_slice() else { panic!("{taken:?}") };
+        assert_eq!((lost.attempt, due.attempt), (1, 2));
+        one.settle(&lost, "desk", Ended::Delivered(String::new())).await.unwrap();
+        assert_eq!(one.backlog(vec!["desk".to_owned()]).await.unwrap()[0].undelivered, 1);
+        one.settle(due, "desk", Ended::Again("HTTP_503".to_owned(), HOUR)).await.unwrap();
+        assert!(other.due("desk", HOUR).await.unwrap().is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_entry_is_one_attempts_at_a_time_and_a_lost_attempt_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        is_leased(journals(Source::File(folder.path().join("journal.db")), false).await).await;
+        let server = Server { url: scratch::database().into(), ca: None, connections: 4 };
+        is_leased(journals(Source::Postgres { server, schema: "outbox".to_owned() }, true).await).await;
+    }
+}

@@ -32,6 +32,7 @@ use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
+const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
 const MAX_COMMENT_BYTES: usize = 4096;
@@ -245,18 +246,11 @@ impl AssistantService for Server {
         request: Request<ListHandoffsRequest>,
     ) -> Result<Response<ListHandoffsResponse>, Status> {
         let request = request.into_inner();
-        let limit = match request.page_size {
-            0 => 50,
-            n if n <= MAX_PAGE => n,
-            n => {
-                return Err(invalid(
-                    NAME,
-                    "PAGE_TOO_LARGE",
-                    "page_size",
-                    format!("is {n}, allowed 0..={MAX_PAGE}"),
-                ));
-            }
-        };
+        let limit = if request.page_size == 0 { PAGE } else { request.page_size };
+        if limit > MAX_PAGE {
+            let message = format!("is {limit}, allowed 0..={MAX_PAGE}");
+            return Err(invalid(NAME, "PAGE_TOO_LARGE", "page_size", message));
+        }
         let Some(after) = Place::parse(&request.page_token) else {
             let what = "must be the next_page_token of a page before, or empty";
             return Err(invalid(NAME, "WRONG_PAGE_TOKEN", "page_token", what));
@@ -272,9 +266,18 @@ impl AssistantService for Server {
         &self,
         request: Request<GetHandoffRequest>,
     ) -> Result<Response<GetHandoffResponse>, Status> {
-        let id = request.into_inner().handoff_id;
-        filled(&id, "handoff_id")?;
-        Ok(Response::new(GetHandoffResponse { handoff: Some(self.handoff(&id).await?) }))
+        let GetHandoffRequest { handoff_id, suggest } = request.into_inner();
+        filled(&handoff_id, "handoff_id")?;
+        let handoff = self.handoff(&handoff_id).await?;
+        if !suggest {
+            return Ok(Response::new(GetHandoffResponse { handoff: Some(handoff), suggestion: None }));
+        }
+        let (orchestrator, read) = (self.orchestrator.clone(), handoff.clone());
+        // In a task of its own: what a model was asked is paid also when the caller goes away.
+        let work = async move { Box::pin(orchestrator.suggest(&read)).await };
+        let suggestion = self.context.tasks.spawn(Call::current().scope(work)).await;
+        let suggestion = suggestion.map_err(|_| Status::internal("the draft ended early"))?;
+        Ok(Response::new(GetHandoffResponse { handoff: Some(handoff), suggestion: Some(suggestion) }))
     }
 
     async fn claim_handoff(

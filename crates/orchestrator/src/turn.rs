@@ -201,7 +201,7 @@ impl Orchestrator {
         Ok(announce(events, turn).await)
     }
 
-    async fn fan_out(&self, text: &str) -> Fan {
+    pub(crate) async fn fan_out(&self, text: &str) -> Fan {
         let ((intent, better), verdict, passages) = tokio::join!(
             self.understand(text),
             self.stages.screen_input(text),

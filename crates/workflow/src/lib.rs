@@ -16,6 +16,7 @@ mod execution;
 mod fill;
 mod gate;
 mod numbers;
+mod page;
 mod precondition;
 mod request;
 mod response;

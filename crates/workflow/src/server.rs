@@ -29,6 +29,7 @@ use crate::engine::{Engine, Error, Input, now};
 use crate::execute::Yes;
 use crate::execution::{Execution, State};
 use crate::gate::Clearance;
+use crate::page::Place;
 use crate::store::Store;
 
 /// Name of the stage.
@@ -153,10 +154,16 @@ impl WorkflowService for Server {
             )
         })?;
         let limit = page(request.page_size)?;
-        let found = self.0.store.list(&request.conversation_id, from_proto(state), limit).await;
+        let Some(after) = Place::parse(&request.page_token) else {
+            let what = "must be the next_page_token of a page before, or empty";
+            return Err(kit::fault::invalid(NAME, "WRONG_PAGE_TOKEN", "page_token", what));
+        };
+        let found = self.0.store.list(&request.conversation_id, from_proto(state), after, limit).await;
         let found = found.map_err(|error| status(Error::Store(error)))?;
+        let last = found.last().filter(|_| found.len() == limit as usize).map(Place::of);
+        let next_page_token = last.map(|place| place.token()).unwrap_or_default();
         let executions = found.iter().map(|execution| self.report(execution)).collect();
-        Ok(Response::new(ListExecutionsResponse { executions }))
+        Ok(Response::new(ListExecutionsResponse { executions, next_page_token }))
     }
 
     async fn resolve_unknown(

@@ -8,6 +8,7 @@ use sql::{Connection, Error, Result, Row, Source, values};
 
 use crate::caps;
 use crate::execution::{Execution, State, execution, parsed, rendered};
+use crate::page::Place;
 use crate::settled;
 
 const MIGRATIONS: &[&str] = &["
@@ -115,16 +116,18 @@ impl Store {
         &self,
         conversation: &str,
         state: Option<State>,
+        after: Place,
         limit: u32,
     ) -> Result<Vec<Execution>> {
         let of = if conversation.is_empty() { "$1 = ''" } else { "conversation_id = $1" };
         let at = state.map_or_else(|| "TRUE".to_owned(), |state| format!("state = '{}'", state.name()));
         let query = format!(
-            "SELECT * FROM execution WHERE {of} AND {at} ORDER BY created_at DESC, execution_id LIMIT $2"
+            "SELECT * FROM execution WHERE {of} AND {at} AND (created_at < $2 OR (created_at = $2 AND execution_id > $3))
+            ORDER BY created_at DESC, execution_id LIMIT $4"
         );
         let conversation = conversation.to_owned();
         let read = move |connection: &mut Connection<'_>| {
-            connection.query(&query, values![&conversation, limit], execution)
+            connection.query(&query, values![&conversation, after.0, &after.1, limit], execution)
         };
         self.0.read(read).await
     }

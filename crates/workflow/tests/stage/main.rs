@@ -7,4 +7,5 @@ mod caps;
 mod conditions;
 mod dialogues;
 pub(crate) mod execution;
+mod pages;
 pub(crate) mod support;
