@@ -1,13 +1,48 @@
 //! The door: what a message must be, and what the journal keeps of it.
 
 use proto::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::budget;
-use crate::store::Admission;
 use crate::turn::{Act, Error, Orchestrator, now};
 
 /// Longest id or key of a caller.
 pub(crate) const MAX_ID_BYTES: usize = 128;
+
+/// A message at the door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Admission {
+    pub(crate) turn_id: String,
+    pub(crate) conversation_id: String,
+    pub(crate) customer_key: String,
+    pub(crate) request_id: Option<String>,
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) trace_id: String,
+    pub(crate) text: String,
+    /// What the journal keeps instead of the text, unless a person has the conversation and reads it there; `None`
+    /// keeps the text.
+    pub(crate) masked: Option<String>,
+    pub(crate) accepted_at: i64,
+    /// How long the turn is this process's, from its commit on, unless it is renewed; in microseconds.
+    pub(crate) lease: i64,
+    pub(crate) history: u32,
+    /// The execution that a button confirms or declines.
+    pub(crate) confirms: Option<String>,
+}
+
+impl Admission {
+    /// The same with ids that follow from the request's, so that a request which is tried again before the journal has
+    /// answered, here or at another process, is the same turn. `message` is the one admitted.
+    pub(crate) fn pinned(self, message: &Message) -> Self {
+        let Some(request_id) = &self.request_id else { return self };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.fingerprint).update(request_id.as_bytes());
+        let id = &hasher.finalize().to_hex()[..32];
+        let turn_id = format!("t_{id}");
+        let own = message.conversation_id.is_empty();
+        Self { turn_id, conversation_id: if own { format!("c_{id}") } else { self.conversation_id }, ..self }
+    }
+}
 
 /// Refuses an id that is too long or holds control characters.
 pub(crate) fn check_id(field: &'static str, id: &str) -> Result<(), Error> {

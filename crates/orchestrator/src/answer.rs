@@ -163,7 +163,8 @@ impl Orchestrator {
         draft: &mut Draft<'_>,
         mut request: GenerateRequest,
     ) -> Result<(Generation, bool), HandoffReason> {
-        let charge = if request.extractive { None } else { self.charge(draft, request.encoded_len()) };
+        let bytes = request.encoded_len();
+        let charge = if request.extractive { None } else { self.charge(draft, bytes).await };
         let spared = !request.extractive && charge.is_none();
         request.extractive |= spared;
         let question = request.question.clone();

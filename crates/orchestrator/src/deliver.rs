@@ -18,6 +18,8 @@ const BATCH: u32 = 200;
 /// Well below the largest message of a stage.
 const BATCH_BYTES: usize = 64 * 1024;
 const GATHER: Duration = Duration::from_millis(50);
+/// How often the journal is asked to take those in the lifeboat.
+const LAND_EVERY: Duration = Duration::from_secs(1);
 const RETRY_FROM: Duration = Duration::from_millis(100);
 const RETRY_UP_TO: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,7 @@ pub(crate) fn start(orchestrator: &Arc<Orchestrator>, context: &kit::Context) {
     context.tasks.spawn(spool);
     let reaper = reap(orchestrator.clone(), Duration::from_millis(config.reap_every_ms));
     context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(reaper));
+    context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(land(orchestrator.clone())));
     let notices = notice::tell(orchestrator.clone());
     context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(notices));
 }
@@ -162,6 +165,16 @@ async fn reap(orchestrator: Arc<Orchestrator>, every: Duration) {
             Ok(0) => {}
             Ok(n) => tracing::warn!(turns = n, "orphaned turns became handoffs"),
             Err(error) => tracing::error!(%error, "cannot look for orphaned turns"),
+        }
+    }
+}
+
+/// Brings those in the lifeboat to the journal, as soon as it takes them.
+async fn land(orchestrator: Arc<Orchestrator>) {
+    loop {
+        tokio::time::sleep(LAND_EVERY).await;
+        if let Err(error) = orchestrator.land().await {
+            tracing::warn!(%error, "handoffs wait in the lifeboat");
         }
     }
 }

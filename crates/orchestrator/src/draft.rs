@@ -5,11 +5,12 @@ use std::time::Instant;
 use proto::converse_response::Event;
 use proto::*;
 
+use crate::admit::Admission;
 use crate::budget::Spend;
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
 use crate::handoff::{self, words};
 use crate::stages::{Failure, Timed};
-use crate::store::{Admission, Conversation};
+use crate::store::Conversation;
 use crate::turn::{Events, Orchestrator, receipt};
 
 /// The answers of the stages that are asked at the same time.
@@ -321,7 +322,8 @@ impl<'o> Draft<'o> {
 
     pub(crate) fn hand_over(&mut self, reason: HandoffReason) {
         let message = handoff::message(&self.orchestrator.assistant, reason);
-        let handoff_id = format!("h_{}", uuid::Uuid::now_v7().simple());
+        // A turn hands over once, and always under the same id.
+        let handoff_id = format!("h_{}", self.turn.turn_id.trim_start_matches("t_"));
         self.turn.handoff =
             Some(HandoffNotice { handoff_id, reason: reason.into(), message: message.clone() });
         self.note(format!("a person takes over: {}", words(reason.as_str_name(), "HANDOFF_REASON_")));

@@ -21,6 +21,7 @@ mod handoff;
 mod helpdesk;
 mod inbound;
 mod keyword;
+mod lifeboat;
 mod locks;
 mod mail;
 mod mask;

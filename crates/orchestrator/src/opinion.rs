@@ -30,7 +30,7 @@ impl Orchestrator {
         let choices: Vec<_> = choices.collect();
         let (text, turn_id) = (question.to_owned(), draft.turn.turn_id.clone());
         let request = ChooseIntentRequest { text, choices, turn_id };
-        let Some(charge) = self.charge(draft, request.encoded_len()) else { return intent };
+        let Some(charge) = self.charge(draft, request.encoded_len()).await else { return intent };
         let chosen = self.stages.choose_intent(request).await;
         let usage = match &chosen.result {
             Ok(chosen) => Some(chosen.usage.unwrap_or_default()),

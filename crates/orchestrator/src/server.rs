@@ -22,6 +22,7 @@ use crate::deliver;
 use crate::desk::{End, Place};
 use crate::door;
 use crate::keyword::Keywords;
+use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
 use crate::push;
 use crate::screen::Screened;
@@ -50,17 +51,8 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     personal::warm_up();
     let spent = journal.spent(now()).await.context("the journal")?;
     let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
-    let risk = |risk| match risk {
-        bundle::Risk::Low => Risk::Low,
-        bundle::Risk::Medium => Risk::Medium,
-        bundle::Risk::High => Risk::High,
-    };
-    let intents = reader.intents()?.into_iter().map(|intent| {
-        let bundle::Intent { name, title, description, category, handoff, .. } = intent;
-        (name, Known { title, description, category, risk: risk(intent.risk), handoff })
-    });
     let orchestrator = Arc::new(Orchestrator {
-        intents: intents.collect(),
+        intents: Known::all(&reader)?,
         curated: Curated::read(&reader)?,
         actionable: reader.workflows()?.into_iter().flat_map(|workflow| workflow.intents).collect(),
         bundle: reader.hash().to_owned(),
@@ -69,6 +61,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         stages,
         screened: Screened::default(),
         journal,
+        lifeboat: Lifeboat::open(&context.data_dir()?.join("lifeboat")).context("the lifeboat")?,
         spooled: Arc::new(Notify::new()),
         turns: Semaphore::new(config.max_turns),
         ledger: Ledger::new(config.budget.clone(), &spent, now()),

@@ -6,6 +6,7 @@ use prost::Message as _;
 use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use sql::{Connection, Error, Result, Row, Source, Store, values};
 
+use crate::admit::Admission;
 use crate::budget::{self, Spend};
 use crate::desk::{open, open_handoff, utterance};
 use crate::gate::Pending;
@@ -49,27 +50,6 @@ const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
 
 /// Most bytes of the conversation that reach the generator; the newest come first.
 const HISTORY_BYTES: usize = 16 * 1024;
-
-/// A message at the door.
-#[derive(Debug, Clone)]
-pub(crate) struct Admission {
-    pub(crate) turn_id: String,
-    pub(crate) conversation_id: String,
-    pub(crate) customer_key: String,
-    pub(crate) request_id: Option<String>,
-    pub(crate) fingerprint: [u8; 32],
-    pub(crate) trace_id: String,
-    pub(crate) text: String,
-    /// What the journal keeps instead of the text, unless a person has the conversation and reads it there; `None`
-    /// keeps the text.
-    pub(crate) masked: Option<String>,
-    pub(crate) accepted_at: i64,
-    /// How long the turn is this process's, from its commit on, unless it is renewed; in microseconds.
-    pub(crate) lease: i64,
-    pub(crate) history: u32,
-    /// The execution that a button confirms or declines.
-    pub(crate) confirms: Option<String>,
-}
 
 /// What the journal knows about the message.
 #[derive(Debug)]
@@ -359,7 +339,6 @@ fn load(
 fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Result<Turn> {
     let mut end = end.clone();
     connection.lock(&end.turn.conversation_id)?;
-    budget::keep(connection, &end.spends)?;
     if let Some(open) = open_handoff(connection, &end.turn.conversation_id)? {
         crate::ending::meet_handoff(&mut end, open);
     }
@@ -374,6 +353,7 @@ fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Re
             .first(query, values![turn_id], |row| Ok(Turn::decode(row.get::<&[u8], _>(0)?).ok()))?;
         return stored.flatten().ok_or_else(|| Error::Malformed("turn".to_owned()));
     }
+    budget::keep(connection, &end.spends)?;
     spool(connection, owner, Kind::Record, &end.traceparent, turn_id, &[])?;
     let private = workflow.is_some();
     let update = "UPDATE utterance SET text = coalesce($1, text), private = $2

@@ -9,17 +9,19 @@ use proto::converse_response::Event;
 use proto::*;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use crate::admit::Admission;
 use crate::budget::Ledger;
 use crate::config::Config;
 use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
 use crate::gate;
 use crate::keyword::{Found, Keywords};
+use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
 use crate::mask::Own;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
-use crate::store::{Accepted, Admission, Finish, Journal, Orphan};
+use crate::store::{Accepted, Finish, Journal, Orphan};
 
 /// How soon a conversation that another process has in hand is looked at again.
 const BUSY: Duration = Duration::from_millis(50);
@@ -75,6 +77,25 @@ pub(crate) struct Known {
     pub(crate) handoff: bool,
 }
 
+impl Known {
+    /// All intents of a bundle by their names.
+    ///
+    /// # Errors
+    /// The bundle has problems.
+    pub(crate) fn all(reader: &bundle::Reader) -> Result<BTreeMap<String, Self>, bundle::Problems> {
+        let risk = |risk| match risk {
+            bundle::Risk::Low => Risk::Low,
+            bundle::Risk::Medium => Risk::Medium,
+            bundle::Risk::High => Risk::High,
+        };
+        let known = reader.intents()?.into_iter().map(|intent| {
+            let bundle::Intent { name, title, description, category, handoff, .. } = intent;
+            (name, Self { title, description, category, risk: risk(intent.risk), handoff })
+        });
+        Ok(known.collect())
+    }
+}
+
 /// The orchestrator without its transport.
 #[derive(Debug)]
 pub(crate) struct Orchestrator {
@@ -89,6 +110,7 @@ pub(crate) struct Orchestrator {
     pub(crate) stages: Stages,
     pub(crate) screened: Screened,
     pub(crate) journal: Journal,
+    pub(crate) lifeboat: Lifeboat,
     pub(crate) spooled: Arc<Notify>,
     pub(crate) turns: Semaphore,
     pub(crate) ledger: Ledger,
@@ -170,23 +192,8 @@ impl Orchestrator {
         }
     }
 
-    /// Message, outcome and handoff in one commit, without asking anyone.
-    async fn override_turn(&self, message: &Message, act: &Act, events: Events) -> Result<Turn, Error> {
-        let admission = self.admit(message, act);
-        let mut draft = Draft::new(self, &admission, Instant::now(), None);
-        let (decision, reason) = match act {
-            Act::AskForPerson => ("the customer asked for a person by button", HandoffReason::UserRequest),
-            _ => ("the message holds the keyword for a person", HandoffReason::UserKeyword),
-        };
-        draft.note(decision);
-        draft.hand_over(reason);
-        let accepted = self.journal.accept(admission, Some(draft.end())).await?;
-        self.spooled.notify_one();
-        self.known(&events, &message.text, accepted).await
-    }
-
     /// Answers a message that the journal has decided on.
-    async fn known(&self, events: &Events, said: &str, accepted: Accepted) -> Result<Turn, Error> {
+    pub(crate) async fn known(&self, events: &Events, said: &str, accepted: Accepted) -> Result<Turn, Error> {
         let turn = match accepted {
             Accepted::Done(turn) => Own::shown(said, *turn),
             Accepted::Orphan { turn_id } => self.reap_one(&turn_id).await?,
@@ -282,7 +289,7 @@ impl Orchestrator {
         Ok(n)
     }
 
-    async fn reap_one(&self, turn_id: &str) -> Result<Turn, Error> {
+    pub(crate) async fn reap_one(&self, turn_id: &str) -> Result<Turn, Error> {
         let orphan = self.journal.orphan(turn_id).await?.ok_or(Error::NotFound("turn_id"))?;
         let turn = self.journal.finish(self.orphan_end(orphan)).await?;
         self.spooled.notify_one();

@@ -31,9 +31,18 @@ start() {
     cat "$dir/log" >&2
     return 1
 }
+die() {
+    children=$(cat "/proc/$server/task/$server/children")
+    kill -9 "$server"
+    wait "$server" 2>/dev/null || true
+    # They end as soon as they notice, and until then still answer on the connections that they have.
+    for child in $children; do
+        while kill -0 "$child" 2>/dev/null; do sleep 0.01; done
+    done
+}
 while read -r order; do
     case $order in
     start) start "$1" && echo ready ;;
-    kill) kill -9 "$server" && { wait "$server" 2>/dev/null || true; } && echo dead ;;
+    kill) die && echo dead ;;
     esac
 done

@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Budget = Budget {
+    turns_per_conversation: 0,
+    turns_per_minute: 3,
+    customer_tokens_per_day: 100,
+    tokens_per_day: 250,
+    answer_tokens: 1,
+};
+
+#[derive(Debug, Clone)]
+enum Act {
+    Charge {
+        customer: u8,
+        tokens: u64,
+    },
+    /// Ends a call under way with a share of what was charged, in percent; `None`: unknown.
+    Settle {
+        call: usize,
+        percent: Option<u64>,
+    },
+    Wait {
+        hours: i64,
+    },
+    Restart,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => (0..4_u8, 0..60_u64).prop_map(|(customer, tokens)| Act::Charge { customer, tokens }),
+        6 => (0..8_usize, prop::option::of(0..=150_u64))
+            .prop_map(|(call, percent)| Act::Settle { call, percent }),
+        1 => (0..30_i64).prop_map(|hours| Act::Wait { hours }),
+        1 => Just(Act::Restart),
+    ]
+}
+
+/// A call as the oracle remembers it: its day, who pays, and what it counts.
+type Call = (i64, u8, u64);
+
+fn sum(calls: &[Call], day: i64, customer: Option<u8>) -> u64 {
+    let counts = |call: &&Call| call.0 == day && customer.is_none_or(|customer| call.1 == customer);
+    calls.iter().filter(counts).map(|call| call.2).sum()
+}
+
+proptest! {
+    #[test]
+    fn the_ledger_lets_through_what_a_list_of_all_calls_would(acts in prop::collection::vec(act(), 0..120)) {
+        let store = rusqlite::Connection::open_in_memory().unwrap();
+        store.execute_batch(crate::store::MIGRATIONS[0]).unwrap();
+        let mut store = Connection::from(&store);
+        let mut at = 20_000 * DAY;
+        let mut ledger = Ledger::new(LIMITS, &[], at);
+        let (mut calls, mut open): (Vec<Call>, Vec<(Charge, usize)>) = (Vec::new(), Vec::new());
+        for act in acts {
+            let day = at.div_euclid(DAY);
+            match act {
+                Act::Wait { hours } => at += hours * 60 * MINUTE,
+                Act::Charge { customer, tokens } => {
+                    let expected = if sum(&calls, day, Some(customer)) + tokens > 100 {
+                        Err(Scope::Customer)
+                    } else if sum(&calls, day, None) + tokens > 250 {
+                        Err(Scope::Installation)
+                    } else {
+                        Ok(())
+                    };
+                    let charged = ledger.charge([customer; 16], tokens, at);
+                    prop_assert_eq!(charged.as_ref().map(|_| ()).map_err(|scope| *scope), expected);
+                    if let Ok(charge) = charged {
+                        open.push((charge, calls.len()));
+                        calls.push((day, customer, tokens));
+                    }
+                }
+                Act::Settle { call, percent } if call < open.len() => {
+                    let (charge, index) = open.remove(call);
+                    let tokens = percent.map(|percent| calls[index].2 * percent / 100);
+                    calls[index].2 = tokens.unwrap_or(calls[index].2);
+                    keep(&mut store, &[ledger.settle(charge, tokens)]).unwrap();
+                }
+                Act::Settle { .. } => {}
+                Act::Restart => {
+                    // What was under way is lost with the process.
+                    open.drain(..).for_each(|(_, index)| calls[index].2 = 0);
+                    ledger = Ledger::new(LIMITS, &spent(&mut store, at).unwrap(), at);
+                }
+            }
+        }
+        let day = at.div_euclid(DAY);
+        open.drain(..).for_each(|(charge, _)| keep(&mut store, &[ledger.settle(charge, None)]).unwrap());
+        let kept: i64 = spent(&mut store, at).unwrap().iter().map(|spend| spend.tokens).sum();
+        prop_assert_eq!(kept.unsigned_abs(), sum(&calls, day, None));
+    }
+}
+
+#[test]
+fn a_day_begins_at_midnight_utc_and_a_clock_set_back_gives_nothing_twice() {
+    let midnight = 20_000 * DAY;
+    let ledger = Ledger::new(LIMITS, &[], midnight - 1);
+    let spend = ledger.settle(ledger.charge([1; 16], 100, midnight - 1).unwrap(), None);
+    assert_eq!(ledger.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer);
+    let late = ledger.charge([2; 16], 100, midnight - 1).unwrap();
+    let today = ledger.charge([1; 16], 100, midnight).unwrap();
+    assert_eq!(ledger.settle(late, Some(90)).day, spend.day, "a call is of the day it began");
+    assert_eq!(ledger.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer);
+    assert_eq!(ledger.settle(today, Some(0)).tokens, 0);
+    assert!(ledger.charge([1; 16], 100, midnight).is_ok());
+    // A restart reads what the day has.
+    let again = Ledger::new(LIMITS, &[spend], midnight - 1);
+    assert_eq!(again.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer);
+    assert!(Ledger::new(LIMITS, &[spend], midnight).charge([1; 16], 100, midnight).is_ok());
+}
+
+#[test]
+fn a_customer_has_so_many_turns_a_minute_and_takes_none_of_others() {
+    let ledger = Ledger::new(LIMITS, &[], 0);
+    let admitted = (0..5).filter(|at| ledger.admit([1; 16], *at)).count();
+    assert_eq!((admitted, ledger.admit([2; 16], 5)), (3, true));
+    assert!(ledger.admit([1; 16], MINUTE));
+    assert_ne!(key("c1", ""), key("", "c1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_share_a_journal_share_its_budgets() {
+    let server = sql::Server { url: scratch::database().into(), ca: None, connections: 4 };
+    let source = sql::Source::Postgres { server, schema: "budget".to_owned() };
+    let journals = [Journal::open(source.clone()).await.unwrap(), Journal::open(source).await.unwrap()];
+    let spend = |customer: u8, tokens| Spend { day: 7, key: [customer; 16], tokens };
+    let calls = (0..8).map(|call| journals[call % 2].charge(spend(1, 30), LIMITS));
+    let charged = futures::future::try_join_all(calls).await.unwrap();
+    assert_eq!(charged.iter().filter(|charge| charge.is_ok()).count(), 3, "of 100 tokens");
+    let calls = (2..9).map(|customer| journals[0].charge(spend(customer, 50), LIMITS));
+    let charged = futures::future::try_join_all(calls).await.unwrap();
+    let refused: Vec<_> = charged.into_iter().filter_map(std::result::Result::err).collect();
+    assert_eq!(refused, [Scope::Installation; 4], "of 250 tokens");
+    // One of them cost less, and another day is another budget.
+    let beyond = [[2; 16], EVERYBODY].map(|key| Spend { day: 7, key, tokens: -20 });
+    journals[1].sql.write(move |connection| keep(connection, &beyond)).await.unwrap();
+    let mut open = Vec::new();
+    for (day, tokens) in [(7, 31), (7, 30), (8, 100)] {
+        open.push(journals[0].charge(Spend { day, ..spend(9, tokens) }, LIMITS).await.unwrap().is_ok());
+    }
+    assert_eq!(open, [false, true, true]);
+}
