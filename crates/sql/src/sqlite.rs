@@ -23,9 +23,9 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Runs one write inside the group's transaction and returns what answers its caller after the commit.
-/// Without a transaction nothing runs.
-type Write = Box<dyn FnOnce(Result<Turn<'_>>) -> Answer + Send>;
+/// Runs one write inside the group's transaction and returns what answers its caller after the commit, and why it
+/// failed. Without a transaction nothing runs.
+type Write = Box<dyn FnOnce(Result<Turn<'_>>) -> (Answer, Option<Error>) + Send>;
 type Answer = Box<dyn FnOnce(Result<()>)>;
 
 /// A write's turn on the connection.
@@ -117,9 +117,11 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let job: Write = Box::new(move |turn| {
             let result = turn.and_then(|turn| undoable(&turn, write));
-            Box::new(move |commit| {
+            let failure = result.as_ref().err().cloned();
+            let tell = move |commit: Result<()>| {
                 let _ = answer.send(result.and_then(|value| commit.map(|()| value)));
-            })
+            };
+            (Box::new(tell), failure)
         });
         let queue = self.writer.writes.as_ref().ok_or(Error::Closed)?;
         queue.send(job).await.map_err(|_| Error::Closed)?;
@@ -227,20 +229,23 @@ fn write_groups(connection: &Sqlite, mut queue: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
         let mut state = run(connection, "BEGIN IMMEDIATE").map_err(Error::from);
-        let shared = group.len() > 1;
-        let mut answers = Vec::with_capacity(group.len());
+        let (writes, before) = (group.len(), connection.total_changes());
+        let mut answers = Vec::with_capacity(writes);
         for write in group.drain(..) {
-            let turn = state.clone().map(|()| Turn { connection, shared });
-            answers.push(write(turn));
+            let turn = state.clone().map(|()| Turn { connection, shared: writes > 1 });
+            let (answer, failure) = write(turn);
+            answers.push(answer);
             if state.is_ok() && connection.is_autocommit() {
                 // Outside a transaction the next write would commit alone while its caller is told it failed.
-                state = Err(Error::RolledBack);
+                state = Err(Error::RolledBack(Arc::new(failure.unwrap_or(Error::Closed))));
             }
         }
         let committed = state.and_then(|()| Ok(run(connection, "COMMIT")?));
         if committed.is_err() {
             give_up(connection);
         }
+        let rows = connection.total_changes() - before;
+        tracing::debug!(writes, rows, committed = committed.is_ok(), "a group of writes");
         for answer in answers {
             answer(committed.clone());
         }
@@ -288,7 +293,11 @@ mod tests {
         let (_, (one, full, two, ())) = tokio::join!(busy, others);
         let full = full.map_err(|error| std::error::Error::source(&error).unwrap().to_string());
         assert!(full.as_ref().unwrap_err().contains("full"), "{full:?}");
-        assert!(one.is_err() && two.is_err());
+        // Each caller is told why, also those whose own write was right.
+        for other in [one, two] {
+            let why = std::error::Error::source(&other.unwrap_err()).unwrap().to_string();
+            assert_eq!(why, "the store failed");
+        }
         let count = |connection: &mut Connection<'_>| {
             connection.first("SELECT count(*) FROM t", &[], |row| row.get::<i64, _>(0))
         };
