@@ -126,6 +126,7 @@ impl Siege {
         let log = tempfile::NamedTempFile::new().unwrap();
         let logs: String = replicas.iter().map(Processes::log).collect();
         std::fs::write(log.path(), &logs).unwrap();
+        assert!(disk.is_none() || logs.contains("a store takes writes again"), "no log tells of the disk");
         let data = disk.map_or(replicas[0].data.path(), Path::new);
         let scope = || Scope {
             logs: vec![log.path().to_owned()],

@@ -46,7 +46,7 @@ pub enum Error {
     Damaged(String, String),
     /// Another write that shared the commit ended the transaction; nothing of either is stored.
     #[error("a write that shared the commit ended the transaction")]
-    RolledBack(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    RolledBack(#[source] Arc<Error>),
     /// The write found what it wanted to change as somebody else had left it; nothing of it is stored.
     #[error("somebody else was faster")]
     Lost,

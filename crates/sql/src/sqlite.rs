@@ -227,6 +227,7 @@ fn run(connection: &Sqlite, statement: &str) -> rusqlite::Result<()> {
 /// The writer's thread: ends when no handle is left.
 fn write_groups(connection: &Sqlite, mut queue: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut out = false;
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
         let mut state = run(connection, "BEGIN IMMEDIATE").map_err(Error::from);
         let (writes, before) = (group.len(), connection.total_changes());
@@ -246,10 +247,50 @@ fn write_groups(connection: &Sqlite, mut queue: mpsc::Receiver<Write>) {
         }
         let rows = connection.total_changes() - before;
         tracing::debug!(writes, rows, committed = committed.is_ok(), "a group of writes");
+        if committed.is_err() || rows > 0 {
+            out = report(connection, &committed, out);
+        }
         for answer in answers {
             answer(committed.clone());
         }
     }
+}
+
+/// Tells once that the database does not take writes, and once that it does again; returns which it is.
+fn report(connection: &Sqlite, committed: &Result<()>, out: bool) -> bool {
+    let store = connection.path();
+    match committed {
+        Err(error) if !out && is_out(error) => {
+            let error: &dyn std::error::Error = error;
+            tracing::error!(
+                store,
+                error,
+                "a store takes no writes; what it cannot keep is refused until it does"
+            );
+            true
+        }
+        Ok(()) if out => {
+            tracing::info!(store, "a store takes writes again");
+            false
+        }
+        _ => out,
+    }
+}
+
+/// Whether the database is to blame, as on a full disk, and not one of the writes.
+fn is_out(error: &Error) -> bool {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly, SystemIoFailure,
+    };
+    let error = match error {
+        Error::RolledBack(cause) => return is_out(cause),
+        Error::Database(cause) => cause.downcast_ref::<rusqlite::Error>(),
+        _ => None,
+    };
+    let code = error.and_then(rusqlite::Error::sqlite_error_code);
+    code.is_some_and(|code| {
+        matches!(code, CannotOpen | DatabaseCorrupt | DiskFull | NotADatabase | ReadOnly | SystemIoFailure)
+    })
 }
 
 #[cfg(test)]
