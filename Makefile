@@ -27,6 +27,7 @@ models: ## fetch the sentence encoder of the dense tier into the user's cache, p
 test: models ## everything the tests need, then the tests
 	@tools/need cc build-essential
 	@tools/postgres
+	@tools/need strace strace
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
@@ -39,8 +40,10 @@ check: ## format, lints, the rules of the house, the contracts
 attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
 	$(CARGO) bench --package tests --bench attack
 
-bench: build ## cost of the pipeline against bare calls, interleaved in one run
+bench: build ## cost of the pipeline against bare calls, and of its commits against bare syncs, interleaved in one run
+	@tools/need strace strace
 	$(CARGO) bench --package tests --bench pipeline
+	$(CARGO) bench --package tests --bench commits
 
 bench-index: ## an index of a million passages: time to build, size, time of a search, memory
 	$(CARGO) bench --package retriever --bench million

@@ -3,18 +3,28 @@
 
 pub mod attack;
 pub mod behave;
+mod disk;
 mod helpdesk;
 pub mod model;
 mod process;
 mod receiver;
 mod siege;
+mod syncs;
 mod world;
 
+pub use disk::small_disk;
 pub use helpdesk::{Helpdesk, MailServer};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
 pub use siege::{Fault, Siege, scope};
+pub use syncs::{Syncs, bare_syncs_a_second, can_trace, count_syncs, send};
 pub use world::{Transport, World, demo, link, scratch};
+
+/// Says that a test cannot run here, and why; past the capture of output, which only failing tests show.
+pub fn not_run(test: &str, why: &str) {
+    let line = format!("NOT RUN: {test}: {}\n", why.trim_end());
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+}
 
 /// Runs an async test body over both transports, each as a test of its own.
 #[macro_export]

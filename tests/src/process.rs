@@ -27,6 +27,16 @@ pub fn command(binary: &str) -> Command {
     command
 }
 
+/// A command of a binary that another program runs, which is given its path after its own arguments.
+fn wrapped(wrapper: &[String], binary: &str) -> Command {
+    let plain = command(binary);
+    let Some((program, arguments)) = wrapper.split_first() else { return plain };
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.args(arguments).arg(plain.get_program());
+    command
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -57,6 +67,7 @@ pub struct Processes {
     pub url: String,
     /// Folder of the stores.
     pub data: TempDir,
+    wrapper: Vec<String>,
     arguments: &'static [&'static str],
     variables: Vec<(String, String)>,
     child: Child,
@@ -68,15 +79,21 @@ pub struct Processes {
 impl Processes {
     /// Starts each stage as a process, with more variables, and returns when the assistant listens.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        Self::start_as(&["up", "--processes"], variables)
+        Self::start_as(&[], &["up", "--processes"], variables)
     }
 
     /// Starts all stages in one process.
     pub fn start_as_one(variables: &[(&str, &str)]) -> Self {
-        Self::start_as(&["up"], variables)
+        Self::start_as(&[], &["up"], variables)
     }
 
-    fn start_as(arguments: &'static [&'static str], more: &[(&str, &str)]) -> Self {
+    /// Starts all stages in one process, run by another program with these arguments.
+    pub(crate) fn start_under(wrapper: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_as(wrapper, &["up"], variables)
+    }
+
+    fn start_as(wrapper: &[&str], arguments: &'static [&'static str], more: &[(&str, &str)]) -> Self {
+        let wrapper: Vec<_> = wrapper.iter().map(|word| word.to_string()).collect();
         let (data, ports, log) = (scratch(), free_ports(), Arc::default());
         let own = |name: &str, value: String| (format!("FIRSTLINE__{name}"), value);
         let mut variables = vec![
@@ -90,8 +107,8 @@ impl Processes {
         variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         let port = ports.iter().find(|(stage, _)| *stage == "orchestrator").unwrap().1;
         let url = format!("http://127.0.0.1:{port}");
-        let (child, readers) = launch(arguments, &data, &variables, &log);
-        Self { url, data, arguments, variables, child, ports, log, readers }
+        let (child, readers) = launch(&wrapper, arguments, &data, &variables, &log);
+        Self { url, data, wrapper, arguments, variables, child, ports, log, readers }
     }
 
     /// Kills every process by SIGKILL and starts again in the same place.
@@ -105,7 +122,18 @@ impl Processes {
         // One that has seen the end of its supervisor may be gone already.
         let _ = Command::new("kill").arg("-9").args(stages.split_whitespace()).stderr(Stdio::null()).status();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
-        (self.child, self.readers) = launch(self.arguments, &self.data, &self.variables, &self.log);
+        (self.child, self.readers) =
+            launch(&self.wrapper, self.arguments, &self.data, &self.variables, &self.log);
+    }
+
+    /// Stops in order, by SIGTERM, and starts again in the same place; the exit code and the time that the end took.
+    pub(crate) fn restart(&mut self) -> (Option<i32>, Duration) {
+        let start = Instant::now();
+        let (code, _) = self.end();
+        let took = start.elapsed();
+        (self.child, self.readers) =
+            launch(&self.wrapper, self.arguments, &self.data, &self.variables, &self.log);
+        (code, took)
     }
 
     /// All that was printed so far.
@@ -161,7 +189,10 @@ impl Processes {
 
     /// SIGTERM; the exit code after the drain, and all that was printed. The stores stay until this is dropped.
     pub fn end(&mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
+        let pid = match self.wrapper.as_slice() {
+            [] => self.child.id().to_string(),
+            _ => self.pid("firstline"),
+        };
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let code = self.child.wait().unwrap().code();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
@@ -171,12 +202,13 @@ impl Processes {
 
 /// Starts the program and returns when it says that it listens, with the threads that keep what it prints.
 fn launch(
+    wrapper: &[String],
     arguments: &[&str],
     data: &TempDir,
     variables: &[(String, String)],
     log: &Arc<Mutex<String>>,
 ) -> (Child, Vec<JoinHandle<()>>) {
-    let mut command = command("firstline");
+    let mut command = wrapped(wrapper, "firstline");
     command.args(arguments).arg("--bundle").arg(demo()).current_dir(data.path());
     command.envs(variables.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,7 +1,7 @@
 //! An assistant under load that is killed again and again, and what is seen of it from outside.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::disk::fill_and_free;
 use crate::process::Processes;
 use crate::receiver::{SECRET, serve};
 use crate::world::demo;
@@ -28,19 +29,26 @@ const CUSTOMERS: u64 = 6;
 /// Longest time for a request to be accepted, and for everything to come to rest at the end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Longest time from SIGTERM to the end, of promises.md.
+const LONGEST_END: Duration = Duration::from_secs(20);
+
 /// What is done to it, again and again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// One assistant is killed and started again.
     Kill,
+    /// One is asked to end, by SIGTERM, and started again.
+    Restart,
     /// One stands still for longer than what it has in hand is its own, and then goes on as if nothing was.
     Freeze,
     /// The database server is killed and started again.
     Database,
+    /// The disk of the stores, which is this folder, fills up and is freed; nothing is started again.
+    Disk(PathBuf),
 }
 
 /// What is put under siege.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Siege {
     /// Whether each stage is a process.
     pub processes: bool,
@@ -62,6 +70,13 @@ impl Seen {
     fn note(&self, event: Event) {
         self.0.lock().unwrap().push(event);
     }
+
+    fn note_turn(&self, request_id: &str, turn: &Turn) {
+        let outcome = turn.outcome().as_str_name().trim_start_matches("OUTCOME_").to_owned();
+        let handoff_id = turn.handoff.clone().unwrap_or_default().handoff_id;
+        let (request_id, turn_id) = (request_id.to_owned(), turn.turn_id.clone());
+        self.note(Event::Turn { request_id, turn_id, outcome, handoff_id });
+    }
 }
 
 /// Numbers that look random and are the same in every run.
@@ -72,7 +87,7 @@ fn mixed(number: u64) -> u64 {
 
 impl Siege {
     /// Runs the load and the kills, lets everything come to rest, and returns the checker's findings.
-    pub async fn run(self) -> Vec<Finding> {
+    pub async fn run(&self) -> Vec<Finding> {
         let server = self.postgres.then(Postgres::start);
         let database = server.as_ref().map(Postgres::database);
         let seen = Seen::default();
@@ -85,16 +100,24 @@ impl Siege {
             ("FIRSTLINE__ORCHESTRATOR__REAP_EVERY_MS", "500"),
         ];
         variables.extend(database.as_deref().map(|url| ("FIRSTLINE__SERVER__DATABASE__URL", url)));
+        let disk = match &self.fault {
+            Fault::Disk(disk) => disk.to_str(),
+            _ => None,
+        };
+        variables.extend(disk.map(|disk| ("FIRSTLINE__SERVER__DATA_DIR", disk)));
         let start = if self.processes { Processes::start } else { Processes::start_as_one };
         let replicas = (0..self.replicas).map(|_| start(&variables)).collect::<Vec<_>>();
         let ended = Arc::new(AtomicBool::new(false));
         let mut customers = JoinSet::new();
         let urls: Vec<_> = replicas.iter().map(|replica| replica.url.clone()).collect();
         for index in 0..CUSTOMERS {
-            customers.spawn(Customer::new(index, &urls, &seen, &ended).live());
+            let customer = Customer::new(index, &urls, &seen, &ended);
+            let gently = self.fault == Fault::Restart;
+            customers.spawn(Customer { gently, ..customer }.live());
         }
         let url = database.clone();
-        let attacked = tokio::task::spawn_blocking(move || self.attack(replicas, server, url));
+        let (siege, witness) = (self.clone(), seen.clone());
+        let attacked = tokio::task::spawn_blocking(move || siege.attack(replicas, server, url, &witness));
         let (replicas, _database_server) = attacked.await.unwrap();
         ended.store(true, Ordering::Relaxed);
         while let Some(ended) = customers.join_next().await {
@@ -103,15 +126,20 @@ impl Siege {
         let log = tempfile::NamedTempFile::new().unwrap();
         let logs: String = replicas.iter().map(Processes::log).collect();
         std::fs::write(log.path(), &logs).unwrap();
+        assert!(disk.is_none() || logs.contains("a store takes writes again"), "no log tells of the disk");
+        let data = disk.map_or(replicas[0].data.path(), Path::new);
         let scope = || Scope {
             logs: vec![log.path().to_owned()],
-            ..scope(replicas[0].data.path(), database.clone(), &seen.0.lock().unwrap())
+            ..scope(data, database.clone(), &seen.0.lock().unwrap())
         };
         let start = Instant::now();
         loop {
             let findings = audit::run(scope()).await.unwrap();
             let holds = findings.iter().all(|finding| finding.broken.is_empty());
             if holds && rested(&scope()).await || start.elapsed() > PATIENCE {
+                if !self.postgres {
+                    intact(&scope()).await;
+                }
                 return findings;
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -120,16 +148,21 @@ impl Siege {
 
     /// One fault after the other, each after a time that is never the same.
     fn attack(
-        self,
+        &self,
         mut replicas: Vec<Processes>,
         mut server: Option<Postgres>,
         url: Option<String>,
+        seen: &Seen,
     ) -> (Vec<Processes>, Option<Postgres>) {
         for cycle in 0..self.cycles {
             std::thread::sleep(Duration::from_millis(200 + mixed(cycle.into()) % 1000));
             let victim = cycle as usize % replicas.len();
-            match self.fault {
+            match &self.fault {
                 Fault::Kill => replicas[victim].crash(),
+                Fault::Restart => {
+                    let (code, took) = replicas[victim].restart();
+                    assert!(code == Some(0) && took < LONGEST_END, "it ended with {code:?} after {took:?}");
+                }
                 Fault::Freeze => {
                     let url = url.clone().expect("only others on a shared store can take over");
                     let late = std::thread::spawn(move || {
@@ -143,6 +176,11 @@ impl Siege {
                     let server = server.as_mut().expect("there is a database server");
                     server.kill();
                     server.restart();
+                }
+                Fault::Disk(disk) => {
+                    let probing = fill_and_free(disk, &replicas[victim].url, cycle);
+                    let turns = tokio::runtime::Handle::current().block_on(probing);
+                    turns.iter().for_each(|(request_id, turn)| seen.note_turn(request_id, turn));
                 }
             }
         }
@@ -179,6 +217,17 @@ async fn rested(scope: &Scope) -> bool {
         OR (notice = 1 AND state IN ('DONE', 'FAILED', 'UNKNOWN'))";
     count(&scope.orchestrator, journal).await == Some(0)
         && count(&scope.workflow, executions).await == Some(0)
+}
+
+/// The files of SQLite pass its own full check.
+async fn intact(scope: &Scope) {
+    for source in [&scope.orchestrator, &scope.workflow, &scope.telemetry] {
+        let store = sql::Store::inspect(source.clone()).await.unwrap();
+        let check = |connection: &mut sql::Connection<'_>| {
+            connection.query("PRAGMA integrity_check", &[], |row| row.get::<String, _>(0))
+        };
+        assert_eq!(store.read(check).await.unwrap(), ["ok"], "{source:?}");
+    }
 }
 
 /// A receiver that counts every request, keeps keys where it promises to, and is a bad one otherwise.
@@ -226,6 +275,8 @@ struct Customer {
     clients: Vec<AssistantServiceClient<Channel>>,
     seen: Seen,
     ended: Arc<AtomicBool>,
+    /// Whether nothing that has reached an assistant may fail.
+    gently: bool,
     requests: u64,
 }
 
@@ -233,7 +284,7 @@ impl Customer {
     fn new(index: u64, urls: &[String], seen: &Seen, ended: &Arc<AtomicBool>) -> Self {
         let connect = |url: &String| Endpoint::from_shared(url.clone()).unwrap().connect_lazy();
         let clients = urls.iter().map(connect).map(AssistantServiceClient::new).collect();
-        Self { index, clients, seen: seen.clone(), ended: ended.clone(), requests: 0 }
+        Self { index, clients, seen: seen.clone(), ended: ended.clone(), gently: false, requests: 0 }
     }
 
     async fn live(mut self) {
@@ -271,10 +322,7 @@ impl Customer {
         });
         match asked.await {
             Ok(turn) => {
-                let outcome = turn.outcome().as_str_name().trim_start_matches("OUTCOME_").to_owned();
-                let handoff_id = turn.handoff.clone().unwrap_or_default().handoff_id;
-                let turn_id = turn.turn_id.clone();
-                self.seen.note(Event::Turn { request_id, turn_id, outcome, handoff_id });
+                self.seen.note_turn(&request_id, &turn);
                 Some(turn)
             }
             Err(status) => {
@@ -317,6 +365,8 @@ impl Customer {
             match ask(client).await {
                 // Nobody knows what has become of it: only the same id asks for the same thing.
                 Err(status) if is_open(&status) && start.elapsed() < PATIENCE => {
+                    let sent = !never_sent(&status);
+                    assert!(!(sent && self.gently), "a request in flight failed: {status:?}");
                     self.clients.rotate_left(1);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -331,4 +381,17 @@ fn is_open(status: &Status) -> bool {
         status.code(),
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::ResourceExhausted
     )
+}
+
+/// Whether a request found nobody who listens, or a connection that was closing: no assistant has seen it.
+fn never_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let what = cause.to_string();
+        if what.contains("tcp connect error") || what.contains("operation was canceled") {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }

@@ -2,7 +2,7 @@
 //! `FIRSTLINE_CYCLES` sets how often.
 
 use audit::Finding;
-use tests::{Fault, Siege};
+use tests::{Fault, Siege, small_disk};
 
 fn cycles(few: u32) -> u32 {
     std::env::var("FIRSTLINE_CYCLES")
@@ -52,6 +52,18 @@ async fn two_assistants_on_one_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_assistants_that_are_started_again_in_turn() {
+    holds(Siege { processes: false, postgres: true, replicas: 2, fault: Fault::Restart, cycles: cycles(6) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fourteen_processes_that_are_started_again_seven_by_seven() {
+    holds(Siege { processes: true, postgres: true, replicas: 2, fault: Fault::Restart, cycles: cycles(2) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_assistants_of_which_one_stands_still() {
     holds(Siege { processes: false, postgres: true, replicas: 2, fault: Fault::Freeze, cycles: cycles(2) })
         .await;
@@ -61,4 +73,18 @@ async fn two_assistants_of_which_one_stands_still() {
 async fn two_assistants_whose_database_is_killed() {
     holds(Siege { processes: false, postgres: true, replicas: 2, fault: Fault::Database, cycles: cycles(4) })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_whose_disk_fills_up() {
+    let Some(disk) = small_disk("one_process_whose_disk_fills_up") else { return };
+    let fault = Fault::Disk(disk);
+    holds(Siege { processes: false, postgres: false, replicas: 1, fault, cycles: cycles(4) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seven_processes_whose_disk_fills_up() {
+    let Some(disk) = small_disk("seven_processes_whose_disk_fills_up") else { return };
+    let fault = Fault::Disk(disk);
+    holds(Siege { processes: true, postgres: false, replicas: 1, fault, cycles: cycles(4) }).await;
 }

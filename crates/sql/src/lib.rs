@@ -45,8 +45,8 @@ pub enum Error {
     #[error("{0} is damaged: {1}; move it away, or restore a copy")]
     Damaged(String, String),
     /// Another write that shared the commit ended the transaction; nothing of either is stored.
-    #[error("the store failed: the write before this one ended the transaction")]
-    RolledBack,
+    #[error("a write that shared the commit ended the transaction")]
+    RolledBack(#[source] Arc<Error>),
     /// The write found what it wanted to change as somebody else had left it; nothing of it is stored.
     #[error("somebody else was faster")]
     Lost,

@@ -23,9 +23,9 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Runs one write inside the group's transaction and returns what answers its caller after the commit.
-/// Without a transaction nothing runs.
-type Write = Box<dyn FnOnce(Result<Turn<'_>>) -> Answer + Send>;
+/// Runs one write inside the group's transaction and returns what answers its caller after the commit, and why it
+/// failed. Without a transaction nothing runs.
+type Write = Box<dyn FnOnce(Result<Turn<'_>>) -> (Answer, Option<Error>) + Send>;
 type Answer = Box<dyn FnOnce(Result<()>)>;
 
 /// A write's turn on the connection.
@@ -117,9 +117,11 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         let job: Write = Box::new(move |turn| {
             let result = turn.and_then(|turn| undoable(&turn, write));
-            Box::new(move |commit| {
+            let failure = result.as_ref().err().cloned();
+            let tell = move |commit: Result<()>| {
                 let _ = answer.send(result.and_then(|value| commit.map(|()| value)));
-            })
+            };
+            (Box::new(tell), failure)
         });
         let queue = self.writer.writes.as_ref().ok_or(Error::Closed)?;
         queue.send(job).await.map_err(|_| Error::Closed)?;
@@ -225,26 +227,70 @@ fn run(connection: &Sqlite, statement: &str) -> rusqlite::Result<()> {
 /// The writer's thread: ends when no handle is left.
 fn write_groups(connection: &Sqlite, mut queue: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut out = false;
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
         let mut state = run(connection, "BEGIN IMMEDIATE").map_err(Error::from);
-        let shared = group.len() > 1;
-        let mut answers = Vec::with_capacity(group.len());
+        let (writes, before) = (group.len(), connection.total_changes());
+        let mut answers = Vec::with_capacity(writes);
         for write in group.drain(..) {
-            let turn = state.clone().map(|()| Turn { connection, shared });
-            answers.push(write(turn));
+            let turn = state.clone().map(|()| Turn { connection, shared: writes > 1 });
+            let (answer, failure) = write(turn);
+            answers.push(answer);
             if state.is_ok() && connection.is_autocommit() {
                 // Outside a transaction the next write would commit alone while its caller is told it failed.
-                state = Err(Error::RolledBack);
+                state = Err(Error::RolledBack(Arc::new(failure.unwrap_or(Error::Closed))));
             }
         }
         let committed = state.and_then(|()| Ok(run(connection, "COMMIT")?));
         if committed.is_err() {
             give_up(connection);
         }
+        let rows = connection.total_changes() - before;
+        tracing::debug!(writes, rows, committed = committed.is_ok(), "a group of writes");
+        if committed.is_err() || rows > 0 {
+            out = report(connection, &committed, out);
+        }
         for answer in answers {
             answer(committed.clone());
         }
     }
+}
+
+/// Tells once that the database does not take writes, and once that it does again; returns which it is.
+fn report(connection: &Sqlite, committed: &Result<()>, out: bool) -> bool {
+    let store = connection.path();
+    match committed {
+        Err(error) if !out && is_out(error) => {
+            let error: &dyn std::error::Error = error;
+            tracing::error!(
+                store,
+                error,
+                "a store takes no writes; what it cannot keep is refused until it does"
+            );
+            true
+        }
+        Ok(()) if out => {
+            tracing::info!(store, "a store takes writes again");
+            false
+        }
+        _ => out,
+    }
+}
+
+/// Whether the database is to blame, as on a full disk, and not one of the writes.
+fn is_out(error: &Error) -> bool {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly, SystemIoFailure,
+    };
+    let error = match error {
+        Error::RolledBack(cause) => return is_out(cause),
+        Error::Database(cause) => cause.downcast_ref::<rusqlite::Error>(),
+        _ => None,
+    };
+    let code = error.and_then(rusqlite::Error::sqlite_error_code);
+    code.is_some_and(|code| {
+        matches!(code, CannotOpen | DatabaseCorrupt | DiskFull | NotADatabase | ReadOnly | SystemIoFailure)
+    })
 }
 
 #[cfg(test)]
@@ -288,7 +334,11 @@ mod tests {
         let (_, (one, full, two, ())) = tokio::join!(busy, others);
         let full = full.map_err(|error| std::error::Error::source(&error).unwrap().to_string());
         assert!(full.as_ref().unwrap_err().contains("full"), "{full:?}");
-        assert!(one.is_err() && two.is_err());
+        // Each caller is told why, also those whose own write was right.
+        for other in [one, two] {
+            let why = std::error::Error::source(&other.unwrap_err()).unwrap().to_string();
+            assert_eq!(why, "the store failed");
+        }
         let count = |connection: &mut Connection<'_>| {
             connection.first("SELECT count(*) FROM t", &[], |row| row.get::<i64, _>(0))
         };
