@@ -320,6 +320,8 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
 fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     assert_eq!(firstline(&["ask"]).code, Some(2));
     assert_eq!(firstline(&["ask", "--batch", "f", "text"]).code, Some(2));
+    assert_eq!(firstline(&["ask", "--batch", "f", "--attribute", "tier=gold"]).code, Some(2));
+    assert_eq!(firstline(&["ask", "--attribute", "tier", "text"]).code, Some(2));
     assert_eq!(firstline(&["nonsense"]).code, Some(2));
     let demo = demo();
     let demo = demo.to_str().unwrap();
@@ -344,6 +346,10 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
         assert!(!finished.stderr.contains("column"), "{finished:?}");
     }
     one_line(&firstline(&["ask", "--bundle", "/nonexistent", "hello"]), &["/nonexistent", "no such folder"]);
+    one_line(
+        &firstline(&["ask", "--bundle", demo, "--attribute", "Tier=gold", "hi"]),
+        &["attributes: name \"Tier\""],
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let finished = firstline(&["up", "--bundle", demo, "--listen", &address]);

@@ -1,10 +1,11 @@
 //! `firstline ask` and `firstline explain`.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Args;
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 use kit::config::Settings;
@@ -14,7 +15,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
 use tonic::Status;
 
-use crate::cli::{AskArgs, Target};
+use crate::cli::Target;
 use crate::client::{Assistant, plain};
 use crate::show;
 
@@ -23,7 +24,49 @@ const IN_FLIGHT: usize = 16;
 /// Longest question in bytes.
 const MAX_TEXT: usize = 65_536;
 /// What a line of a batch holds.
-const LINE: &str = r#"{"text", "customer"?, "conversation"?}"#;
+const LINE: &str = r#"{"text", "customer"?, "attributes"?, "conversation"?}"#;
+
+/// Who asks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Who {
+    /// Key of the customer
+    #[arg(long, value_name = "KEY", default_value = "")]
+    pub(crate) customer: String,
+    /// What is known of the customer, as preconditions of workflows read it; may be repeated
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    attributes: Vec<(String, String)>,
+}
+
+impl Who {
+    /// A message of theirs.
+    pub(crate) fn says(&self, conversation_id: String, text: String) -> Message {
+        let (customer_key, attributes) = (self.customer.clone(), self.attributes.iter().cloned().collect());
+        Message { text, conversation_id, customer_key, attributes, ..Message::default() }
+    }
+}
+
+fn attribute(given: &str) -> Result<(String, String), String> {
+    let parts = given.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = parts.ok_or("allowed NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[derive(Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Go on with this conversation
+    #[arg(long, value_name = "ID", default_value = "", conflicts_with = "batch")]
+    conversation: String,
+    #[command(flatten)]
+    who: Who,
+    /// JSONL of {"text", "customer"?, "attributes"?, "conversation"?}; answers come in the order of the lines
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "customer", "attributes"])]
+    batch: Option<PathBuf>,
+    /// The question
+    #[arg(required_unless_present = "batch")]
+    text: Option<String>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +75,8 @@ struct Line {
     #[serde(default)]
     customer: String,
     #[serde(default)]
+    attributes: HashMap<String, String>,
+    #[serde(default)]
     conversation: String,
 }
 
@@ -39,12 +84,7 @@ struct Line {
 pub(crate) async fn ask(settings: Settings, args: AskArgs, as_json: bool) -> anyhow::Result<bool> {
     let messages = match &args.batch {
         Some(file) => read(file)?,
-        None => vec![Message {
-            text: args.text.clone().unwrap_or_default(),
-            customer_key: args.customer.clone(),
-            conversation_id: args.conversation.clone(),
-            ..Message::default()
-        }],
+        None => vec![args.who.says(args.conversation.clone(), args.text.clone().unwrap_or_default())],
     };
     let assistant = Assistant::open(settings, &args.target).await?;
     let batch = args.batch.is_some();
@@ -132,6 +172,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
         Ok(Message {
             text: line.text,
             customer_key: line.customer,
+            attributes: line.attributes,
             conversation_id: line.conversation,
             ..Message::default()
         })

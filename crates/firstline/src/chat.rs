@@ -1,10 +1,11 @@
 //! `firstline chat`: a conversation in the terminal.
 
 use kit::config::Settings;
-use proto::{Message, Outcome, Turn};
+use proto::{Outcome, Turn};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use crate::ask::Who;
 use crate::cli::Target;
 use crate::client::Assistant;
 use crate::show;
@@ -13,7 +14,7 @@ use crate::show;
 pub(crate) async fn chat(
     settings: Settings,
     target: Target,
-    customer: String,
+    who: Who,
     as_json: bool,
 ) -> anyhow::Result<bool> {
     let bundle = settings.server()?.bundle;
@@ -26,12 +27,12 @@ pub(crate) async fn chat(
     if !as_json {
         show::line("Type a message; \"agent\" reaches a person, Ctrl-D ends the chat.\n");
     }
-    let ended = Box::pin(converse(&assistant, customer, as_json)).await;
+    let ended = Box::pin(converse(&assistant, &who, as_json)).await;
     assistant.close().await;
     ended.map(|()| true)
 }
 
-async fn converse(assistant: &Assistant, customer_key: String, as_json: bool) -> anyhow::Result<()> {
+async fn converse(assistant: &Assistant, who: &Who, as_json: bool) -> anyhow::Result<()> {
     let mut editor = Some(DefaultEditor::new()?);
     let mut conversation_id = String::new();
     loop {
@@ -52,13 +53,7 @@ async fn converse(assistant: &Assistant, customer_key: String, as_json: bool) ->
         if let Some(editor) = &mut editor {
             let _ = editor.add_history_entry(&text);
         }
-        let message = Message {
-            text,
-            conversation_id: conversation_id.clone(),
-            customer_key: customer_key.clone(),
-            ..Message::default()
-        };
-        match assistant.ask(message).await {
+        match assistant.ask(who.says(conversation_id.clone(), text)).await {
             Ok(turn) => {
                 conversation_id.clone_from(&turn.conversation_id);
                 if as_json {

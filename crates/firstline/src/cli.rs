@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
 
+use crate::ask::{AskArgs, Who};
 use crate::customer::CustomerArgs;
 use crate::{desk, executions};
 
@@ -52,9 +53,8 @@ enum Command {
     Chat {
         #[command(flatten)]
         target: Target,
-        /// Key of the customer
-        #[arg(long, value_name = "KEY", default_value = "")]
-        customer: String,
+        #[command(flatten)]
+        who: Who,
     },
     /// Everything that was decided in a turn, and why
     Explain {
@@ -250,24 +250,6 @@ pub(crate) struct Target {
 }
 
 #[derive(Args)]
-pub(crate) struct AskArgs {
-    #[command(flatten)]
-    pub(crate) target: Target,
-    /// Go on with this conversation
-    #[arg(long, value_name = "ID", default_value = "", conflicts_with = "batch")]
-    pub(crate) conversation: String,
-    /// Key of the customer
-    #[arg(long, value_name = "KEY", default_value = "", conflicts_with = "batch")]
-    pub(crate) customer: String,
-    /// JSONL of {"text", "customer"?, "conversation"?}; answers come in the order of the lines
-    #[arg(long, value_name = "FILE", conflicts_with = "text")]
-    pub(crate) batch: Option<PathBuf>,
-    /// The question
-    #[arg(required_unless_present = "batch")]
-    pub(crate) text: Option<String>,
-}
-
-#[derive(Args)]
 pub(crate) struct GoldenArgs {
     /// Folder of the bundle; default: server.bundle, which is the demo
     #[arg(long, value_name = "DIR")]
@@ -371,8 +353,8 @@ async fn serve(
             let guard = kit::telemetry::init("firstline", "error")?;
             let result = match command {
                 Command::Ask(args) => Box::pin(crate::ask::ask(settings, args, json)).await,
-                Command::Chat { target, customer } => {
-                    Box::pin(crate::chat::chat(settings, target, customer, json)).await
+                Command::Chat { target, who } => {
+                    Box::pin(crate::chat::chat(settings, target, who, json)).await
                 }
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await

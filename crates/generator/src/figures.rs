@@ -2,32 +2,6 @@
 
 use crate::tokens::Token;
 
-/// Number words up to twenty, by value.
-const UNITS: [&str; 21] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-];
-/// Number words from twenty, by tens.
-const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 /// Words between a number and its unit of time.
 const BETWEEN: [&str; 5] = ["business", "working", "calendar", "full", "consecutive"];
 /// Share by which durations of different units may differ and still be the same: 30 days, a month.
@@ -128,7 +102,7 @@ fn number<'a>(word: &impl Fn(usize) -> &'a str, at: usize) -> Option<(f64, Kind,
     let (value, suffix, clock) = digits(own).or_else(|| spelled(own).map(|value| (value, "", false)))?;
     let mut end = at + 1;
     let value = match spelled(word(end)) {
-        Some(ones) if TENS.contains(&own) && (1.0..10.0).contains(&ones) => {
+        Some(ones) if text::tens(own).is_some() && (1.0..10.0).contains(&ones) => {
             end += 1;
             value + ones
         }
@@ -188,8 +162,7 @@ fn digits(word: &str) -> Option<(f64, &str, bool)> {
 }
 
 fn spelled(word: &str) -> Option<f64> {
-    let tens = || TENS.iter().position(|known| *known == word).map(|tens| tens * 10 + 20);
-    UNITS.iter().position(|known| *known == word).or_else(tens).map(|value| value as f64)
+    text::below_twenty(word).or_else(|| text::tens(word)).map(f64::from)
 }
 
 fn scale(word: &str) -> Option<f64> {

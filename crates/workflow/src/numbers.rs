@@ -2,30 +2,6 @@
 
 use crate::words::Word;
 
-const UNITS: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
-
 /// The number that words begin with, 0..=999999, and how many words it takes: "twenty five", "a hundred and five".
 pub(crate) fn read(words: &[Word]) -> Option<(u32, usize)> {
     let word = |at: usize| words.get(at).map_or("", |word| word.text.as_str());
@@ -35,14 +11,14 @@ pub(crate) fn read(words: &[Word]) -> Option<(u32, usize)> {
         let joined = length > 0 && word(length) == "and" && rest % 100 == 0;
         let at = length + usize::from(joined);
         let (next, begins) = (word(at), rest == 0 && (length == 0 || thousands > 0));
-        if let Some(unit) = below(&UNITS, next)
+        if let Some(unit) = text::below_twenty(next)
             && (begins || rest % 100 == 0 || rest % 10 == 0 && rest % 100 >= 20 && (1..10).contains(&unit))
         {
             rest += unit;
-        } else if let Some(ten) = below(&TENS, next)
+        } else if let Some(ten) = text::tens(next)
             && rest % 100 == 0
         {
-            rest += 20 + 10 * ten;
+            rest += ten;
         } else if next == "hundred" && (1..10).contains(&rest) && !joined {
             rest *= 100;
         } else if next == "thousand" && (1..1000).contains(&rest) && thousands == 0 && !joined {
@@ -54,10 +30,6 @@ pub(crate) fn read(words: &[Word]) -> Option<(u32, usize)> {
         }
         length = at + 1;
     }
-}
-
-fn below(names: &[&str], word: &str) -> Option<u32> {
-    names.iter().position(|name| *name == word).and_then(|at| u32::try_from(at).ok())
 }
 
 #[cfg(test)]
