@@ -86,7 +86,7 @@ impl Orchestrator {
         draft.workflow(status.clone()).await;
         match status.state() {
             ExecutionState::Done => draft.reply(confirmed.message, Outcome::ActionDone),
-            ExecutionState::Approved | ExecutionState::Dispatching => {
+            ExecutionState::AwaitingApproval | ExecutionState::Approved | ExecutionState::Dispatching => {
                 draft.reply(confirmed.message, Outcome::ActionPending);
             }
             ExecutionState::Unknown => draft.hand_over(HandoffReason::UnknownEffect),

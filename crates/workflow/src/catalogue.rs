@@ -127,6 +127,7 @@ pub(crate) struct Workflow {
     pub(crate) title: Vec<Word>,
     pub(crate) intents: BTreeSet<String>,
     pub(crate) risk: bundle::Risk,
+    pub(crate) urgent: bool,
     pub(crate) effect: bundle::Effect,
     /// Confidence of the intent needed, 0..=1.
     pub(crate) threshold: f64,
@@ -226,6 +227,7 @@ impl Workflow {
             title: words(&clean(&workflow.title)),
             intents: workflow.intents.into_iter().collect(),
             risk: workflow.risk,
+            urgent: workflow.urgent,
             effect: workflow.effect,
             threshold: workflow.threshold,
             caps: workflow.caps,

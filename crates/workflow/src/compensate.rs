@@ -116,6 +116,8 @@ impl Engine {
             confirmed_in: String::new(),
             resolved_by: undo.actor,
             note: undo.note,
+            approved_by: String::new(),
+            approval_note: String::new(),
             created_at: now,
             updated_at: now,
             lease: MARGIN,

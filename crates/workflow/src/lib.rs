@@ -1,6 +1,7 @@
 //! Workflows: proposal, slots, gate, confirmation and durable execution.
 
 mod amount;
+mod approve;
 mod caps;
 mod catalogue;
 mod compensate;
@@ -13,6 +14,7 @@ mod engine;
 mod english;
 mod execute;
 mod execution;
+mod fault;
 mod fill;
 mod gate;
 mod numbers;
@@ -20,6 +22,7 @@ mod page;
 mod precondition;
 mod request;
 mod response;
+mod schema;
 mod server;
 mod settled;
 mod slot;

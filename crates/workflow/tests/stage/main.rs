@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
 
 mod answers;
+mod approval;
 mod caps;
 mod conditions;
 mod dialogues;
