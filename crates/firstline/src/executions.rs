@@ -64,6 +64,11 @@ pub(crate) enum WorkflowCommand {
         #[command(flatten)]
         decided: Decided,
     },
+    /// Try a workflow of a bundle: the gate's verdict and the request, without a stage and without sending it
+    Try {
+        #[command(flatten)]
+        args: crate::rehearse::TryArgs,
+    },
     /// Draft a workflow from an operation of an OpenAPI document, 3.0 or 3.1
     Import {
         /// The document, JSON or YAML
@@ -156,6 +161,7 @@ pub(crate) async fn workflow(
         }
         WorkflowCommand::Approve { decided } => decide(settings, decided, true, as_json).await,
         WorkflowCommand::Reject { decided } => decide(settings, decided, false, as_json).await,
+        WorkflowCommand::Try { args } => crate::rehearse::run(settings, args, as_json),
         WorkflowCommand::Import { file, operation, out } => {
             crate::draft::import(&file, &operation, out.as_deref())
         }

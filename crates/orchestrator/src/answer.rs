@@ -75,6 +75,7 @@ impl Orchestrator {
             verdict: Some(verdict),
             turn_id,
             attributes: message.attributes.clone(),
+            dry_run: false,
         };
         let confirmed = self.stages.confirm(request).await;
         let Ok(confirmed) = draft.took("workflow", confirmed) else {

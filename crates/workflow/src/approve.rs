@@ -7,7 +7,7 @@ use crate::catalogue::Workflow;
 use crate::converse::NOT_DONE;
 use crate::engine::{Answered, Engine, Error, Input};
 use crate::execution::{Execution, State};
-use crate::gate::{self, Clearance, Conditions};
+use crate::gate::{self, Clearance};
 use crate::store::{Reply, Turn};
 
 /// What the customer reads while it waits.
@@ -85,16 +85,9 @@ impl Engine {
             let rejected = self.end(decided, REJECTED, now).await?.ok_or(Error::Conflict)?;
             return self.told(rejected);
         }
-        let workflow = self.catalogue.workflow(&decided.workflow);
-        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
-        let conditions = Conditions {
-            workflow: workflow.map(AsRef::as_ref),
-            target,
-            // The rail has allowed these slots before the execution began to wait.
-            clearance: Clearance::Allowed,
-            around: self.around(None, now),
-            open_ttl: self.open_ttl(),
-        };
+        let workflow = self.catalogue.workflow(&decided.workflow).map(AsRef::as_ref);
+        // The rail has allowed these slots before the execution began to wait.
+        let conditions = self.conditions(workflow, Clearance::Allowed, self.around(None, now));
         match (gate::admit(&decided, &conditions), workflow) {
             (Ok(threshold), Some(workflow)) => {
                 let decided = Execution { threshold, updated_at: now, ..decided };

@@ -248,29 +248,11 @@ impl Engine {
             Step::Ask(question) if !before.is_empty() => Step::Ask(format!("{before} {question}")),
             step => step,
         };
+        let id = execution_id(&input.conversation, &input.turn, &workflow.name);
         let execution = Execution {
-            id: execution_id(&input.conversation, &input.turn, &workflow.name),
             conversation: input.conversation.clone(),
             customer: input.customer.clone(),
-            workflow: workflow.name.clone(),
-            state: State::Proposed,
-            progress,
-            confidence: input.confidence,
-            threshold: workflow.threshold,
-            delivery: None,
-            attempts: 0,
-            fence: 0,
-            reference: String::new(),
-            error: String::new(),
-            confirmed_in: String::new(),
-            resolved_by: String::new(),
-            note: String::new(),
-            approved_by: String::new(),
-            approval_note: String::new(),
-            created_at: now,
-            updated_at: now,
-            unclear: false,
-            lease: Duration::ZERO,
+            ..Execution::proposed(id, workflow, progress, input.confidence, now)
         };
         let reply = reply(step);
         let turn = Turn { id: input.turn.clone(), reply: reply.clone() };

@@ -13,7 +13,7 @@ use crate::deliver::{Answer, Delivery};
 use crate::engine::{Engine, Error, now};
 use crate::execution::{Execution, State};
 use crate::gate::{self, Clearance, Conditions, Refusal};
-use crate::request::Terms;
+use crate::precondition::Circumstances;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How often executions are looked for whose process is gone.
@@ -53,15 +53,9 @@ impl Engine {
         if !matches!(execution.state, State::Proposed | State::Cancelled) {
             return self.told(execution);
         }
-        let workflow = self.catalogue.workflow(&execution.workflow);
-        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
-        let conditions = Conditions {
-            workflow: workflow.map(AsRef::as_ref),
-            target,
-            clearance: yes.clearance,
-            around: self.around(Some(&yes.attributes), now),
-            open_ttl: self.open_ttl(),
-        };
+        let workflow = self.catalogue.workflow(&execution.workflow).map(AsRef::as_ref);
+        let around = self.around(Some(&yes.attributes), now);
+        let conditions = self.conditions(workflow, yes.clearance, around);
         let (threshold, workflow) = match (gate::admit(&execution, &conditions), workflow) {
             (Ok(threshold), Some(workflow)) => (threshold, workflow),
             (Err(refusal), _) => return self.refuse(execution, &refusal, now).await,
@@ -74,6 +68,17 @@ impl Engine {
         self.carry_out(confirmed, workflow, until).await
     }
 
+    /// What the gate looks at besides the execution.
+    pub(crate) fn conditions<'a>(
+        &self,
+        workflow: Option<&'a Workflow>,
+        clearance: Clearance,
+        around: Circumstances<'a>,
+    ) -> Conditions<'a> {
+        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
+        Conditions { workflow, target, clearance, around, open_ttl: self.open_ttl() }
+    }
+
     /// Approves what has passed the gate, and sends it. Waits for the result until `until`.
     pub(crate) async fn carry_out(
         &self,
@@ -82,12 +87,7 @@ impl Engine {
         until: Instant,
     ) -> Result<(Execution, String), Error> {
         let from = execution.state;
-        let terms = Terms {
-            idempotent: workflow.effect == bundle::Effect::Idempotent,
-            retry: workflow.retry.clone(),
-            response: &workflow.response,
-        };
-        let delivery = workflow.request.delivery(&execution.progress.slots, terms)?;
+        let delivery = workflow.delivery(&execution.progress.slots)?;
         let approved =
             Execution { state: State::Approved, delivery: Some(delivery), lease: MARGIN, ..execution };
         let (engine, id, caps) = (self.clone(), approved.id.clone(), workflow.caps);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sql::{Error, Result, Row};
 
+use crate::catalogue::Workflow;
 use crate::converse::Progress;
 use crate::deliver::Delivery;
 
@@ -103,6 +104,40 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
+    /// A proposal that nobody has made yet.
+    pub(crate) fn proposed(
+        id: String,
+        workflow: &Workflow,
+        progress: Progress,
+        confidence: f64,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            conversation: String::new(),
+            customer: String::new(),
+            workflow: workflow.name.clone(),
+            state: State::Proposed,
+            progress,
+            confidence,
+            threshold: workflow.threshold,
+            delivery: None,
+            attempts: 0,
+            fence: 0,
+            reference: String::new(),
+            error: String::new(),
+            confirmed_in: String::new(),
+            resolved_by: String::new(),
+            note: String::new(),
+            approved_by: String::new(),
+            approval_note: String::new(),
+            created_at: now,
+            updated_at: now,
+            unclear: false,
+            lease: Duration::ZERO,
+        }
+    }
+
     /// Whether it is an open proposal that nobody came back to, or nobody approved, for longer than `ttl`.
     pub(crate) fn is_void(&self, now: Timestamp, ttl: SignedDuration) -> bool {
         matches!(self.state, State::Proposed | State::Awaiting) && now.duration_since(self.updated_at) > ttl

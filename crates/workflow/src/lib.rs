@@ -20,6 +20,7 @@ mod gate;
 mod numbers;
 mod page;
 mod precondition;
+mod rehearse;
 mod request;
 mod response;
 mod schema;
@@ -32,4 +33,5 @@ mod words;
 
 pub use catalogue::check;
 pub use config::Config;
+pub use rehearse::{Preview, Rehearsal, Trial, rehearse};
 pub use server::{NAME, service};

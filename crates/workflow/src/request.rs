@@ -7,7 +7,7 @@ use serde_json::Value;
 use webhook::Method;
 use webhook::header::{HeaderName, HeaderValue};
 
-use crate::catalogue::Error;
+use crate::catalogue::{Error, Workflow};
 use crate::deliver::Delivery;
 use crate::engine::now;
 use crate::slot::{Kind, Slot};
@@ -95,7 +95,7 @@ impl Request {
             approved_at: now(),
             target: template.target.clone(),
             method: method.to_string(),
-            path: self.path(values)? + &self.query(values)?,
+            path: self.address(values)?,
             headers: template.headers.clone(),
             body: self.body(values)?,
             timeout_ms: template.timeout_ms,
@@ -105,6 +105,14 @@ impl Request {
             // What the customer reads is not for the receiver's answer to wait for.
             response: bundle::Response { messages: Values::new(), ..terms.response.clone() },
         })
+    }
+
+    /// The path with its query.
+    ///
+    /// # Errors
+    /// A template that does not render, or a value that cannot stand where it has to.
+    pub(crate) fn address(&self, values: &Values) -> Result<String, Error> {
+        Ok(self.path(values)? + &self.query(values)?)
     }
 
     /// A slot whose value cannot stand where the request has it.
@@ -132,7 +140,7 @@ impl Request {
         let unquoted = self.template.unquoted.iter().filter(|name| values.contains_key(*name));
         let unquoted = unquoted.map(|name| (name.clone(), "1".to_owned()));
         let values: Values = values.clone().into_iter().chain(unquoted).collect();
-        self.path(&values).and_then(|_| self.query(&values)).and_then(|_| self.body(&values)).map(|_| ())
+        self.address(&values).and_then(|_| self.body(&values)).map(|_| ())
     }
 
     fn path(&self, values: &Values) -> Result<String, Error> {
@@ -274,6 +282,21 @@ impl Request {
 
     fn wrong(&self, key: &str, message: String) -> Error {
         Error::Value { workflow: self.workflow.clone(), key: format!("{}.{key}", self.key), message }
+    }
+}
+
+impl Workflow {
+    /// Its request with these slots, ready to be sent.
+    ///
+    /// # Errors
+    /// A template that does not render, or a value that cannot stand where it has to.
+    pub(crate) fn delivery(&self, slots: &Values) -> Result<Delivery, Error> {
+        let terms = Terms {
+            idempotent: self.effect == bundle::Effect::Idempotent,
+            retry: self.retry.clone(),
+            response: &self.response,
+        };
+        self.request.delivery(slots, terms)
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use proto::workflow_service_server::{WorkflowService, WorkflowServiceServer};
 use proto::{
     AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, ApproveRequest, ApproveResponse, CancelRequest,
@@ -30,6 +29,7 @@ use crate::execute::Yes;
 use crate::execution::{Execution, State};
 use crate::gate::Clearance;
 use crate::page::Place;
+use crate::rehearse::{self, Preview, Rehearsal};
 use crate::store::Store;
 
 /// Name of the stage.
@@ -52,11 +52,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let workflows = reader.workflows()?;
     let windows = date::windows(&workflows);
     let catalogue = Catalogue::compile(workflows).context("the workflows of the bundle")?;
-    let hours = reader.assistant()?.business_hours.unwrap_or_default();
-    let timezone = match hours.get("timezone") {
-        Some(name) => TimeZone::get(name).context("business_hours.timezone of the bundle")?,
-        None => TimeZone::UTC,
-    };
+    let timezone = rehearse::timezone(&reader)?;
     let sender = Sender::new(&config).context("the client for workflow.targets")?;
     for (workflow, target) in catalogue.targets().filter(|(_, target)| !sender.knows(target)) {
         tracing::warn!(
@@ -122,9 +118,15 @@ impl WorkflowService for Server {
             clearance: clearance(request.verdict.as_ref()),
             attributes,
         };
+        if request.dry_run {
+            let (execution, found) = self.0.rehearse(yes, now()).await.map_err(status)?;
+            let (status, rehearsal) = (Some(self.show(&execution)), Some(rehearsal(found)));
+            return Ok(Response::new(ConfirmResponse { status, rehearsal, ..ConfirmResponse::default() }));
+        }
         let (execution, message) = self.0.confirm(yes, now(), until).await.map_err(status)?;
         let explained = self.0.explanation(&execution).is_some();
-        Ok(Response::new(ConfirmResponse { status: Some(self.show(&execution)), message, explained }))
+        let status = Some(self.show(&execution));
+        Ok(Response::new(ConfirmResponse { status, message, explained, rehearsal: None }))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
@@ -316,6 +318,15 @@ fn page(size: u32) -> Result<u32, Status> {
             Err(kit::fault::invalid(NAME, "OUT_OF_RANGE", "page_size", message))
         }
     }
+}
+
+fn rehearsal(found: Rehearsal) -> proto::Rehearsal {
+    let (refused, why) = found.refused.unwrap_or_default();
+    let needs_approval = found.needs_approval;
+    let Some(Preview { target, method, path, body }) = found.request else {
+        return proto::Rehearsal { refused, why, needs_approval, ..proto::Rehearsal::default() };
+    };
+    proto::Rehearsal { refused, why, needs_approval, target, method, path, body }
 }
 
 /// Whatever is not a clean permission is none.

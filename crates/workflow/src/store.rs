@@ -8,6 +8,7 @@ use sql::{Connection, Error, Result, Row, Source, values};
 
 use crate::caps;
 use crate::execution::{Execution, State, execution, parsed, rendered};
+use crate::gate::Refusal;
 use crate::page::Place;
 use crate::schema::MIGRATIONS;
 use crate::settled;
@@ -204,6 +205,15 @@ impl Store {
             step(connection, &change, from, &ended, None)
         });
         lost_or(write.await)
+    }
+
+    /// The cap of the day that one more execution would pass now.
+    pub(crate) async fn cap_reached(
+        &self,
+        execution: Execution,
+        caps: bundle::Caps,
+    ) -> Result<Option<Refusal>> {
+        self.0.read(move |connection| caps::reached(connection, &execution, &caps)).await
     }
 
     /// Deletes what ended, or was last spoken of, before a time; an unknown effect stays until a person resolves it.

@@ -9,4 +9,5 @@ mod conditions;
 mod dialogues;
 pub(crate) mod execution;
 mod pages;
+mod rehearsal;
 pub(crate) mod support;

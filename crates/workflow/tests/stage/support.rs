@@ -254,6 +254,7 @@ impl Desk {
             verdict,
             turn_id: "yes".to_owned(),
             attributes: self.attributes.lock().unwrap().clone(),
+            dry_run: false,
         };
         self.client.clone().confirm(request).await.unwrap().into_inner()
     }
