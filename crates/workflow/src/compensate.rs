@@ -46,8 +46,8 @@ impl Compensation {
         let kept: Vec<&Slot> = kept.collect();
         let names = kept.iter().map(|slot| slot.name.clone()).chain(said.iter().cloned()).collect();
         check_names(workflow, "compensation.confirmation", &undo.confirmation, &names)?;
-        response::check(workflow, "compensation.response", &undo.response, &names)?;
         let request = Request::compile(workflow, "compensation.request", undo.request, &kept, said)?;
+        response::check(workflow, "compensation.response", &undo.response, request.is_call(), &names)?;
         Ok(Self { confirmation: undo.confirmation, effect: undo.effect, request, response: undo.response })
     }
 }

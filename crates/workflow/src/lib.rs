@@ -17,7 +17,9 @@ mod execution;
 mod fault;
 mod fill;
 mod gate;
+mod grpc;
 mod numbers;
+mod open;
 mod page;
 mod precondition;
 mod rehearse;
@@ -31,7 +33,7 @@ mod store;
 mod template;
 mod words;
 
-pub use catalogue::check;
 pub use config::Config;
+pub use open::check;
 pub use rehearse::{Preview, Rehearsal, Trial, rehearse};
 pub use server::{NAME, service};

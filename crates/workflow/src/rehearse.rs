@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::catalogue::{Catalogue, Error as Broken, Workflow};
+use crate::catalogue::{Error as Broken, Workflow};
 use crate::config::Config;
 use crate::converse::Progress;
 use crate::deliver::Sender;
@@ -14,6 +14,7 @@ use crate::engine::{Engine, Error, now};
 use crate::execute::Yes;
 use crate::execution::Execution;
 use crate::gate::{self, Clearance, Conditions, Refusal};
+use crate::open;
 use crate::precondition::Circumstances;
 use crate::template::Values;
 
@@ -33,7 +34,7 @@ pub struct Rehearsal {
 pub struct Preview {
     /// Name of the target in the configuration.
     pub target: String,
-    /// "POST", "PUT", "PATCH" or "DELETE".
+    /// "POST", "PUT", "PATCH", "DELETE", or "GRPC" for a call.
     pub method: String,
     /// Path below the target's URL, with the query.
     pub path: String,
@@ -99,7 +100,7 @@ impl Engine {
 /// # Errors
 /// A workflow that is not there or cannot work.
 pub fn rehearse(reader: &bundle::Reader, config: &Config, trial: Trial) -> anyhow::Result<Rehearsal> {
-    let catalogue = Catalogue::compile(reader.workflows()?)?;
+    let (catalogue, methods) = open::open(reader)?;
     let workflow = catalogue.workflow(&trial.workflow).with_context(|| {
         let names: Vec<_> = catalogue.targets().map(|(name, _)| name).collect();
         format!("the bundle has no workflow {:?}, allowed {}", trial.workflow, names.join(", "))
@@ -110,7 +111,7 @@ pub fn rehearse(reader: &bundle::Reader, config: &Config, trial: Trial) -> anyho
     let execution = Execution::proposed(String::new(), workflow, progress, trial.confidence, now);
     let conditions = Conditions {
         workflow: Some(workflow),
-        target: Sender::new(config)?.knows(&workflow.request.template.target),
+        target: Sender::new(config, methods)?.knows(&workflow.request.template.target),
         clearance: Clearance::Allowed,
         around: Circumstances {
             customer: Some(&trial.attributes),

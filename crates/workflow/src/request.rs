@@ -10,6 +10,7 @@ use webhook::header::{HeaderName, HeaderValue};
 use crate::catalogue::{Error, Workflow};
 use crate::deliver::Delivery;
 use crate::engine::now;
+use crate::grpc::CALL;
 use crate::slot::{Kind, Slot};
 use crate::template::{Values, check_names, render};
 
@@ -31,7 +32,7 @@ const FORBIDDEN: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
-const FORBIDDEN_PREFIXES: &[&str] = &["webhook-", "proxy-"];
+const FORBIDDEN_PREFIXES: &[&str] = &["webhook-", "proxy-", "grpc-"];
 
 /// A request of a workflow, checked.
 #[derive(Debug)]
@@ -67,7 +68,9 @@ impl Request {
         let request = Self { workflow: workflow.to_owned(), key, template };
         let known: BTreeSet<String> =
             slots.iter().map(|slot| slot.name.clone()).chain(others.iter().cloned()).collect();
-        request.check_path(slots, others)?;
+        if !request.is_call() {
+            request.check_path(slots, others)?;
+        }
         request.check_headers()?;
         request.check_unquoted(slots)?;
         for (name, template) in &request.template.query {
@@ -84,17 +87,18 @@ impl Request {
     pub(crate) fn delivery(&self, values: &Values, terms: Terms<'_>) -> Result<Delivery, Error> {
         let template = &self.template;
         let method = match template.method {
-            bundle::Method::Post => Method::POST,
-            bundle::Method::Put => Method::PUT,
-            bundle::Method::Patch => Method::PATCH,
-            bundle::Method::Delete => Method::DELETE,
+            Some(bundle::Method::Post) => Method::POST.as_str(),
+            Some(bundle::Method::Put) => Method::PUT.as_str(),
+            Some(bundle::Method::Patch) => Method::PATCH.as_str(),
+            Some(bundle::Method::Delete) => Method::DELETE.as_str(),
+            None => CALL,
         };
         let undo = if self.key == "request" { "" } else { ".undo" };
         Ok(Delivery {
             workflow: format!("{}{undo}", self.workflow),
             approved_at: now(),
             target: template.target.clone(),
-            method: method.to_string(),
+            method: method.to_owned(),
             path: self.address(values)?,
             headers: template.headers.clone(),
             body: self.body(values)?,
@@ -112,7 +116,15 @@ impl Request {
     /// # Errors
     /// A template that does not render, or a value that cannot stand where it has to.
     pub(crate) fn address(&self, values: &Values) -> Result<String, Error> {
-        Ok(self.path(values)? + &self.query(values)?)
+        match &self.template.grpc {
+            Some(name) => Ok(format!("/{name}")),
+            None => Ok(self.path(values)? + &self.query(values)?),
+        }
+    }
+
+    /// Whether it calls a method of gRPC.
+    pub(crate) fn is_call(&self) -> bool {
+        self.template.grpc.is_some()
     }
 
     /// A slot whose value cannot stand where the request has it.
@@ -280,7 +292,7 @@ impl Request {
         }
     }
 
-    fn wrong(&self, key: &str, message: String) -> Error {
+    pub(crate) fn wrong(&self, key: &str, message: String) -> Error {
         Error::Value { workflow: self.workflow.clone(), key: format!("{}.{key}", self.key), message }
     }
 }

@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::approve::Decision;
-use crate::catalogue::Catalogue;
 use crate::compensate::Undo;
 use crate::config::Config;
 use crate::date;
@@ -28,6 +27,7 @@ use crate::engine::{Engine, Error, Input, now};
 use crate::execute::Yes;
 use crate::execution::{Execution, State};
 use crate::gate::Clearance;
+use crate::open;
 use crate::page::Place;
 use crate::rehearse::{self, Preview, Rehearsal};
 use crate::store::Store;
@@ -49,11 +49,10 @@ const MAX_PAGE: u32 = 1000;
 /// A workflow that cannot work, a time zone nobody knows, a store that cannot be opened.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = bundle::Reader::open(&context.server.bundle)?;
-    let workflows = reader.workflows()?;
-    let windows = date::windows(&workflows);
-    let catalogue = Catalogue::compile(workflows).context("the workflows of the bundle")?;
+    let windows = date::windows(&reader.workflows()?);
+    let (catalogue, methods) = open::open(&reader).context("the workflows of the bundle")?;
     let timezone = rehearse::timezone(&reader)?;
-    let sender = Sender::new(&config).context("the client for workflow.targets")?;
+    let sender = Sender::new(&config, methods).context("the client for workflow.targets")?;
     for (workflow, target) in catalogue.targets().filter(|(_, target)| !sender.knows(target)) {
         tracing::warn!(
             workflow,

@@ -8,6 +8,7 @@ mod caps;
 mod conditions;
 mod dialogues;
 pub(crate) mod execution;
+mod grpc;
 mod pages;
 mod rehearsal;
 pub(crate) mod support;
