@@ -200,6 +200,7 @@ pub fn scope(data: &Path, database: Option<String>, events: &[Event]) -> Scope {
         workflow: context.store("workflow").unwrap(),
         telemetry: context.store("telemetry").unwrap(),
         idempotent: audit::idempotent(&workflows),
+        risky: audit::risky(&workflows),
         history: History(events.to_vec()),
         logs: Vec::new(),
         since: 0,

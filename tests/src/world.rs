@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 use kit::config::{Balance, Settings};
 use kit::{Context, Link, Links, Stage};
 use proto::assistant_service_client::AssistantServiceClient;
-use proto::{AskRequest, Message, Turn};
+use proto::workflow_service_client::WorkflowServiceClient;
+use proto::{ApproveRequest, AskRequest, Execution, Message, Turn};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tonic::Status;
 
 use crate::attack::Article;
 use crate::receiver::{Receiver, SECRET};
@@ -142,6 +144,17 @@ impl World {
     pub async fn say(&self, conversation_id: &str, text: &str) -> Turn {
         let (conversation_id, text) = (conversation_id.to_owned(), text.to_owned());
         self.ask(Message { conversation_id, text, ..Message::default() }).await
+    }
+
+    /// A person lets an execution of high risk be done.
+    ///
+    /// # Errors
+    /// That of the stage.
+    pub async fn approve(&self, id: &str) -> Result<Execution, Status> {
+        let (execution_id, actor, note) = (id.to_owned(), "ann".to_owned(), "fine".to_owned());
+        let request = ApproveRequest { execution_id, approved: true, actor, note };
+        let mut stage = WorkflowServiceClient::new(self.links.get(workflow::NAME).unwrap());
+        Ok(stage.approve(request).await?.into_inner().execution.unwrap())
     }
 
     /// Stops every stage and waits for it; the folder of the stores stays until it is dropped.

@@ -37,7 +37,7 @@ struct Dialogue {
 #[serde(deny_unknown_fields)]
 struct Said {
     say: String,
-    /// `ask SLOT`, `confirm`, `done`, `cancelled`, `answered`, `clarify`, or `handoff REASON`.
+    /// `ask SLOT`, `confirm`, `done`, `approval` (which a person then gives), `cancelled`, `answered`, `clarify`, or `handoff REASON`.
     then: String,
     /// The workflow from here on, where it changes.
     workflow: Option<String>,
@@ -111,6 +111,7 @@ fn outcome(turn: &Turn, questions: &Questions) -> String {
     let status = turn.workflow.clone().unwrap_or_default();
     match turn.outcome() {
         Outcome::ActionPending if status.awaiting_confirmation => "confirm".to_owned(),
+        Outcome::ActionPending if status.state() == ExecutionState::AwaitingApproval => "approval".to_owned(),
         Outcome::ActionPending => {
             let asks = |((workflow, _), said): &(&(String, String), &Vec<String>)| {
                 *workflow == status.name && said.iter().any(|said| turn.answer.ends_with(said))
@@ -150,6 +151,10 @@ async fn hold(world: &World, dialogue: &Dialogue, questions: &Questions) -> (Vec
         let missing: Vec<_> = said.says.iter().filter(|part| !turn.answer.contains(*part)).collect();
         if !missing.is_empty() {
             differs(format!("does not say {missing:?}"));
+        }
+        if got == "approval" {
+            let id = turn.workflow.clone().unwrap_or_default().execution_id;
+            world.approve(&id).await.unwrap();
         }
         if turn.outcome() != Outcome::Handoff
             && let Some(status) = &turn.workflow

@@ -218,6 +218,24 @@ both! {
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
 
+    async fn who_waits_for_an_approval_goes_on_talking_and_may_give_up(world: &World) {
+        let mut turn = world.say("", "please close my account ending 4471, email jo@example.com").await;
+        let id = turn.conversation_id.clone();
+        for text in ["skip", "yes"] {
+            turn = world.say(&id, text).await;
+        }
+        let waiting = turn.workflow.clone().unwrap();
+        assert_eq!((turn.outcome(), waiting.state()), (Outcome::ActionPending, ExecutionState::AwaitingApproval));
+        assert!(turn.answer.starts_with("A colleague has to approve this first."), "{turn:?}");
+        let beside = world.say(&id, "What are your opening hours?").await;
+        assert_eq!(beside.outcome(), Outcome::Answered, "nobody has taken over: {beside:?}");
+        let given_up = world.say(&id, "cancel that").await;
+        assert_eq!(given_up.workflow.clone().unwrap().execution_id, waiting.execution_id, "{given_up:?}");
+        assert!(given_up.answer.contains("not done anything"), "{given_up:?}");
+        let late = world.approve(&waiting.execution_id).await.unwrap_err();
+        assert_eq!(late.code(), Code::FailedPrecondition);
+    }
+
     async fn an_unclear_message_leads_to_a_choice_and_then_to_a_person(world: &World) {
         let mut turn = world.say("", "card").await;
         let id = turn.conversation_id.clone();

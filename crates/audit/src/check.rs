@@ -111,7 +111,7 @@ fn effects(scope: &Scope, stores: &Stores) -> Finding {
         }
         let fits = match state {
             "DONE" => effects == 1,
-            "FAILED" | "PROPOSED" | "CANCELLED" => effects == 0,
+            "FAILED" | "PROPOSED" | "AWAITING_APPROVAL" | "CANCELLED" => effects == 0,
             _ => true,
         };
         found.expect(fits, || format!("{id} ({workflow}) is {state} and had its effect {effects} times"));
@@ -120,8 +120,10 @@ fn effects(scope: &Scope, stores: &Stores) -> Finding {
 }
 
 fn approvals(scope: &Scope, stores: &Stores) -> Finding {
-    let mut found =
-        finding("I4", "every effect was approved: known, confident enough, confirmed by its customer");
+    let mut found = finding(
+        "I4",
+        "every effect was approved: known, confident enough, confirmed by its customer, at high risk by a person",
+    );
     let turns: BTreeSet<&str> = stores.turns.iter().map(|kept| kept.turn_id.as_str()).collect();
     let requests = requests(&scope.history.0);
     for key in requests.keys().filter(|key| key.starts_with("ex_")) {
@@ -144,6 +146,11 @@ fn approvals(scope: &Scope, stores: &Stores) -> Finding {
         let turn = &execution.confirmed_in;
         found.expect(turns.contains(turn.as_str()), || {
             format!("{id} was confirmed in {turn:?}, which is no turn")
+        });
+        let (workflow, state) = (&execution.workflow, execution.state.as_str());
+        let needs = scope.risky.contains(workflow) && state != "AWAITING_APPROVAL";
+        found.expect(!needs || !execution.approved_by.is_empty(), || {
+            format!("{id} ({workflow}) is {state}, and no person approved it")
         });
     }
     found

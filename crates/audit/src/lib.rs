@@ -45,6 +45,8 @@ pub struct Scope {
     pub telemetry: sql::Source,
     /// Workflows whose requests a receiver takes twice for one.
     pub idempotent: BTreeSet<String>,
+    /// Workflows of high risk, which a person has to approve.
+    pub risky: BTreeSet<String>,
     /// What callers and receivers saw.
     pub history: History,
     /// Logs of the processes.
@@ -64,6 +66,12 @@ pub fn idempotent(workflows: &[bundle::Workflow]) -> BTreeSet<String> {
         .iter()
         .filter(|workflow| workflow.compensation.as_ref().is_some_and(|undo| idempotent(undo.effect)));
     named.chain(undone.map(|workflow| format!("{}{UNDO}", workflow.name))).collect()
+}
+
+/// The workflows that a person has to approve.
+pub fn risky(workflows: &[bundle::Workflow]) -> BTreeSet<String> {
+    let risky = workflows.iter().filter(|workflow| workflow.risk == bundle::Risk::High);
+    risky.map(|workflow| workflow.name.clone()).collect()
 }
 
 /// One promise, looked at.

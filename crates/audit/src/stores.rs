@@ -41,6 +41,7 @@ pub(crate) struct Execution {
     pub(crate) lease: i64,
     pub(crate) confirmed_in: String,
     pub(crate) resolved_by: String,
+    pub(crate) approved_by: String,
     /// Whether its conversation has still to be told, and since when it has ended, in milliseconds.
     pub(crate) untold: Option<i64>,
 }
@@ -153,7 +154,7 @@ fn executions(connection: &mut Connection<'_>, since: i64) -> Result<BTreeMap<St
     let query = "SELECT * FROM execution WHERE created_at >= $1";
     let execution = |row: &Row<'_>| {
         let state: String = row.get("state")?;
-        let ended = matches!(state.as_str(), "DONE" | "FAILED" | "UNKNOWN");
+        let ended = matches!(state.as_str(), "DONE" | "FAILED" | "UNKNOWN" | "CANCELLED");
         let untold = ended && row.get("notice")?;
         let execution = Execution {
             workflow: row.get("workflow")?,
@@ -163,6 +164,7 @@ fn executions(connection: &mut Connection<'_>, since: i64) -> Result<BTreeMap<St
             lease: row.get("lease")?,
             confirmed_in: row.get("confirmed_in")?,
             resolved_by: row.get("resolved_by")?,
+            approved_by: row.get("approved_by")?,
             untold: if untold { Some(row.get("updated_at")?) } else { None },
             state,
         };

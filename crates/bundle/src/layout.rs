@@ -17,9 +17,10 @@ const FILES: [&str; 7] = [
     "eval/grounding_dev.jsonl",
 ];
 /// Folders of the format, each with the endings or the names its files may have.
-const FOLDERS: [(&str, &[&str]); 6] = [
+const FOLDERS: [(&str, &[&str]); 7] = [
     ("intents", &[".toml", ".jsonl"]),
     ("knowledge", &[".md", ".jsonl", "synonyms.toml"]),
+    ("workflows/descriptors", &[".binpb"]),
     ("workflows", &[".toml"]),
     ("prompts", &["answer.j2"]),
     ("safety/lexicons", &[".toml"]),

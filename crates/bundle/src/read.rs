@@ -226,6 +226,14 @@ impl Reader {
         Ok(workflows.into_iter().map(|(_, workflow)| workflow).collect())
     }
 
+    /// The sets of file descriptors of targets that speak gRPC, `workflows/descriptors/TARGET.binpb`, by target.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or of another kind.
+    pub fn descriptors(&self) -> Result<BTreeMap<String, Vec<u8>>, Problems> {
+        Ok(workflows::descriptors(self)?)
+    }
+
     /// `file:line` of a key of the workflow of that name: the path leads to it, through tables by key and
     /// through arrays by name.
     pub fn workflow_place(&self, name: &str, path: &[&str]) -> String {
@@ -285,11 +293,14 @@ impl Reader {
         self.text(Path::new(file)).map_or(0, |text| find_key(&text, key))
     }
 
-    pub(crate) fn text(&self, file: &Path) -> Result<String, Problem> {
+    pub(crate) fn bytes(&self, file: &Path) -> Result<Vec<u8>, Problem> {
         layout::check_kind(file)?;
         let bytes = std::fs::read(self.root.join(file));
-        let bytes = bytes.map_err(|error| Problem::new(file, 0, format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|error| Problem::not_utf8(file, &error))?;
+        bytes.map_err(|error| Problem::new(file, 0, format!("cannot be read: {error}")))
+    }
+
+    pub(crate) fn text(&self, file: &Path) -> Result<String, Problem> {
+        let text = String::from_utf8(self.bytes(file)?).map_err(|error| Problem::not_utf8(file, &error))?;
         Ok(text.strip_prefix(knowledge::BOM).map(str::to_owned).unwrap_or(text))
     }
 }

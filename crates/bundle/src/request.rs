@@ -36,13 +36,19 @@ pub enum Method {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestTemplate {
-    /// Method.
-    pub method: Method,
+    /// Method of HTTP; absent with `grpc`.
+    #[serde(default)]
+    pub method: Option<Method>,
     /// Name under `[workflow.targets]`.
     pub target: String,
     /// Path, begins with `/`. A segment may be `{slot}`, percent-encoded; never of a slot that is free text, an
-    /// e-mail address or optional.
+    /// e-mail address or optional. Absent with `grpc`.
+    #[serde(default)]
     pub path: String,
+    /// A unary method of gRPC, "package.Service/Method", of the descriptors in `workflows/descriptors/TARGET.binpb`:
+    /// instead of `method`, `path` and `query`, and with `headers` as its metadata.
+    #[serde(default)]
+    pub grpc: Option<String>,
     /// Longest wait for the response, 100..=30000 ms.
     #[serde(default = "default_timeout")]
     pub timeout_ms: u64,
@@ -56,7 +62,7 @@ pub struct RequestTemplate {
     /// `"{{ slot }}"` and nothing else; amounts, patterns and choices. One left out is sent as null.
     #[serde(default)]
     pub unquoted: Vec<String>,
-    /// JSON body; its strings are templates, and stay strings.
+    /// JSON body; its strings are templates, and stay strings. With `grpc` it is the message in protobuf's JSON.
     #[serde(default)]
     pub body: serde_json::Map<String, serde_json::Value>,
 }
@@ -94,13 +100,13 @@ pub struct Response {
     /// Where its reference stands.
     pub reference: String,
     /// Expression of the Common Expression Language over `status` and `body` of an answer with a status of 200 to
-    /// 299: false means that nothing was done (RESPONSE_FAILED). What cannot be evaluated leaves it unknown. Absent
+    /// 299, or 0 of gRPC: false means that nothing was done (RESPONSE_FAILED). What cannot be evaluated leaves it unknown. Absent
     /// means true.
     pub success: Option<String>,
     /// Values for `done`, by NAME in `response.NAME`; kept as long as the execution, as they are.
     pub values: BTreeMap<String, String>,
-    /// What the customer reads when the request was refused, by status ("404", 400 to 499) or "failed" for `success`;
-    /// minijinja over the slots. Without one a person takes over.
+    /// What the customer reads when the request was refused, by status ("404", 400 to 499; "NOT_FOUND"
+    /// and its like of gRPC) or "failed" for `success`; minijinja over the slots. Without one a person takes over.
     pub messages: BTreeMap<String, String>,
 }
 

@@ -224,9 +224,12 @@ pub struct Workflow {
     pub title: String,
     /// Intents that propose it.
     pub intents: Vec<String>,
-    /// Risk of its effect.
+    /// Risk of its effect; at high risk a person has to approve it after the customer's yes.
     #[serde(default)]
     pub risk: Risk,
+    /// Whether it drops an open workflow that is not, as one of higher risk does.
+    #[serde(default)]
+    pub urgent: bool,
     /// Class of its effect.
     #[serde(default)]
     pub effect: Effect,

@@ -1,6 +1,6 @@
 //! Workflows, each with the file it stands in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::place::line_of;
@@ -15,12 +15,13 @@ const MAX_REASON_BYTES: usize = 63;
 /// Most headers, parts of a query or values of a response.
 const MAX_FIELDS: usize = 32;
 const MAX_POINTER_BYTES: usize = 256;
+const DESCRIPTORS: &str = "workflows/descriptors";
 
 /// Reads the workflows of all files under `workflows/`.
 pub(crate) fn workflows(reader: &Reader) -> Result<Vec<(PathBuf, Workflow)>, Problems> {
     let mut workflows = Vec::<(PathBuf, Workflow)>::new();
     let mut problems = Vec::new();
-    for file in reader.under("workflows") {
+    for file in reader.under("workflows").filter(|file| !file.starts_with(DESCRIPTORS)) {
         let read = reader.text(file).and_then(|text| Ok((parse::<Workflow>(file, &text)?, text)));
         match read {
             Ok((workflow, text)) => {
@@ -36,6 +37,15 @@ pub(crate) fn workflows(reader: &Reader) -> Result<Vec<(PathBuf, Workflow)>, Pro
         }
     }
     finish(workflows, problems)
+}
+
+/// The sets of file descriptors of targets, by their names.
+pub(crate) fn descriptors(reader: &Reader) -> Result<BTreeMap<String, Vec<u8>>, Problem> {
+    let read = |file: &PathBuf| {
+        let target = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((target, reader.bytes(file)?))
+    };
+    reader.under(DESCRIPTORS).map(read).collect()
 }
 
 /// `file:line` of a key of the workflow of that name.
@@ -99,7 +109,22 @@ fn check_workflow(file: &Path, text: &str, workflow: &Workflow) -> Vec<Problem> 
 }
 
 fn check_request(at: &[&str], request: &RequestTemplate, refuse: &mut impl FnMut(&[&str], String)) {
-    if !request.path.starts_with('/') || request.path.contains("{{") {
+    let plain = request.path.is_empty() && request.query.is_empty() && request.method.is_none();
+    match &request.grpc {
+        Some(_) if !plain => {
+            let message = "has grpc beside method, path or query, allowed one or the other".to_owned();
+            refuse(&[at, &["grpc"]].concat(), format!("request {message}"));
+        }
+        Some(name) if !is_method(name) => {
+            let message = format!("grpc is {name:?}, allowed package.Service/Method");
+            refuse(&[at, &["grpc"]].concat(), message);
+        }
+        None if request.method.is_none() => {
+            refuse(at, "request has no method, allowed POST, PUT, PATCH, DELETE, or grpc".to_owned());
+        }
+        _ => (),
+    }
+    if request.grpc.is_none() && !request.path.starts_with('/') || request.path.contains("{{") {
         let message =
             format!("path {:?}, allowed a path that begins with /, with {{slot}} segments", request.path);
         refuse(&[at, &["path"]].concat(), message);
@@ -113,6 +138,15 @@ fn check_request(at: &[&str], request: &RequestTemplate, refuse: &mut impl FnMut
             refuse(&[at, &[key]].concat(), format!("{key} has {count}, allowed up to {MAX_FIELDS}"));
         }
     }
+}
+
+/// "package.Service/Method".
+fn is_method(name: &str) -> bool {
+    let fits = |part: &str| {
+        let part = part.replace(['.', '_'], "");
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    name.split_once('/').is_some_and(|(service, method)| fits(service) && fits(method))
 }
 
 fn check_retry(workflow: &Workflow, refuse: &mut impl FnMut(&[&str], String)) {
@@ -153,8 +187,9 @@ fn check_response(at: &[&str], response: &Response, refuse: &mut impl FnMut(&[&s
     for code in response.messages.keys() {
         let refused = code.parse().is_ok_and(|code: u16| (400..=499).contains(&code));
         let failed = code == "failed" && response.success.is_some();
-        if !refused && !failed {
-            let allowed = "allowed a status from 400 to 499, or \"failed\" beside success";
+        let word = !code.is_empty() && code.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        if !refused && !failed && !word {
+            let allowed = "allowed a status from 400 to 499, a code of gRPC, or \"failed\" beside success";
             refuse(&[at, &["messages", code]].concat(), format!("message for {code:?}, {allowed}"));
         }
     }

@@ -38,6 +38,7 @@ pub(crate) async fn run(settings: &Settings, args: AuditArgs, json: bool) -> any
         workflow: context.store(workflow::NAME)?,
         telemetry: context.store(telemetry::NAME)?,
         idempotent: audit::idempotent(&workflows),
+        risky: audit::risky(&workflows),
         history,
         logs: args.log,
         since: (jiff::Timestamp::now() - hours).as_microsecond(),

@@ -20,8 +20,8 @@ const PAGE: u32 = 500;
 pub(crate) enum WorkflowCommand {
     /// Those in a state, newest first
     List {
-        /// Only in this state; "unknown" are those that a person has to look into
-        #[arg(long, value_parser = ["proposed", "approved", "dispatching", "done", "failed", "unknown", "cancelled"])]
+        /// Only in this state; "unknown" and "awaiting-approval" are those that a person has to look into
+        #[arg(long, value_parser = ["proposed", "awaiting-approval", "approved", "dispatching", "done", "failed", "unknown", "cancelled"])]
         state: Option<String>,
         /// Only of this conversation
         #[arg(long, value_name = "ID", default_value = "")]
@@ -54,6 +54,21 @@ pub(crate) enum WorkflowCommand {
         #[arg(long, value_name = "TEXT")]
         note: String,
     },
+    /// Let one of high risk be done that its customer has confirmed
+    Approve {
+        #[command(flatten)]
+        decided: Decided,
+    },
+    /// End one of high risk that its customer has confirmed; nothing is done
+    Reject {
+        #[command(flatten)]
+        decided: Decided,
+    },
+    /// Try a workflow of a bundle: the gate's verdict and the request, without a stage and without sending it
+    Try {
+        #[command(flatten)]
+        args: crate::rehearse::TryArgs,
+    },
     /// Draft a workflow from an operation of an OpenAPI document, 3.0 or 3.1
     Import {
         /// The document, JSON or YAML
@@ -80,17 +95,33 @@ pub(crate) enum WorkflowCommand {
     },
 }
 
+fn default(server: &Server) -> String {
+    server.endpoints.workflow.clone()
+}
+
+/// A person's decision.
+#[derive(clap::Args)]
+pub(crate) struct Decided {
+    #[command(flatten)]
+    of: One,
+    #[command(flatten)]
+    by: Person,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    note: String,
+}
+
 /// Runs a command on executions.
 pub(crate) async fn workflow(
     settings: &Settings,
     command: WorkflowCommand,
     as_json: bool,
 ) -> anyhow::Result<bool> {
-    let default = |server: &Server| server.endpoints.workflow.clone();
     match command {
         WorkflowCommand::List { state, conversation, limit, at } => {
             let (link, url) = at.link(settings, default)?;
-            let state = state.map(|state| format!("EXECUTION_STATE_{}", state.to_uppercase()));
+            let state =
+                state.map(|state| format!("EXECUTION_STATE_{}", state.to_uppercase().replace('-', "_")));
             let state = state.and_then(|state| ExecutionState::from_str_name(&state)).unwrap_or_default();
             let mut client = WorkflowServiceClient::new(link);
             let mut page = ListExecutionsRequest {
@@ -128,6 +159,9 @@ pub(crate) async fn workflow(
             show::line(&written(&execution(&done.context("the response has no execution")?), as_json));
             Ok(true)
         }
+        WorkflowCommand::Approve { decided } => decide(settings, decided, true, as_json).await,
+        WorkflowCommand::Reject { decided } => decide(settings, decided, false, as_json).await,
+        WorkflowCommand::Try { args } => crate::rehearse::run(settings, args, as_json),
         WorkflowCommand::Import { file, operation, out } => {
             crate::draft::import(&file, &operation, out.as_deref())
         }
@@ -137,6 +171,25 @@ pub(crate) async fn workflow(
             undo(at, request, as_json).await
         }
     }
+}
+
+/// Approves or rejects, and shows how it went. `false` when the effect of what was approved is not there.
+async fn decide(
+    settings: &Settings,
+    Decided { of: One { id, at }, by, note }: Decided,
+    approved: bool,
+    as_json: bool,
+) -> anyhow::Result<bool> {
+    let (link, url) = at.link(settings, default)?;
+    let request = ApproveRequest { execution_id: id, approved, actor: by.person, note };
+    let done = WorkflowServiceClient::new(link).approve(request).await;
+    let ApproveResponse { execution: found, message } =
+        done.map_err(|status| told(&status, &url))?.into_inner();
+    let found = found.context("the response has no execution")?;
+    let mut value = execution(&found);
+    value["message"] = json!(message);
+    show::line(&written(&value, as_json));
+    Ok(!approved || found.status.is_some_and(|status| status.state() == ExecutionState::Done))
 }
 
 /// Shows the question before an effect is undone, or how the undoing went. `false` unless it is done.
@@ -181,6 +234,8 @@ pub(crate) fn execution(execution: &Execution) -> Value {
     value["updated_at"] = time(execution.updated_at.as_ref());
     value["resolved_by"] = show::text(&execution.resolved_by);
     value["note"] = show::text(&execution.note);
+    value["approved_by"] = show::text(&execution.approved_by);
+    value["approval_note"] = show::text(&execution.approval_note);
     value
 }
 

@@ -17,6 +17,7 @@ mod golden;
 mod judge;
 mod lint;
 mod receive;
+mod rehearse;
 mod report;
 mod schema;
 mod show;

@@ -75,6 +75,7 @@ impl Orchestrator {
             verdict: Some(verdict),
             turn_id,
             attributes: message.attributes.clone(),
+            dry_run: false,
         };
         let confirmed = self.stages.confirm(request).await;
         let Ok(confirmed) = draft.took("workflow", confirmed) else {
@@ -86,7 +87,7 @@ impl Orchestrator {
         draft.workflow(status.clone()).await;
         match status.state() {
             ExecutionState::Done => draft.reply(confirmed.message, Outcome::ActionDone),
-            ExecutionState::Approved | ExecutionState::Dispatching => {
+            ExecutionState::AwaitingApproval | ExecutionState::Approved | ExecutionState::Dispatching => {
                 draft.reply(confirmed.message, Outcome::ActionPending);
             }
             ExecutionState::Unknown => draft.hand_over(HandoffReason::UnknownEffect),

@@ -82,10 +82,10 @@ impl Orchestrator {
         }
         // What the customer chose is meant as it was chosen.
         let chosen = draft.turn.intent.as_ref().is_some_and(|it| it.source() == IntentSource::Customer);
-        let fresh = draft.conversation.open.is_none() && !chosen;
+        let fresh = !draft.conversation.is_in_workflow() && !chosen;
         let reading = if fresh { self.in_context(draft, question).await } else { Reading::Alone };
         // A single word to a workflow's question is an answer to it, whatever it resembles.
-        let answers = draft.conversation.open.is_some() && question.split_whitespace().count() == 1;
+        let answers = draft.conversation.is_in_workflow() && question.split_whitespace().count() == 1;
         if !answers && self.goes_to_a_person(draft) {
             return;
         }
@@ -156,8 +156,8 @@ impl Orchestrator {
 
     /// Goes on with the open workflow, or begins that of the intent; `false` when there is none.
     async fn begin(&self, draft: &mut Draft<'_>, message: &Message, question: &str) -> bool {
-        let open = draft.conversation.open.is_some();
-        let acts = open || self.actionable.contains(draft.intent_name());
+        let open = draft.conversation.is_in_workflow();
+        let acts = draft.conversation.open.is_some() || self.actionable.contains(draft.intent_name());
         let handled = acts && self.act(draft, message).await;
         if handled && !open {
             self.keep_others(draft, question).await;

@@ -4,7 +4,8 @@ use proto::{ExecutionState, HandoffNotice, Outcome, TurnRecord};
 
 use crate::draft::Draft;
 use crate::handoff::timestamp;
-use crate::store::{Finish, OpenExecution};
+use crate::open::{Awaits, OpenExecution};
+use crate::store::Finish;
 
 impl Draft<'_> {
     /// Everything the journal keeps of the turn.
@@ -43,16 +44,20 @@ impl Draft<'_> {
         }
     }
 
-    /// The workflow that still waits for the customer: a digression leaves it open, a handoff ends it.
+    /// The workflow that is not over: a digression leaves it open, a handoff ends it.
     pub(crate) fn open(&self) -> Option<OpenExecution> {
         match &self.turn.workflow {
             _ if self.turn.outcome() == Outcome::Handoff => None,
             None => self.conversation.open.clone(),
-            Some(status) if status.state() == ExecutionState::Proposed => Some(OpenExecution {
-                execution_id: status.execution_id.clone(),
-                confirming: status.awaiting_confirmation,
-            }),
-            Some(_) => None,
+            Some(status) => {
+                let awaits = match status.state() {
+                    ExecutionState::Proposed if status.awaiting_confirmation => Awaits::Yes,
+                    ExecutionState::Proposed => Awaits::Slot,
+                    ExecutionState::AwaitingApproval => Awaits::Approval,
+                    _ => return None,
+                };
+                Some(OpenExecution { execution_id: status.execution_id.clone(), awaits })
+            }
         }
     }
 }

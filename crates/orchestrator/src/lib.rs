@@ -27,6 +27,7 @@ mod mail;
 mod mask;
 mod notes;
 mod notice;
+mod open;
 mod opinion;
 mod outbox;
 mod parts;

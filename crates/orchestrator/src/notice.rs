@@ -49,7 +49,7 @@ impl Orchestrator {
         let status = execution.status?;
         let (conversation_id, execution_id) = (execution.conversation_id, status.execution_id.clone());
         let connectors = self.config.connectors.keys().cloned().collect();
-        if status.state() == ExecutionState::Done {
+        if status.state() == ExecutionState::Done || notice.explained {
             let text = notice.message;
             return Some(News { execution_id, conversation_id, text, handoff: None, connectors });
         }
@@ -93,6 +93,8 @@ fn write(connection: &mut Connection<'_>, news: &News) -> Result<()> {
     let insert =
         "INSERT INTO utterance (conversation_id, turn_id, role, text, private) VALUES ($1, $2, $3, $4, 1)";
     connection.execute(insert, values![conversation_id, execution_id, Role::Assistant as i32, text])?;
+    let over = "UPDATE conversation SET execution_id = NULL WHERE conversation_id = $1 AND execution_id = $2";
+    connection.execute(over, values![conversation_id, execution_id])?;
     match handoff {
         Some(packet) if open_handoff(connection, conversation_id)?.is_none() => {
             open(connection, packet, now(), connectors)

@@ -52,7 +52,7 @@ fn further(message: &str) -> impl Iterator<Item = &str> {
 impl Orchestrator {
     /// Offers a workflow after an answer: that of its intent, of another question, or of another sentence.
     pub(crate) async fn offer_workflow(&self, draft: &mut Draft<'_>, intent: Intent, question: &str) {
-        if draft.conversation.open.is_some() {
+        if draft.conversation.is_in_workflow() {
             return;
         }
         let mut wanted =

@@ -10,6 +10,7 @@ use crate::admit::Admission;
 use crate::budget::{self, Spend};
 use crate::desk::{open, open_handoff, utterance};
 use crate::gate::Pending;
+use crate::open::{Awaits, OpenExecution};
 use crate::spool::{Kind, record, spool};
 
 pub(crate) const MIGRATIONS: &[&str] = &["
@@ -70,14 +71,6 @@ pub(crate) enum Accepted {
     Stale,
 }
 
-/// A workflow that waits for the customer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OpenExecution {
-    pub(crate) execution_id: String,
-    /// Whether it waits for a yes, not for a slot.
-    pub(crate) confirming: bool,
-}
-
 /// A conversation at the start of a turn.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conversation {
@@ -86,11 +79,18 @@ pub(crate) struct Conversation {
     pub(crate) turns: u32,
     pub(crate) clarifications: u32,
     pub(crate) pending: Option<Pending>,
-    /// The workflow the customer is in.
+    /// The workflow that is not over.
     pub(crate) open: Option<OpenExecution>,
     /// Set while a person owns the conversation.
     pub(crate) handoff: Option<HandoffNotice>,
     pub(crate) history: Vec<Utterance>,
+}
+
+impl Conversation {
+    /// Whether a workflow waits for the customer.
+    pub(crate) fn is_in_workflow(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.awaits != Awaits::Approval)
+    }
 }
 
 /// The end of a turn, written in one commit.
@@ -263,7 +263,7 @@ fn accept(connection: &mut Connection<'_>, admission: &Admission, alone: bool) -
         return Ok(Accepted::Foreign);
     }
     let waits = |id: &String| {
-        conversation.open.as_ref().is_some_and(|open| open.confirming && open.execution_id == *id)
+        conversation.open.as_ref().is_some_and(|open| open.awaits == Awaits::Yes && open.execution_id == *id)
     };
     if admission.confirms.as_ref().is_some_and(|id| !waits(id)) {
         return Ok(Accepted::Stale);
@@ -315,8 +315,8 @@ fn load(
         conversation.clarifications = row.get(1)?;
         conversation.pending =
             row.get::<Option<&str>, _>(2)?.and_then(|json| serde_json::from_str(json).ok());
-        let confirming = row.get(4)?;
-        let open = |execution_id| OpenExecution { execution_id, confirming };
+        let awaits = Awaits::from_number(row.get(4)?);
+        let open = |execution_id| OpenExecution { execution_id, awaits };
         conversation.open = row.get::<Option<String>, _>(3)?.map(open);
         conversation.turns = row.get(6)?;
         row.get::<i64, _>(5).map(Some)
@@ -370,7 +370,7 @@ fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Re
         "UPDATE conversation SET clarifications = $1, pending = $2, execution_id = $3, confirming = $4,
         turns = turns + 1 WHERE conversation_id = $5";
     let execution_id = end.open.as_ref().map(|open| &open.execution_id);
-    let confirming = end.open.as_ref().is_some_and(|open| open.confirming);
+    let confirming = end.open.as_ref().map_or(0, |open| open.awaits.number());
     let values = values![end.clarifications, pending.as_ref(), execution_id, confirming, conversation_id];
     connection.execute(update, values)?;
     if let Some(packet) = &end.handoff {

@@ -3,7 +3,7 @@
 use reqwest::{Response, StatusCode};
 
 /// Longest answer that is read.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// What an attempt proved. An error is a word in capitals, for example "HTTP_503".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) async fn read(response: Response) -> Answer<Reply> {
 }
 
 /// What a status proves. A redirect that means "done, look there" is no proof of anything.
-fn judge(status: StatusCode) -> Answer<u16> {
+pub(crate) fn judge(status: StatusCode) -> Answer<u16> {
     let error = format!("HTTP_{}", status.as_u16());
     match status {
         status if status.is_success() => Answer::Done(status.as_u16()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::dns::Resolve;
 use reqwest::header::{CONTENT_TYPE, HeaderName};
-use reqwest::{Client, Method, Url, redirect, retry};
+use reqwest::{Client, ClientBuilder, Method, Url, redirect, retry};
 
 use crate::answer::{self, Answer, Reply};
 use crate::event::{Event, Format};
@@ -49,14 +49,16 @@ pub struct Request<'a> {
 /// Sends requests to the configured targets, and nowhere else. Clones share it.
 #[derive(Clone)]
 pub struct Sender {
-    targets: Arc<BTreeMap<String, Receiver>>,
-    connect_timeout: Duration,
+    pub(crate) targets: Arc<BTreeMap<String, Receiver>>,
+    pub(crate) connect_timeout: Duration,
 }
 
-struct Receiver {
+pub(crate) struct Receiver {
     client: Client,
-    base: String,
-    signer: Signer,
+    /// For calls of gRPC, which need HTTP/2.
+    pub(crate) rpc: Client,
+    pub(crate) base: String,
+    pub(crate) signer: Signer,
     format: Format,
 }
 
@@ -78,18 +80,22 @@ impl Sender {
         connect_timeout: Duration,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, Error> {
-        let mut clients: BTreeMap<Reach, Client> = BTreeMap::new();
+        let mut clients: BTreeMap<Reach, (Client, Client)> = BTreeMap::new();
         let mut receivers = BTreeMap::new();
         for (name, target) in targets {
             let (Ok(Place { base, reach }), Some(signer)) = (target.place(), Signer::of(&target.secret))
             else {
                 continue;
             };
-            let client = match clients.entry(reach) {
+            let (client, rpc) = match clients.entry(reach) {
                 Entry::Occupied(built) => built.get().clone(),
-                Entry::Vacant(none) => none.insert(client(reach, connect_timeout, resolver.clone())?).clone(),
+                Entry::Vacant(none) => {
+                    let rpc =
+                        builder(reach, connect_timeout, resolver.clone()).http2_prior_knowledge().build()?;
+                    none.insert((client(reach, connect_timeout, resolver.clone())?, rpc)).clone()
+                }
             };
-            receivers.insert(name.clone(), Receiver { client, base, signer, format: target.format });
+            receivers.insert(name.clone(), Receiver { client, rpc, base, signer, format: target.format });
         }
         Ok(Self { targets: Arc::new(receivers), connect_timeout })
     }
@@ -108,7 +114,7 @@ impl Sender {
         let (Some(url), Some((kind, body))) = (url, body) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
-        let Some(signed) = receiver.signer.headers(request.id, Timestamp::now(), &body) else {
+        let Some(signed) = receiver.signer.headers(request.id, Timestamp::now(), body.as_bytes()) else {
             return Answer::Refused("REQUEST_MALFORMED".to_owned());
         };
         let sending = receiver.client.request(request.method, url);
@@ -154,6 +160,10 @@ pub(crate) fn client(
     connect_timeout: Duration,
     resolver: Arc<dyn Resolve>,
 ) -> reqwest::Result<Client> {
+    builder(reach, connect_timeout, resolver).http1_only().build()
+}
+
+fn builder(reach: Reach, connect_timeout: Duration, resolver: Arc<dyn Resolve>) -> ClientBuilder {
     Client::builder()
         .connect_timeout(connect_timeout)
         .dns_resolver(Guard { reach, resolver })
@@ -163,7 +173,6 @@ pub(crate) fn client(
         .no_proxy()
         .pool_max_idle_per_host(0)
         .user_agent(USER_AGENT)
-        .build()
 }
 
 /// The URL of a path below a base; `None` for one that leads elsewhere.

@@ -18,8 +18,8 @@ impl Signer {
     }
 
     /// The headers of an attempt; `None` for an id that no header can hold.
-    pub(crate) fn headers(&self, id: &str, at: Timestamp, body: &str) -> Option<HeaderMap> {
-        let signature = |webhook: &Webhook| webhook.sign(id, at.as_second(), body.as_bytes()).ok();
+    pub(crate) fn headers(&self, id: &str, at: Timestamp, body: &[u8]) -> Option<HeaderMap> {
+        let signature = |webhook: &Webhook| webhook.sign(id, at.as_second(), body).ok();
         let signatures: Vec<_> = self.0.iter().map(signature).collect::<Option<_>>()?;
         let mut headers = HeaderMap::new();
         headers.insert(IDEMPOTENCY_KEY, id.parse().ok()?);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use webhook::{Answer, Event, Method, Reply, Request, Sender, Target};
+use webhook::{Answer, Event, Method, Reply, Request, Rpc, Sender, Target};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -90,6 +90,13 @@ async fn post(sender: &Sender, path: &str) -> Answer<Reply> {
     sender.send(request).await
 }
 
+async fn call(sender: &Sender) -> Answer<Option<Vec<u8>>> {
+    let headers = BTreeMap::new();
+    let timeout = Duration::from_secs(5);
+    let rpc = Rpc { target: "bank", id: "e_1", method: "/a.B/C", headers: &headers, message: &[], timeout };
+    sender.call(rpc).await
+}
+
 fn refused(error: &str) -> Answer<Reply> {
     Answer::Refused(error.to_owned())
 }
@@ -107,13 +114,16 @@ async fn no_form_of_an_address_that_is_not_public_gets_a_connection() {
         let target = target(&form, false);
         let expected =
             if target.faults().is_empty() { "ADDRESS_NOT_ALLOWED" } else { "TARGET_NOT_CONFIGURED" };
-        assert_eq!(post(&sender(target, &names), "/x").await, refused(expected), "{form}");
+        let sender = sender(target, &names);
+        assert_eq!(post(&sender, "/x").await, refused(expected), "{form}");
+        assert_eq!(call(&sender).await, Answer::Refused(expected.to_owned()), "{form}");
         assert_eq!(listener.count() + six.as_ref().map_or(0, Listener::count), 0, "{form}");
     }
     // The listener counts: the same name is connected to where a private address is allowed.
     let own = sender(target(&format!("https://bank.example:{}", listener.port()), true), &names);
     assert_eq!(post(&own, "/x").await, Answer::NotNow("UNREACHABLE".to_owned()));
-    assert_eq!(listener.count(), 1);
+    assert_eq!(call(&own).await, Answer::NotNow("UNREACHABLE".to_owned()));
+    assert_eq!(listener.count(), 2);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// The workflow and the path of keys in its file that this is about.
-    fn place(&self) -> (&str, Vec<&str>) {
+    pub(crate) fn place(&self) -> (&str, Vec<&str>) {
         let (workflow, key): (_, &str) = match self {
             Self::Pattern { workflow, slot, .. } => return (workflow, vec!["slot", slot, "pattern"]),
             Self::TwoWorkflows { intent, second, .. } => return (second, vec!["intents", intent]),
@@ -102,7 +102,7 @@ impl Error {
     }
 
     /// With the cause, without its position inside the value: the key's line is named already.
-    fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::Template { source, .. } => {
                 format!("{self}: {}", source.detail().unwrap_or("it does not render"))
@@ -127,6 +127,7 @@ pub(crate) struct Workflow {
     pub(crate) title: Vec<Word>,
     pub(crate) intents: BTreeSet<String>,
     pub(crate) risk: bundle::Risk,
+    pub(crate) urgent: bool,
     pub(crate) effect: bundle::Effect,
     /// Confidence of the intent needed, 0..=1.
     pub(crate) threshold: f64,
@@ -139,16 +140,6 @@ pub(crate) struct Workflow {
     pub(crate) compensation: Option<Compensation>,
     confirmation: String,
     done: String,
-}
-
-/// Checks what only this stage knows of the workflows of a bundle: their templates, rendered over their slots.
-///
-/// # Errors
-/// The first workflow that cannot work.
-pub fn check(reader: &bundle::Reader) -> anyhow::Result<()> {
-    let Err(error) = Catalogue::compile(reader.workflows()?) else { return Ok(()) };
-    let (workflow, path) = error.place();
-    anyhow::bail!("{}: {}", reader.workflow_place(workflow, &path), error.words())
 }
 
 impl Catalogue {
@@ -182,11 +173,14 @@ impl Catalogue {
         self.workflow(self.by_intent.get(intent)?)
     }
 
+    /// All workflows.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Workflow> {
+        self.workflows.values().map(AsRef::as_ref)
+    }
+
     /// Names of the workflows with the targets they send to.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.workflows
-            .values()
-            .map(|workflow| (workflow.name.as_str(), workflow.request.template.target.as_str()))
+        self.all().map(|workflow| (workflow.name.as_str(), workflow.request.template.target.as_str()))
     }
 }
 
@@ -226,6 +220,7 @@ impl Workflow {
             title: words(&clean(&workflow.title)),
             intents: workflow.intents.into_iter().collect(),
             risk: workflow.risk,
+            urgent: workflow.urgent,
             effect: workflow.effect,
             threshold: workflow.threshold,
             caps: workflow.caps,
@@ -280,7 +275,7 @@ impl Workflow {
         check_names(&self.name, "confirmation", &self.confirmation, &known)?;
         let told: Vec<(String, &str)> = self.preconditions.iter().map(Precondition::message).collect();
         told.iter().try_for_each(|(key, message)| check_names(&self.name, key, message, &known))?;
-        response::check(&self.name, "response", &self.response, &known)?;
+        response::check(&self.name, "response", &self.response, self.request.is_call(), &known)?;
         known.extend(answered);
         check_names(&self.name, "done", &self.done, &known)?;
         for all in [true, false] {

@@ -46,8 +46,8 @@ impl Compensation {
         let kept: Vec<&Slot> = kept.collect();
         let names = kept.iter().map(|slot| slot.name.clone()).chain(said.iter().cloned()).collect();
         check_names(workflow, "compensation.confirmation", &undo.confirmation, &names)?;
-        response::check(workflow, "compensation.response", &undo.response, &names)?;
         let request = Request::compile(workflow, "compensation.request", undo.request, &kept, said)?;
+        response::check(workflow, "compensation.response", &undo.response, request.is_call(), &names)?;
         Ok(Self { confirmation: undo.confirmation, effect: undo.effect, request, response: undo.response })
     }
 }
@@ -116,6 +116,8 @@ impl Engine {
             confirmed_in: String::new(),
             resolved_by: undo.actor,
             note: undo.note,
+            approved_by: String::new(),
+            approval_note: String::new(),
             created_at: now,
             updated_at: now,
             lease: MARGIN,

@@ -11,7 +11,8 @@ use crate::words::{Message, Reply};
 /// How often a question is repeated before a person takes over.
 pub(crate) const MAX_REPEATS: u32 = 2;
 
-const NOT_DONE: &str = "All right, I have not done anything.";
+/// The customer gave up.
+pub(crate) const NOT_DONE: &str = "All right, I have not done anything.";
 const YES_OR_NO: &str = "Please answer yes or no, or tell me what to change.";
 const WHAT_TO_CHANGE: &str = "All right. What should I change? You can also say \"cancel\".";
 const STILL_OPEN: &str = "Shall I go on with your request?";

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::approve;
 use crate::catalogue::{self, Catalogue, Workflow};
 use crate::config::Config;
 use crate::converse::{self, Progress, Step, THIS_FIRST, Topic};
@@ -124,12 +125,17 @@ impl Engine {
                 open => open,
             };
             let message = Message::new(&input.text, now.to_zoned(self.timezone.clone()).date());
-            let answered = match open {
-                Some(open) => match self.urgent(&open, &input, &message) {
+            let waiting = match &open {
+                None if message.cancels(&[]) => self.store.awaiting_in(&input.conversation).await?,
+                _ => None,
+            };
+            let answered = match (open, waiting) {
+                (Some(open), _) => match self.urgent(&open, &input, &message) {
                     Some(workflow) => self.switch(open, workflow, &input, &message, now).await?,
                     None => self.feed(open, &input, &message, now).await?,
                 },
-                None => match self.startable(&input) {
+                (None, Some(waiting)) => self.withdraw(waiting, &input, now).await?,
+                (None, None) => match self.startable(&input) {
                     Some(workflow) => self.start(workflow, &input, &message, now).await?,
                     None => return Ok(None),
                 },
@@ -141,13 +147,13 @@ impl Engine {
         Err(Error::Conflict)
     }
 
-    /// Gives up an open proposal; a second time changes nothing.
+    /// Gives up what is proposed or waits for an approval; a second time changes nothing.
     pub(crate) async fn cancel(&self, id: &str, now: Timestamp) -> Result<Execution, Error> {
         let execution = self.get(id).await?;
         match execution.state {
             State::Cancelled => Ok(execution),
-            State::Proposed => self.end(execution, "", now).await?.ok_or(Error::Conflict),
-            state => Err(Error::State { is: state.name(), allowed: "PROPOSED" }),
+            State::Proposed | State::Awaiting => self.end(execution, "", now).await?.ok_or(Error::Conflict),
+            state => Err(Error::State { is: state.name(), allowed: "PROPOSED or AWAITING_APPROVAL" }),
         }
     }
 
@@ -155,16 +161,18 @@ impl Engine {
         self.store.get(id).await?.ok_or_else(|| Error::NotFound(id.to_owned()))
     }
 
-    /// Ends a proposal before its approval; an empty error means that the customer wanted it so.
+    /// Ends what is not approved; an empty error means that the customer wanted it so, and need not be told.
     pub(crate) async fn end(
         &self,
         execution: Execution,
         error: &str,
         now: Timestamp,
     ) -> Result<Option<Execution>, Error> {
+        let from = execution.state;
         let ended =
             Execution { state: State::Cancelled, error: error.to_owned(), updated_at: now, ..execution };
-        Ok(self.store.update(State::Proposed, ended, None).await?)
+        let notice = from == State::Awaiting && !error.is_empty();
+        Ok(self.store.update_notice(from, ended, None, notice).await?)
     }
 
     pub(crate) fn open_ttl(&self) -> SignedDuration {
@@ -182,11 +190,12 @@ impl Engine {
         (input.accepted && input.confidence >= workflow.threshold).then_some(workflow)
     }
 
-    /// The workflow that a message asks for and that may not wait for the open one, because more harm comes
-    /// from it: a lost card is blocked before a new one is ordered.
+    /// The workflow that a message asks for and that may not wait for the open one, because more harm comes from it, or
+    /// from waiting: a lost card is blocked before a new one is ordered.
     fn urgent(&self, open: &Execution, input: &Input, message: &Message) -> Option<&Arc<Workflow>> {
         let (current, wanted) = (self.catalogue.workflow(&open.workflow)?, self.startable(input)?);
-        (wanted.risk > current.risk && !open.progress.is_answered(current, message)).then_some(wanted)
+        let first = wanted.risk > current.risk || wanted.urgent && !current.urgent;
+        (first && !open.progress.is_answered(current, message)).then_some(wanted)
     }
 
     /// Gives up the open proposal for another workflow. A turn that fails in between finds nothing open when
@@ -233,33 +242,17 @@ impl Engine {
     ) -> Answered {
         let progress = Progress { intent: input.intent.clone(), ..progress };
         let failed =
-            workflow.failed_already(&progress, input.confidence, self.around(&input.attributes, now));
+            workflow.failed_already(&progress, input.confidence, self.around(Some(&input.attributes), now));
         let step = or_refused(step, failed, workflow, &progress);
         let step = match step {
             Step::Ask(question) if !before.is_empty() => Step::Ask(format!("{before} {question}")),
             step => step,
         };
+        let id = execution_id(&input.conversation, &input.turn, &workflow.name);
         let execution = Execution {
-            id: execution_id(&input.conversation, &input.turn, &workflow.name),
             conversation: input.conversation.clone(),
             customer: input.customer.clone(),
-            workflow: workflow.name.clone(),
-            state: State::Proposed,
-            progress,
-            confidence: input.confidence,
-            threshold: workflow.threshold,
-            delivery: None,
-            attempts: 0,
-            fence: 0,
-            reference: String::new(),
-            error: String::new(),
-            confirmed_in: String::new(),
-            resolved_by: String::new(),
-            note: String::new(),
-            created_at: now,
-            updated_at: now,
-            unclear: false,
-            lease: Duration::ZERO,
+            ..Execution::proposed(id, workflow, progress, input.confidence, now)
         };
         let reply = reply(step);
         let turn = Turn { id: input.turn.clone(), reply: reply.clone() };
@@ -270,8 +263,11 @@ impl Engine {
         Ok(self.end(execution, &failed.reason, now).await?.map(|ended| (ended, reply)))
     }
 
-    /// What the bundle tells the customer of why nothing was done; `None` when it says nothing of that.
+    /// Why nothing was done, as the customer reads it; `None` when the bundle says nothing of that.
     pub(crate) fn explanation(&self, execution: &Execution) -> Option<String> {
+        if let Some(told) = approve::fate(execution) {
+            return Some(told.to_owned());
+        }
         let workflow = self.catalogue.workflow(&execution.workflow)?;
         match execution.state {
             State::Cancelled => workflow.refusal(&execution.error, &execution.progress.slots),
@@ -282,7 +278,7 @@ impl Engine {
 
     pub(crate) fn around<'a>(
         &self,
-        customer: &'a BTreeMap<String, String>,
+        customer: Option<&'a BTreeMap<String, String>>,
         now: Timestamp,
     ) -> Circumstances<'a> {
         Circumstances { customer, now, today: now.to_zoned(self.timezone.clone()).date() }
@@ -292,7 +288,7 @@ impl Engine {
         let Some(workflow) = self.catalogue.workflow(&open.workflow) else { return Ok(None) };
         let mut progress: Progress = open.progress.clone();
         let step = progress.feed(workflow, &self.within(workflow, message), self.topic(workflow, input))?;
-        let around = self.around(&input.attributes, now);
+        let around = self.around(Some(&input.attributes), now);
         let failed = workflow
             .failed_already(&progress, open.confidence, around)
             .filter(|_| matches!(step, Step::Ask(_)));
@@ -324,7 +320,7 @@ impl Engine {
 }
 
 /// `None` when another request was faster.
-type Answered = Result<Option<(Execution, Reply)>, Error>;
+pub(crate) type Answered = Result<Option<(Execution, Reply)>, Error>;
 
 fn reply(step: Step) -> Reply {
     let handled = Reply { handled: true, ..Reply::default() };

@@ -7,11 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::approve;
+use crate::catalogue::Workflow;
 use crate::deliver::{Answer, Delivery};
 use crate::engine::{Engine, Error, now};
 use crate::execution::{Execution, State};
 use crate::gate::{self, Clearance, Conditions, Refusal};
-use crate::request::Terms;
+use crate::precondition::Circumstances;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// How often executions are looked for whose process is gone.
@@ -38,7 +40,7 @@ pub(crate) struct Yes {
 }
 
 impl Engine {
-    /// Passes the gate and executes. Waits for the result until `until`; the execution goes on when the
+    /// Passes the gate and executes, or waits for a person where the risk is high. Waits for the result until `until`; the execution goes on when the
     /// caller is gone. An execution that is already past the gate is returned as it is. A refusal is in
     /// the error of the execution returned.
     pub(crate) async fn confirm(
@@ -51,39 +53,47 @@ impl Engine {
         if !matches!(execution.state, State::Proposed | State::Cancelled) {
             return self.told(execution);
         }
-        let workflow = self.catalogue.workflow(&execution.workflow);
-        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
-        let conditions = Conditions {
-            workflow: workflow.map(AsRef::as_ref),
-            target,
-            clearance: yes.clearance,
-            around: self.around(&yes.attributes, now),
-            open_ttl: self.open_ttl(),
-        };
+        let workflow = self.catalogue.workflow(&execution.workflow).map(AsRef::as_ref);
+        let around = self.around(Some(&yes.attributes), now);
+        let conditions = self.conditions(workflow, yes.clearance, around);
         let (threshold, workflow) = match (gate::admit(&execution, &conditions), workflow) {
             (Ok(threshold), Some(workflow)) => (threshold, workflow),
             (Err(refusal), _) => return self.refuse(execution, &refusal, now).await,
             (Ok(_), None) => return Err(Error::Conflict),
         };
-        let terms = Terms {
-            idempotent: workflow.effect == bundle::Effect::Idempotent,
-            retry: workflow.retry.clone(),
-            response: &workflow.response,
-        };
-        let delivery = workflow.request.delivery(&execution.progress.slots, terms)?;
-        let approved = Execution {
-            state: State::Approved,
-            threshold,
-            delivery: Some(delivery),
-            confirmed_in: yes.turn,
-            updated_at: now,
-            lease: MARGIN,
-            ..execution
-        };
+        let confirmed = Execution { threshold, confirmed_in: yes.turn, updated_at: now, ..execution };
+        if workflow.needs_approval() {
+            return self.await_approval(confirmed).await;
+        }
+        self.carry_out(confirmed, workflow, until).await
+    }
+
+    /// What the gate looks at besides the execution.
+    pub(crate) fn conditions<'a>(
+        &self,
+        workflow: Option<&'a Workflow>,
+        clearance: Clearance,
+        around: Circumstances<'a>,
+    ) -> Conditions<'a> {
+        let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
+        Conditions { workflow, target, clearance, around, open_ttl: self.open_ttl() }
+    }
+
+    /// Approves what has passed the gate, and sends it. Waits for the result until `until`.
+    pub(crate) async fn carry_out(
+        &self,
+        execution: Execution,
+        workflow: &Workflow,
+        until: Instant,
+    ) -> Result<(Execution, String), Error> {
+        let from = execution.state;
+        let delivery = workflow.delivery(&execution.progress.slots)?;
+        let approved =
+            Execution { state: State::Approved, delivery: Some(delivery), lease: MARGIN, ..execution };
         let (engine, id, caps) = (self.clone(), approved.id.clone(), workflow.caps);
         // From here on everything happens in a task of its own, because the call may be dropped any moment.
         let work = async move {
-            match engine.store.approve(approved, caps).await? {
+            match engine.store.approve(from, approved, caps).await? {
                 Some(approved) if approved.state == State::Approved => engine.deliver(approved).await,
                 Some(ended) => log(&ended, &ended.error),
                 None => {}
@@ -98,19 +108,23 @@ impl Engine {
             Err(_) => self.store.want_notice(&id).await?,
         }
         let execution = self.get(&id).await?;
-        // The customer changed something between the yes and the approval.
-        if finished && execution.state == State::Proposed {
+        // Somebody changed something between the yes and the approval.
+        if finished && execution.state == from {
             return Err(Error::Conflict);
         }
         self.told(execution)
     }
 
-    /// Looks for executions whose process is gone, until shutdown.
+    /// Looks for executions whose process is gone, and for approvals that nobody gave, until shutdown.
     pub(crate) async fn adopt(self) {
         let mut ticks = tokio::time::interval(ADOPT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            if let Err(error) = self.take_over(now(), false).await {
+            let looked = async {
+                self.take_over(now(), false).await?;
+                self.expire(now()).await
+            };
+            if let Err(error) = looked.await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for executions left");
             }
         }
@@ -292,7 +306,7 @@ impl Engine {
         None
     }
 
-    async fn refuse(
+    pub(crate) async fn refuse(
         &self,
         execution: Execution,
         refusal: &Refusal,
@@ -324,7 +338,8 @@ impl Engine {
             (State::Done, None) => format!("Done. Your reference is {}.", execution.reference),
             (State::Failed, _) => self.explanation(&execution).unwrap_or_else(|| FAILED.to_owned()),
             (State::Unknown, _) => UNKNOWN.to_owned(),
-            (State::Cancelled, _) => REFUSED.to_owned(),
+            (State::Cancelled, _) => self.explanation(&execution).unwrap_or_else(|| REFUSED.to_owned()),
+            (State::Awaiting, _) => approve::WAITING.to_owned(),
             (State::Proposed | State::Approved | State::Dispatching, _) => UNDER_WAY.to_owned(),
         };
         Ok((execution, message))

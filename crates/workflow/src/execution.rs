@@ -8,14 +8,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sql::{Error, Result, Row};
 
+use crate::catalogue::Workflow;
 use crate::converse::Progress;
 use crate::deliver::Delivery;
 
-/// Where an execution is: PROPOSED, then APPROVED, DISPATCHING and one of DONE, FAILED, UNKNOWN; or
-/// CANCELLED from PROPOSED. Only a person leads out of UNKNOWN.
+/// Where an execution is: PROPOSED, where the risk is high AWAITING_APPROVAL, then APPROVED, DISPATCHING and one of
+/// DONE, FAILED, UNKNOWN; or CANCELLED from one of the first two. Only a person leads out of UNKNOWN, and from
+/// AWAITING_APPROVAL to APPROVED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Proposed,
+    Awaiting,
     Approved,
     Dispatching,
     Done,
@@ -25,8 +28,9 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Proposed,
+        Self::Awaiting,
         Self::Approved,
         Self::Dispatching,
         Self::Done,
@@ -39,6 +43,7 @@ impl State {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Proposed => "PROPOSED",
+            Self::Awaiting => "AWAITING_APPROVAL",
             Self::Approved => "APPROVED",
             Self::Dispatching => "DISPATCHING",
             Self::Done => "DONE",
@@ -84,6 +89,10 @@ pub(crate) struct Execution {
     pub(crate) resolved_by: String,
     /// What that person wrote.
     pub(crate) note: String,
+    /// Who approved or rejected it where the risk is high, empty otherwise.
+    pub(crate) approved_by: String,
+    /// What that person wrote.
+    pub(crate) approval_note: String,
     /// When it was proposed.
     pub(crate) created_at: Timestamp,
     /// When it last changed.
@@ -95,9 +104,43 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// Whether it is an open proposal that nobody came back to for longer than `ttl`.
+    /// A proposal that nobody has made yet.
+    pub(crate) fn proposed(
+        id: String,
+        workflow: &Workflow,
+        progress: Progress,
+        confidence: f64,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            conversation: String::new(),
+            customer: String::new(),
+            workflow: workflow.name.clone(),
+            state: State::Proposed,
+            progress,
+            confidence,
+            threshold: workflow.threshold,
+            delivery: None,
+            attempts: 0,
+            fence: 0,
+            reference: String::new(),
+            error: String::new(),
+            confirmed_in: String::new(),
+            resolved_by: String::new(),
+            note: String::new(),
+            approved_by: String::new(),
+            approval_note: String::new(),
+            created_at: now,
+            updated_at: now,
+            unclear: false,
+            lease: Duration::ZERO,
+        }
+    }
+
+    /// Whether it is an open proposal that nobody came back to, or nobody approved, for longer than `ttl`.
     pub(crate) fn is_void(&self, now: Timestamp, ttl: SignedDuration) -> bool {
-        self.state == State::Proposed && now.duration_since(self.updated_at) > ttl
+        matches!(self.state, State::Proposed | State::Awaiting) && now.duration_since(self.updated_at) > ttl
     }
 }
 
@@ -122,6 +165,8 @@ pub(crate) fn execution(row: &Row<'_>) -> Result<Execution> {
         confirmed_in: row.get("confirmed_in")?,
         resolved_by: row.get("resolved_by")?,
         note: row.get("note")?,
+        approved_by: row.get("approved_by")?,
+        approval_note: row.get("approval_note")?,
         created_at: time("created_at")?,
         updated_at: time("updated_at")?,
         unclear: row.get("unclear")?,

@@ -29,7 +29,7 @@ pub(crate) struct Conditions<'a> {
     pub(crate) clearance: Clearance,
     /// The time, and who the customer is.
     pub(crate) around: Circumstances<'a>,
-    /// Silence after which a proposal is void.
+    /// Silence after which a proposal is void, and an approval nobody gave.
     pub(crate) open_ttl: SignedDuration,
 }
 
@@ -37,9 +37,9 @@ pub(crate) struct Conditions<'a> {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// Already approved, ended or given up.
-    #[error("the execution is {0}, not PROPOSED")]
+    #[error("the execution is {0}, neither PROPOSED nor AWAITING_APPROVAL")]
     NotOpen(&'static str),
-    /// Too much time since the last message.
+    /// Too much time since the last message, or since the customer's yes.
     #[error("the proposal is void after {} s of silence", .0.as_secs())]
     Expired(SignedDuration),
     /// The bundle changed.
@@ -127,7 +127,7 @@ impl Refusal {
 /// # Errors
 /// The first condition that does not hold.
 pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Result<f64, Refusal> {
-    if execution.state != State::Proposed {
+    if !matches!(execution.state, State::Proposed | State::Awaiting) {
         return Err(Refusal::NotOpen(execution.state.name()));
     }
     if execution.is_void(conditions.around.now, conditions.open_ttl) {

@@ -24,8 +24,9 @@ pub(crate) struct Precondition {
 /// What a precondition looks at besides the execution.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances<'a> {
-    /// Attributes of the customer, from the caller of the assistant and never from the customer's words.
-    pub(crate) customer: &'a BTreeMap<String, String>,
+    /// Attributes of the customer, from the caller of the assistant and never from the customer's words; `None` once
+    /// the turn that brought them is over.
+    pub(crate) customer: Option<&'a BTreeMap<String, String>>,
     /// The time.
     pub(crate) now: Timestamp,
     /// The day where the company is.
@@ -70,7 +71,7 @@ impl Precondition {
 }
 
 impl Workflow {
-    /// The first precondition that does not hold.
+    /// The first precondition that does not hold. Those about the customer are left out when nothing is known of him.
     pub(crate) fn failed(
         &self,
         progress: &Progress,
@@ -80,7 +81,9 @@ impl Workflow {
         let facts = || self.facts(progress, confidence, around);
         // Most workflows have none.
         let facts = (!self.preconditions.is_empty()).then(facts)?;
-        self.preconditions.iter().find_map(|one| match one.when.holds(&facts) {
+        let known =
+            |one: &&Precondition| around.customer.is_some() || one.when.fields("customer").next().is_none();
+        self.preconditions.iter().filter(known).find_map(|one| match one.when.holds(&facts) {
             Ok(true) => None,
             Ok(false) => Some(Failed::False(one.reason.clone())),
             Err(error) => Some(Failed::Error(one.reason.clone(), error.to_string())),
@@ -126,12 +129,13 @@ fn examples(slots: &[Slot]) -> Facts {
         _ => Value::from("1"),
     };
     let slots = slots.iter().map(|slot| (slot.name.clone(), example(slot))).collect();
-    let around = Circumstances { customer: &BTreeMap::new(), now: Timestamp::UNIX_EPOCH, today: Date::ZERO };
+    let around = Circumstances { customer: None, now: Timestamp::UNIX_EPOCH, today: Date::ZERO };
     facts(slots, "intent", 1.0, around)
 }
 
 fn facts(slots: HashMap<String, Value>, intent: &str, confidence: f64, around: Circumstances<'_>) -> Facts {
-    let customer = around.customer.iter().map(|(name, text)| (name.clone(), Value::from(text.as_str())));
+    let customer =
+        around.customer.into_iter().flatten().map(|(name, text)| (name.clone(), Value::from(text.as_str())));
     let intent = [("name", Value::from(intent)), ("confidence", Value::Float(confidence))];
     let intent = intent.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
     let record = |fields, open| Record { fields, open };

@@ -7,9 +7,10 @@ use serde_json::Value;
 use webhook::Method;
 use webhook::header::{HeaderName, HeaderValue};
 
-use crate::catalogue::Error;
+use crate::catalogue::{Error, Workflow};
 use crate::deliver::Delivery;
 use crate::engine::now;
+use crate::grpc::CALL;
 use crate::slot::{Kind, Slot};
 use crate::template::{Values, check_names, render};
 
@@ -31,7 +32,7 @@ const FORBIDDEN: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
-const FORBIDDEN_PREFIXES: &[&str] = &["webhook-", "proxy-"];
+const FORBIDDEN_PREFIXES: &[&str] = &["webhook-", "proxy-", "grpc-"];
 
 /// A request of a workflow, checked.
 #[derive(Debug)]
@@ -67,7 +68,9 @@ impl Request {
         let request = Self { workflow: workflow.to_owned(), key, template };
         let known: BTreeSet<String> =
             slots.iter().map(|slot| slot.name.clone()).chain(others.iter().cloned()).collect();
-        request.check_path(slots, others)?;
+        if !request.is_call() {
+            request.check_path(slots, others)?;
+        }
         request.check_headers()?;
         request.check_unquoted(slots)?;
         for (name, template) in &request.template.query {
@@ -84,18 +87,19 @@ impl Request {
     pub(crate) fn delivery(&self, values: &Values, terms: Terms<'_>) -> Result<Delivery, Error> {
         let template = &self.template;
         let method = match template.method {
-            bundle::Method::Post => Method::POST,
-            bundle::Method::Put => Method::PUT,
-            bundle::Method::Patch => Method::PATCH,
-            bundle::Method::Delete => Method::DELETE,
+            Some(bundle::Method::Post) => Method::POST.as_str(),
+            Some(bundle::Method::Put) => Method::PUT.as_str(),
+            Some(bundle::Method::Patch) => Method::PATCH.as_str(),
+            Some(bundle::Method::Delete) => Method::DELETE.as_str(),
+            None => CALL,
         };
         let undo = if self.key == "request" { "" } else { ".undo" };
         Ok(Delivery {
             workflow: format!("{}{undo}", self.workflow),
             approved_at: now(),
             target: template.target.clone(),
-            method: method.to_string(),
-            path: self.path(values)? + &self.query(values)?,
+            method: method.to_owned(),
+            path: self.address(values)?,
             headers: template.headers.clone(),
             body: self.body(values)?,
             timeout_ms: template.timeout_ms,
@@ -105,6 +109,22 @@ impl Request {
             // What the customer reads is not for the receiver's answer to wait for.
             response: bundle::Response { messages: Values::new(), ..terms.response.clone() },
         })
+    }
+
+    /// The path with its query.
+    ///
+    /// # Errors
+    /// A template that does not render, or a value that cannot stand where it has to.
+    pub(crate) fn address(&self, values: &Values) -> Result<String, Error> {
+        match &self.template.grpc {
+            Some(name) => Ok(format!("/{name}")),
+            None => Ok(self.path(values)? + &self.query(values)?),
+        }
+    }
+
+    /// Whether it calls a method of gRPC.
+    pub(crate) fn is_call(&self) -> bool {
+        self.template.grpc.is_some()
     }
 
     /// A slot whose value cannot stand where the request has it.
@@ -132,7 +152,7 @@ impl Request {
         let unquoted = self.template.unquoted.iter().filter(|name| values.contains_key(*name));
         let unquoted = unquoted.map(|name| (name.clone(), "1".to_owned()));
         let values: Values = values.clone().into_iter().chain(unquoted).collect();
-        self.path(&values).and_then(|_| self.query(&values)).and_then(|_| self.body(&values)).map(|_| ())
+        self.address(&values).and_then(|_| self.body(&values)).map(|_| ())
     }
 
     fn path(&self, values: &Values) -> Result<String, Error> {
@@ -272,8 +292,23 @@ impl Request {
         }
     }
 
-    fn wrong(&self, key: &str, message: String) -> Error {
+    pub(crate) fn wrong(&self, key: &str, message: String) -> Error {
         Error::Value { workflow: self.workflow.clone(), key: format!("{}.{key}", self.key), message }
+    }
+}
+
+impl Workflow {
+    /// Its request with these slots, ready to be sent.
+    ///
+    /// # Errors
+    /// A template that does not render, or a value that cannot stand where it has to.
+    pub(crate) fn delivery(&self, slots: &Values) -> Result<Delivery, Error> {
+        let terms = Terms {
+            idempotent: self.effect == bundle::Effect::Idempotent,
+            retry: self.retry.clone(),
+            response: &self.response,
+        };
+        self.request.delivery(slots, terms)
     }
 }
 

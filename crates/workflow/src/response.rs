@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cel::Value as Cel;
 use serde_json::Value;
-use webhook::Reply;
+use webhook::{REFUSALS, Reply};
 
 use crate::catalogue::{Error, Workflow};
 use crate::condition::{Condition, Facts};
@@ -87,11 +87,12 @@ pub(crate) fn names(response: &bundle::Response) -> impl Iterator<Item = String>
 /// Checks what an answer is read with.
 ///
 /// # Errors
-/// An expression or a message that cannot be used.
+/// An expression or a message that cannot be used, or a message for what a request does not answer.
 pub(crate) fn check(
     workflow: &str,
     key: &str,
     response: &bundle::Response,
+    call: bool,
     known: &BTreeSet<String>,
 ) -> Result<(), Error> {
     if let Some(source) = &response.success {
@@ -102,14 +103,26 @@ pub(crate) fn check(
         })?;
     }
     response.messages.iter().try_for_each(|(code, message)| {
-        check_names(workflow, &format!("{key}.messages.{code}"), message, known)
+        let key = format!("{key}.messages.{code}");
+        let number = code.starts_with(|c: char| c.is_ascii_digit());
+        let fits = if call { REFUSALS.contains(&code.as_str()) } else { number };
+        if !fits && code != "failed" {
+            let allowed = if call { REFUSALS.join(", ") } else { "400 to 499".to_owned() };
+            let (workflow, message) = (workflow.to_owned(), format!("is never told, allowed {allowed}"));
+            return Err(Error::Value { workflow, key, message });
+        }
+        check_names(workflow, &key, message, known)
     })
 }
 
 impl Workflow {
     /// What the customer reads of a request that had no effect, by its error.
     pub(crate) fn complaint(&self, error: &str, slots: &Values) -> Option<String> {
-        let code = if error == FAILED { "failed" } else { error.strip_prefix("HTTP_")? };
+        let code = if error == FAILED {
+            "failed"
+        } else {
+            error.strip_prefix("HTTP_").or_else(|| error.strip_prefix("GRPC_"))?
+        };
         let message = self.response.messages.get(code)?;
         render(&self.name, &format!("response.messages.{code}"), message, &self.shown(slots)).ok()
     }

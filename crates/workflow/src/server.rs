@@ -6,21 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use kit::{Fault, Kind};
 use proto::workflow_service_server::{WorkflowService, WorkflowServiceServer};
 use proto::{
-    AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, CancelRequest, CancelResponse, CompensateRequest,
-    CompensateResponse, ConfirmRequest, ConfirmResponse, ExecutionState, ForgetExecutionsRequest,
-    ForgetExecutionsResponse, GetExecutionRequest, GetExecutionResponse, IntentDecision,
-    ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest, ListNoticesResponse, Notice,
-    ProposeRequest, ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk, SafetyAction,
-    SafetyStatus, Verdict, WorkflowStatus,
+    AcknowledgeNoticeRequest, AcknowledgeNoticeResponse, ApproveRequest, ApproveResponse, CancelRequest,
+    CancelResponse, CompensateRequest, CompensateResponse, ConfirmRequest, ConfirmResponse, ExecutionState,
+    ForgetExecutionsRequest, ForgetExecutionsResponse, GetExecutionRequest, GetExecutionResponse,
+    IntentDecision, ListExecutionsRequest, ListExecutionsResponse, ListNoticesRequest, ListNoticesResponse,
+    Notice, ProposeRequest, ProposeResponse, ResolveUnknownRequest, ResolveUnknownResponse, Risk,
+    SafetyAction, SafetyStatus, Verdict, WorkflowStatus,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::catalogue::Catalogue;
+use crate::approve::Decision;
 use crate::compensate::Undo;
 use crate::config::Config;
 use crate::date;
@@ -29,7 +27,9 @@ use crate::engine::{Engine, Error, Input, now};
 use crate::execute::Yes;
 use crate::execution::{Execution, State};
 use crate::gate::Clearance;
+use crate::open;
 use crate::page::Place;
+use crate::rehearse::{self, Preview, Rehearsal};
 use crate::store::Store;
 
 /// Name of the stage.
@@ -49,15 +49,10 @@ const MAX_PAGE: u32 = 1000;
 /// A workflow that cannot work, a time zone nobody knows, a store that cannot be opened.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let reader = bundle::Reader::open(&context.server.bundle)?;
-    let workflows = reader.workflows()?;
-    let windows = date::windows(&workflows);
-    let catalogue = Catalogue::compile(workflows).context("the workflows of the bundle")?;
-    let hours = reader.assistant()?.business_hours.unwrap_or_default();
-    let timezone = match hours.get("timezone") {
-        Some(name) => TimeZone::get(name).context("business_hours.timezone of the bundle")?,
-        None => TimeZone::UTC,
-    };
-    let sender = Sender::new(&config).context("the client for workflow.targets")?;
+    let windows = date::windows(&reader.workflows()?);
+    let (catalogue, methods) = open::open(&reader).context("the workflows of the bundle")?;
+    let timezone = rehearse::timezone(&reader)?;
+    let sender = Sender::new(&config, methods).context("the client for workflow.targets")?;
     for (workflow, target) in catalogue.targets().filter(|(_, target)| !sender.knows(target)) {
         tracing::warn!(
             workflow,
@@ -78,6 +73,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         shutdown: context.shutdown.clone(),
     };
     engine.take_over(now(), true).await?;
+    engine.expire(now()).await?;
     context.tasks.spawn(engine.clone().adopt());
     context.tasks.spawn(engine.clone().sweep());
     let service = WorkflowServiceServer::new(Server(engine))
@@ -121,9 +117,15 @@ impl WorkflowService for Server {
             clearance: clearance(request.verdict.as_ref()),
             attributes,
         };
+        if request.dry_run {
+            let (execution, found) = self.0.rehearse(yes, now()).await.map_err(status)?;
+            let (status, rehearsal) = (Some(self.show(&execution)), Some(rehearsal(found)));
+            return Ok(Response::new(ConfirmResponse { status, rehearsal, ..ConfirmResponse::default() }));
+        }
         let (execution, message) = self.0.confirm(yes, now(), until).await.map_err(status)?;
         let explained = self.0.explanation(&execution).is_some();
-        Ok(Response::new(ConfirmResponse { status: Some(self.show(&execution)), message, explained }))
+        let status = Some(self.show(&execution));
+        Ok(Response::new(ConfirmResponse { status, message, explained, rehearsal: None }))
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
@@ -150,7 +152,7 @@ impl WorkflowService for Server {
                 NAME,
                 "UNKNOWN_STATE",
                 "state",
-                format!("is {}, allowed 0..=7", request.state),
+                format!("is {}, allowed 0..=8", request.state),
             )
         })?;
         let limit = page(request.page_size)?;
@@ -184,7 +186,10 @@ impl WorkflowService for Server {
     ) -> Result<Response<ListNoticesResponse>, Status> {
         let limit = page(request.into_inner().page_size)?;
         let ended = self.0.notices(limit).await.map_err(status)?;
-        let notice = |(execution, message)| Notice { execution: Some(self.report(&execution)), message };
+        let notice = |(execution, message)| {
+            let explained = self.0.explanation(&execution).is_some();
+            Notice { execution: Some(self.report(&execution)), message, explained }
+        };
         Ok(Response::new(ListNoticesResponse { notices: ended.into_iter().map(notice).collect() }))
     }
 
@@ -205,6 +210,15 @@ impl WorkflowService for Server {
         let forgotten = forgotten.map_err(|error| status(Error::Store(error)))?;
         let executions = forgotten.map_err(|busy| status(Error::NotForgotten(busy)))?;
         Ok(Response::new(ForgetExecutionsResponse { executions }))
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ApproveResponse>, Status> {
+        let ApproveRequest { execution_id: execution, approved, actor, note } = request.into_inner();
+        sized("actor", &actor, 1, MAX_ID_BYTES)?;
+        sized("note", &note, 1, MAX_NOTE_BYTES)?;
+        let decision = Decision { execution, approved, actor, note };
+        let (execution, message) = self.0.decide(decision, now(), self.until()).await.map_err(status)?;
+        Ok(Response::new(ApproveResponse { execution: Some(self.report(&execution)), message }))
     }
 
     async fn compensate(
@@ -255,6 +269,8 @@ impl Server {
             updated_at: Some(time(execution.updated_at)),
             resolved_by: execution.resolved_by.clone(),
             note: execution.note.clone(),
+            approved_by: execution.approved_by.clone(),
+            approval_note: execution.approval_note.clone(),
         }
     }
 }
@@ -303,6 +319,15 @@ fn page(size: u32) -> Result<u32, Status> {
     }
 }
 
+fn rehearsal(found: Rehearsal) -> proto::Rehearsal {
+    let (refused, why) = found.refused.unwrap_or_default();
+    let needs_approval = found.needs_approval;
+    let Some(Preview { target, method, path, body }) = found.request else {
+        return proto::Rehearsal { refused, why, needs_approval, ..proto::Rehearsal::default() };
+    };
+    proto::Rehearsal { refused, why, needs_approval, target, method, path, body }
+}
+
 /// Whatever is not a clean permission is none.
 fn clearance(verdict: Option<&Verdict>) -> Clearance {
     match verdict.map(|verdict| (verdict.status(), verdict.action())) {
@@ -323,6 +348,7 @@ fn risk(risk: bundle::Risk) -> Risk {
 fn to_proto(state: State) -> ExecutionState {
     match state {
         State::Proposed => ExecutionState::Proposed,
+        State::Awaiting => ExecutionState::AwaitingApproval,
         State::Approved => ExecutionState::Approved,
         State::Dispatching => ExecutionState::Dispatching,
         State::Done => ExecutionState::Done,
@@ -338,39 +364,4 @@ fn from_proto(state: ExecutionState) -> Option<State> {
 
 fn status(error: Error) -> Status {
     kit::fault::status(NAME, &error)
-}
-
-impl Fault for Error {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::NotFound(_) => Kind::NotFound,
-            Self::Confidence(_) => Kind::Invalid,
-            Self::State { .. }
-            | Self::TargetNotConfigured(_)
-            | Self::CannotUndo(_)
-            | Self::NotForgotten(_)
-            | Self::Conflict => Kind::Precondition,
-            Self::Store(_) => Kind::Unavailable,
-            Self::Template(_) | Self::Interrupted(_) => Kind::Internal,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::NotFound(_) => "EXECUTION_NOT_FOUND",
-            Self::Confidence(_) => "OUT_OF_RANGE",
-            Self::State { .. } => "WRONG_STATE",
-            Self::TargetNotConfigured(_) => "TARGET_NOT_CONFIGURED",
-            Self::CannotUndo(_) => "CANNOT_UNDO",
-            Self::NotForgotten(_) => "NOT_FORGOTTEN",
-            Self::Conflict => "CONFLICT",
-            Self::Store(_) => "STORE_FAILED",
-            Self::Template(_) => "TEMPLATE_FAILED",
-            Self::Interrupted(_) => "INTERRUPTED",
-        }
-    }
-
-    fn field(&self) -> Option<&'static str> {
-        matches!(self, Self::Confidence(_)).then_some("intent.confidence")
-    }
 }

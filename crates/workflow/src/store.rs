@@ -8,51 +8,10 @@ use sql::{Connection, Error, Result, Row, Source, values};
 
 use crate::caps;
 use crate::execution::{Execution, State, execution, parsed, rendered};
+use crate::gate::Refusal;
 use crate::page::Place;
+use crate::schema::MIGRATIONS;
 use crate::settled;
-
-const MIGRATIONS: &[&str] = &["
-CREATE TABLE execution (
-    execution_id TEXT PRIMARY KEY,
-    conversation_id TEXT NOT NULL,
-    customer_key TEXT NOT NULL,
-    workflow TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN
-        ('PROPOSED', 'APPROVED', 'DISPATCHING', 'DONE', 'FAILED', 'UNKNOWN', 'CANCELLED')),
-    progress TEXT NOT NULL,
-    confidence REAL NOT NULL,
-    threshold REAL NOT NULL,
-    delivery TEXT,
-    attempts INTEGER NOT NULL,
-    fence INTEGER NOT NULL,
-    reference TEXT NOT NULL,
-    error TEXT NOT NULL,
-    confirmed_in TEXT NOT NULL,
-    resolved_by TEXT NOT NULL,
-    note TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    unclear INTEGER NOT NULL,
-    change TEXT NOT NULL,
-    lease INTEGER NOT NULL,
-    notice INTEGER NOT NULL DEFAULT 0,
-    day INTEGER
-) STRICT;
-CREATE UNIQUE INDEX one_open ON execution (conversation_id) WHERE state = 'PROPOSED';
-CREATE INDEX by_conversation ON execution (conversation_id, created_at);
-CREATE INDEX by_day ON execution (workflow, day, customer_key, state) WHERE day IS NOT NULL;
-CREATE INDEX by_state ON execution (state, updated_at);
-CREATE INDEX by_lease ON execution (lease) WHERE state IN ('APPROVED', 'DISPATCHING');
-CREATE INDEX by_notice ON execution (updated_at) WHERE notice = 1;
-CREATE TABLE turn (
-    conversation_id TEXT NOT NULL,
-    turn_id TEXT NOT NULL,
-    execution_id TEXT NOT NULL REFERENCES execution ON DELETE CASCADE,
-    reply TEXT NOT NULL,
-    PRIMARY KEY (conversation_id, turn_id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX by_execution ON turn (execution_id);
-"];
 
 /// What a turn was answered, kept so that the same turn gets the same answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +68,21 @@ impl Store {
         let (conversation, turn) = (conversation.to_owned(), turn.to_owned());
         let answered = |row: &Row<'_>| Ok((execution(row)?, parsed(row, "reply")?.unwrap_or_default()));
         self.0.read(move |connection| connection.first(query, values![&conversation, &turn], answered)).await
+    }
+
+    /// The newest of a conversation that waits for a person's approval.
+    pub(crate) async fn awaiting_in(&self, conversation: &str) -> Result<Option<Execution>> {
+        let query = "SELECT * FROM execution WHERE conversation_id = $1 AND state = 'AWAITING_APPROVAL'
+            ORDER BY created_at DESC LIMIT 1";
+        self.one(query, conversation).await
+    }
+
+    /// Those that wait for a person's approval since before a time, oldest first.
+    pub(crate) async fn awaiting_since(&self, before: Timestamp) -> Result<Vec<Execution>> {
+        let query = "SELECT * FROM execution WHERE state = 'AWAITING_APPROVAL' AND updated_at < $1
+            ORDER BY updated_at LIMIT 1000";
+        let before = before.as_millisecond();
+        self.0.read(move |connection| connection.query(query, values![before], execution)).await
     }
 
     /// Newest first.
@@ -186,9 +160,32 @@ impl Store {
         lost_or(write.await)
     }
 
-    /// Approves a proposal unless a cap of the day is reached, which ends it: counted and written at once, so that
+    /// The same with whether the conversation has to be told how it ends.
+    pub(crate) async fn update_notice(
+        &self,
+        from: State,
+        execution: Execution,
+        turn: Option<Turn>,
+        notice: bool,
+    ) -> Result<Option<Execution>> {
+        let change = change();
+        let write = self.0.write(move |connection| {
+            let moved = step(connection, &change, from, &execution, turn.as_ref())?;
+            let update = "UPDATE execution SET notice = $1 WHERE execution_id = $2";
+            connection.execute(update, values![notice, &execution.id])?;
+            Ok(moved)
+        });
+        lost_or(write.await)
+    }
+
+    /// Approves what is at `from` unless a cap of the day is reached, which ends it: counted and written at once, so that
     /// two at the same time cannot both be the last. `None` as for [`Store::update`].
-    pub(crate) async fn approve(&self, approved: Execution, caps: bundle::Caps) -> Result<Option<Execution>> {
+    pub(crate) async fn approve(
+        &self,
+        from: State,
+        approved: Execution,
+        caps: bundle::Caps,
+    ) -> Result<Option<Execution>> {
         let change = change();
         let write = self.0.write(move |connection| {
             connection.lock(&approved.workflow)?;
@@ -200,14 +197,23 @@ impl Store {
             let Some(refusal) = caps::reached(connection, &approved, &caps)? else {
                 let update = "UPDATE execution SET day = $1 WHERE execution_id = $2";
                 connection.execute(update, values![caps::day(approved.updated_at), id])?;
-                return step(connection, &change, State::Proposed, &approved, None);
+                return step(connection, &change, from, &approved, None);
             };
             let (error, lease) = (refusal.reason().to_owned(), Duration::ZERO);
             let ended =
                 Execution { state: State::Cancelled, delivery: None, error, lease, ..approved.clone() };
-            step(connection, &change, State::Proposed, &ended, None)
+            step(connection, &change, from, &ended, None)
         });
         lost_or(write.await)
+    }
+
+    /// The cap of the day that one more execution would pass now.
+    pub(crate) async fn cap_reached(
+        &self,
+        execution: Execution,
+        caps: bundle::Caps,
+    ) -> Result<Option<Refusal>> {
+        self.0.read(move |connection| caps::reached(connection, &execution, &caps)).await
     }
 
     /// Deletes what ended, or was last spoken of, before a time; an unknown effect stays until a person resolves it.
@@ -260,7 +266,8 @@ impl Store {
 
     /// Executions that have ended and whose conversation has not been told, oldest first.
     pub(crate) async fn notices(&self, limit: u32) -> Result<Vec<Execution>> {
-        let query = "SELECT * FROM execution WHERE notice = 1 AND state IN ('DONE', 'FAILED', 'UNKNOWN')
+        let query =
+            "SELECT * FROM execution WHERE notice = 1 AND state IN ('DONE', 'FAILED', 'UNKNOWN', 'CANCELLED')
             ORDER BY updated_at LIMIT $1";
         self.0.read(move |connection| connection.query(query, values![limit], execution)).await
     }
@@ -287,8 +294,8 @@ fn step(
     let update =
         "UPDATE execution SET state = $1, progress = $2, threshold = $3, delivery = $4, attempts = $5,
         reference = $6, error = $7, confirmed_in = $8, resolved_by = $9, note = $10, updated_at = $11,
-        unclear = $12, change = $13, lease = $14, fence = fence + 1
-        WHERE execution_id = $15 AND state = $16 AND fence = $17";
+        unclear = $12, change = $13, lease = $14, approved_by = $15, approval_note = $16, fence = fence + 1
+        WHERE execution_id = $17 AND state = $18 AND fence = $19";
     let values = values![
         execution.state.name(),
         &progress,
@@ -304,6 +311,8 @@ fn step(
         execution.unclear,
         change,
         lease,
+        &execution.approved_by,
+        &execution.approval_note,
         &execution.id,
         from.name(),
         execution.fence

@@ -199,6 +199,10 @@ impl workflow_service_server::WorkflowService for Idle {
         unused()
     }
 
+    async fn approve(&self, _: Request<ApproveRequest>) -> Answer<ApproveResponse> {
+        unused()
+    }
+
     async fn compensate(&self, _: Request<CompensateRequest>) -> Answer<CompensateResponse> {
         unused()
     }

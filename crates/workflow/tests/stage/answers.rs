@@ -10,6 +10,7 @@ const BOOK: &str = r#"
 name = "book"
 title = "Book"
 intents = ["book"]
+risk = "medium"
 effect = "idempotent"
 threshold = 0.5
 confirmation = "Book {{ room }}?"

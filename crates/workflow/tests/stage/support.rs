@@ -36,6 +36,7 @@ const BLOCK_CARD: &str = r#"
 name = "block_card"
 title = "Block a card"
 intents = ["lost_card"]
+risk = "medium"
 effect = "idempotent"
 threshold = 0.6
 confirmation = "Block {{ last4 }} as {{ reason }}?"
@@ -59,6 +60,7 @@ const PAY_BACK: &str = r#"
 name = "pay_back"
 title = "Pay money back"
 intents = ["refund"]
+risk = "medium"
 threshold = 0.5
 confirmation = "Pay {{ amount }} of {{ day }} from {{ shop }} to {{ email }}{% if order %} for {{ order }}{% endif %}?"
 done = "Paid {{ amount }}, {{ reference }}."
@@ -111,6 +113,7 @@ const MOVE_MONEY: &str = r#"
 name = "move_money"
 title = "Move money"
 intents = ["move"]
+risk = "medium"
 threshold = 0.5
 confirmation = "Move from {{ source }} to {{ sink }}?"
 done = "Moved."
@@ -131,6 +134,7 @@ const CLOSE: &str = r#"
 name = "close"
 title = "Close an account"
 intents = ["close"]
+risk = "medium"
 threshold = 0.5
 confirmation = "Close it{% if why %}, because {{ why }}{% endif %}?"
 done = "Closed."
@@ -250,6 +254,7 @@ impl Desk {
             verdict,
             turn_id: "yes".to_owned(),
             attributes: self.attributes.lock().unwrap().clone(),
+            dry_run: false,
         };
         self.client.clone().confirm(request).await.unwrap().into_inner()
     }
