@@ -318,13 +318,10 @@ fn a_bundle_from_existing_material_answers_and_a_broken_source_leaves_nothing() 
 
 #[test]
 fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
-    assert_eq!(firstline(&["ask"]).code, Some(2));
-    assert_eq!(firstline(&["ask", "--batch", "f", "text"]).code, Some(2));
-    assert_eq!(firstline(&["ask", "--batch", "f", "--attribute", "tier=gold"]).code, Some(2));
-    assert_eq!(firstline(&["ask", "--attribute", "tier", "text"]).code, Some(2));
-    assert_eq!(firstline(&["nonsense"]).code, Some(2));
-    let demo = demo();
-    let demo = demo.to_str().unwrap();
+    for usage in ["ask", "ask --batch f text", "ask --batch f --attribute a=b", "nonsense"] {
+        assert_eq!(firstline(&usage.split(' ').collect::<Vec<_>>()).code, Some(2), "{usage}");
+    }
+    let demo = demo().display().to_string();
     let one_line = |finished: &tests::Finished, parts: &[&str]| {
         assert_eq!(finished.code, Some(1), "{finished:?}");
         assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
@@ -341,22 +338,20 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     ] {
         let file = batch.path().join("b.jsonl");
         std::fs::write(&file, text).unwrap();
-        let finished = firstline(&["ask", "--bundle", demo, "--batch", file.to_str().unwrap()]);
+        let finished = firstline(&["ask", "--bundle", &demo, "--batch", file.to_str().unwrap()]);
         one_line(&finished, &[&format!("b.jsonl{place}"), what]);
         assert!(!finished.stderr.contains("column"), "{finished:?}");
     }
     one_line(&firstline(&["ask", "--bundle", "/nonexistent", "hello"]), &["/nonexistent", "no such folder"]);
-    one_line(
-        &firstline(&["ask", "--bundle", demo, "--attribute", "Tier=gold", "hi"]),
-        &["attributes: name \"Tier\""],
-    );
+    let misnamed = ["ask", "--bundle", &demo, "--attribute", "Tier=gold", "hi"];
+    one_line(&firstline(&misnamed), &["attributes: name \"Tier\""]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let finished = firstline(&["up", "--bundle", demo, "--listen", &address]);
+    let finished = firstline(&["up", "--bundle", &demo, "--listen", &address]);
     one_line(&finished, &[&address, "cannot listen", "server.listen.orchestrator"]);
     // A port of a stage that is taken by something silent, before any process starts.
     let mut up = command("firstline");
-    up.args(["up", "--processes", "--bundle", demo, "--listen", "127.0.0.1:0"])
+    up.args(["up", "--processes", "--bundle", &demo, "--listen", "127.0.0.1:0"])
         .env("FIRSTLINE__SERVER__LISTEN__SAFETY", &address);
     let output = up.current_dir(scratch().path()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -366,7 +361,7 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     let config = dir.path().join("firstline.toml");
     std::fs::write(&config, "[orchestrator]\n\npasages = 3\n").unwrap();
     let config = config.to_str().unwrap();
-    let finished = firstline(&["--config", config, "up", "--bundle", demo, "--listen", "127.0.0.1:0"]);
+    let finished = firstline(&["--config", config, "up", "--bundle", &demo, "--listen", "127.0.0.1:0"]);
     one_line(&finished, &[&format!("{config}:3:"), "unknown field `pasages`", "`passages`"]);
     let output = command("classifier")
         .env("FIRSTLINE__SERVER__BUNDLE", "/nonexistent")
