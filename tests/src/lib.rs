@@ -14,7 +14,7 @@ pub use helpdesk::{Helpdesk, MailServer};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
 pub use siege::{Fault, Siege, scope};
-pub use world::{Transport, World, demo, link, scratch};
+pub use world::{Transport, World, altered, demo, link, scratch};
 
 /// Runs an async test body over both transports, each as a test of its own.
 #[macro_export]

@@ -7,7 +7,7 @@ use proto::*;
 
 use crate::budget::Spend;
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
-use crate::handoff::{self, words};
+use crate::handoff::words;
 use crate::stages::{Failure, Timed};
 use crate::store::{Admission, Conversation};
 use crate::turn::{Events, Orchestrator, receipt};
@@ -320,7 +320,7 @@ impl<'o> Draft<'o> {
     }
 
     pub(crate) fn hand_over(&mut self, reason: HandoffReason) {
-        let message = handoff::message(&self.orchestrator.assistant, reason);
+        let message = self.orchestrator.farewell(reason, self.accepted_at);
         let handoff_id = format!("h_{}", uuid::Uuid::now_v7().simple());
         self.turn.handoff =
             Some(HandoffNotice { handoff_id, reason: reason.into(), message: message.clone() });
@@ -332,6 +332,7 @@ impl<'o> Draft<'o> {
     /// Replaces the text of a handoff by the policy's own.
     fn say_instead(&mut self, message: String) {
         if let Some(notice) = self.turn.handoff.as_mut().filter(|_| !message.is_empty()) {
+            let message = self.orchestrator.presence.told(&message, self.accepted_at);
             notice.message.clone_from(&message);
             self.turn.answer = message;
         }

@@ -17,6 +17,7 @@ use crate::gate;
 use crate::keyword::{Found, Keywords};
 use crate::locks::Locks;
 use crate::mask::Own;
+use crate::presence::Presence;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Admission, Finish, Journal, Orphan};
@@ -80,6 +81,7 @@ pub(crate) struct Known {
 pub(crate) struct Orchestrator {
     pub(crate) config: Config,
     pub(crate) assistant: Assistant,
+    pub(crate) presence: Presence,
     pub(crate) bundle: String,
     pub(crate) curated: Curated,
     pub(crate) keywords: Keywords,

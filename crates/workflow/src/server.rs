@@ -53,8 +53,8 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let windows = date::windows(&workflows);
     let catalogue = Catalogue::compile(workflows).context("the workflows of the bundle")?;
     let hours = reader.assistant()?.business_hours.unwrap_or_default();
-    let timezone = match hours.get("timezone") {
-        Some(name) => TimeZone::get(name).context("business_hours.timezone of the bundle")?,
+    let timezone = match hours.timezone {
+        Some(name) => TimeZone::get(&name).context("business_hours.timezone of the bundle")?,
         None => TimeZone::UTC,
     };
     let sender = Sender::new(&config).context("the client for workflow.targets")?;
