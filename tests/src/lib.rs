@@ -18,7 +18,7 @@ pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
 pub use siege::{Fault, Siege, scope};
 pub use syncs::{Syncs, bare_syncs_a_second, can_trace, count_syncs, send};
-pub use world::{Transport, World, demo, link, scratch};
+pub use world::{Transport, World, altered, demo, link, scratch};
 
 /// Says that a test cannot run here, and why; past the capture of output, which only failing tests show.
 pub fn not_run(test: &str, why: &str) {

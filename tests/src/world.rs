@@ -38,6 +38,16 @@ pub fn demo() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
+/// A copy of the demo bundle with another assistant.toml.
+pub fn altered(change: impl FnOnce(&str) -> String) -> TempDir {
+    let copied = scratch();
+    copy(&demo(), copied.path());
+    let file = copied.path().join("assistant.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, change(&text)).unwrap();
+    copied
+}
+
 /// A copy of the demo bundle with the articles that attacks bring, built.
 pub(crate) fn planted<'a>(articles: impl Iterator<Item = &'a Article>) -> TempDir {
     let copied = scratch();

@@ -1,6 +1,7 @@
 //! The assistant bundle: what a company writes, read, validated and hashed.
 
 mod check;
+mod hours;
 mod intents;
 mod knowledge;
 mod layout;
@@ -12,10 +13,12 @@ mod read;
 mod request;
 mod scaffold;
 mod synonyms;
+mod told;
 mod types;
 mod workflows;
 
 pub use check::check;
+pub use hours::{BusinessHours, Hours};
 pub use knowledge::{BOM, MAX_DOCUMENT_BYTES, check_document, json_document, markdown_document, slug, twice};
 pub use layout::QUESTIONS;
 pub use policy::*;

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
+use crate::place::line_of;
 pub(crate) use crate::problem::Lines;
 pub use crate::problem::{Place, Problem, Problems};
 use crate::types::*;
-use crate::{intents, knowledge, layout, synonyms, workflows};
+use crate::{intents, knowledge, layout, synonyms, told, workflows};
 
 /// An opened bundle: its list of files and its hash; the parts are read when asked for.
 #[derive(Debug, Clone)]
@@ -101,6 +102,8 @@ impl Reader {
                 }
             }
         }
+        let hours = told::check(&assistant).into_iter();
+        problems.extend(hours.map(|(path, message)| Problem::new(file, line_of(&text, &path), message)));
         finish(assistant, problems)
     }
 

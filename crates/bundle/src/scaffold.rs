@@ -71,6 +71,12 @@ message = "I am passing you to a colleague, who sees what you have written so fa
 [handoff.keywords]
 en = ["human", "representative"]
 
+# When people are there: without it always.
+# [business_hours]
+# timezone = "Europe/London"
+# monday = "09:00-12:30, 13:30-17:00"
+# holidays = [2026-12-25]
+
 # Give each category of intents the risk of a wrong answer: low, medium or high.
 {categories}"#
     )

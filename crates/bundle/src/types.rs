@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hours::BusinessHours;
 use crate::problem::Place;
 use crate::request::{Compensation, Precondition, RequestTemplate, Response, Retry};
 
@@ -49,13 +50,13 @@ pub struct Assistant {
     pub handoff: Handoff,
     /// When people are there; absent means always.
     #[serde(default)]
-    pub business_hours: Option<BTreeMap<String, String>>,
+    pub business_hours: Option<BusinessHours>,
     /// Categories of intents by name.
     pub categories: BTreeMap<String, Category>,
 }
 
 /// Texts and keywords of handoffs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handoff {
     /// Text for every reason without one of its own.
@@ -69,6 +70,10 @@ pub struct Handoff {
     /// Text by reason, in snake case.
     #[serde(default)]
     pub messages: BTreeMap<String, String>,
+    /// Said after the text while nobody is there; minijinja over `day`, `time`, `zone`, `date`, `weekday` (0 is
+    /// Monday); absent means an English one.
+    #[serde(default)]
+    pub away: Option<String>,
 }
 
 /// Which "agent" in a customer's own words reaches a person.

@@ -8,7 +8,7 @@ use proto::*;
 use crate::admit::Admission;
 use crate::budget::Spend;
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
-use crate::handoff::{self, words};
+use crate::handoff::words;
 use crate::stages::{Failure, Timed};
 use crate::store::Conversation;
 use crate::turn::{Events, Orchestrator, receipt};
@@ -321,7 +321,7 @@ impl<'o> Draft<'o> {
     }
 
     pub(crate) fn hand_over(&mut self, reason: HandoffReason) {
-        let message = handoff::message(&self.orchestrator.assistant, reason);
+        let message = self.orchestrator.farewell(reason, self.accepted_at);
         // A turn hands over once, and always under the same id.
         let handoff_id = format!("h_{}", self.turn.turn_id.trim_start_matches("t_"));
         self.turn.handoff =
@@ -334,6 +334,7 @@ impl<'o> Draft<'o> {
     /// Replaces the text of a handoff by the policy's own.
     fn say_instead(&mut self, message: String) {
         if let Some(notice) = self.turn.handoff.as_mut().filter(|_| !message.is_empty()) {
+            let message = self.orchestrator.presence.told(&message, self.accepted_at);
             notice.message.clone_from(&message);
             self.turn.answer = message;
         }

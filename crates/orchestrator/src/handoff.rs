@@ -1,14 +1,18 @@
 //! What a customer and a person read when the bot steps back.
 
-use bundle::Assistant;
 use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Turn};
 
 use crate::draft::Draft;
+use crate::turn::Orchestrator;
 
-/// The customer's message for a reason, in the words of the bundle.
-pub(crate) fn message(assistant: &Assistant, reason: HandoffReason) -> String {
-    let key = reason.as_str_name().trim_start_matches("HANDOFF_REASON_").to_lowercase();
-    assistant.handoff.messages.get(&key).unwrap_or(&assistant.handoff.message).clone()
+impl Orchestrator {
+    /// The customer's message for a reason, in the words of the bundle, at a moment in microseconds since the Unix
+    /// epoch. Every handoff is told by it.
+    pub(crate) fn farewell(&self, reason: HandoffReason, at: i64) -> String {
+        let bundle::Handoff { message, messages, .. } = &self.assistant.handoff;
+        let key = reason.as_str_name().trim_start_matches("HANDOFF_REASON_").to_lowercase();
+        self.presence.told(messages.get(&key).unwrap_or(message), at)
+    }
 }
 
 /// The context packet for the person who takes over.

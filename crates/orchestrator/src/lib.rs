@@ -32,6 +32,7 @@ mod opinion;
 mod outbox;
 mod parts;
 mod payload;
+mod presence;
 mod push;
 mod quote;
 mod screen;

@@ -7,7 +7,7 @@ use proto::{ExecutionState, Handoff, HandoffReason, HandoffState, Notice, Role, 
 use sql::{Connection, Result, values};
 
 use crate::desk::{open, open_handoff};
-use crate::handoff::{message, timestamp};
+use crate::handoff::timestamp;
 use crate::store::Journal;
 use crate::turn::{Orchestrator, now};
 
@@ -54,7 +54,7 @@ impl Orchestrator {
             return Some(News { execution_id, conversation_id, text, handoff: None, connectors });
         }
         let reason = HandoffReason::WorkflowFailed;
-        let text = format!("{} {}", notice.message, message(&self.assistant, reason));
+        let text = format!("{} {}", notice.message, self.farewell(reason, now()));
         let handoff = Some(packet(conversation_id.clone(), status, reason));
         Some(News { execution_id, conversation_id, text, handoff, connectors })
     }

@@ -18,18 +18,17 @@ use tonic::{Request, Response, Status};
 use crate::budget::Ledger;
 use crate::config::Config;
 use crate::curated::Curated;
-use crate::deliver;
 use crate::desk::{End, Place};
-use crate::door;
 use crate::keyword::Keywords;
 use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
-use crate::push;
+use crate::presence::Presence;
 use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
 use crate::store::Journal;
 use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
+use crate::{deliver, door, push};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
@@ -56,6 +55,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         curated: Curated::read(&reader)?,
         actionable: reader.workflows()?.into_iter().flat_map(|workflow| workflow.intents).collect(),
         bundle: reader.hash().to_owned(),
+        presence: Presence::of(&assistant)?,
         assistant,
         keywords,
         stages,

@@ -19,6 +19,7 @@ use crate::keyword::{Found, Keywords};
 use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
 use crate::mask::Own;
+use crate::presence::Presence;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Finish, Journal, Orphan};
@@ -101,6 +102,7 @@ impl Known {
 pub(crate) struct Orchestrator {
     pub(crate) config: Config,
     pub(crate) assistant: Assistant,
+    pub(crate) presence: Presence,
     pub(crate) bundle: String,
     pub(crate) curated: Curated,
     pub(crate) keywords: Keywords,

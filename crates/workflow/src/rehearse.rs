@@ -127,8 +127,8 @@ pub fn rehearse(reader: &bundle::Reader, config: &Config, trial: Trial) -> anyho
 /// Where the company is: "today" in a message means today there.
 pub(crate) fn timezone(reader: &bundle::Reader) -> anyhow::Result<TimeZone> {
     let hours = reader.assistant()?.business_hours.unwrap_or_default();
-    match hours.get("timezone") {
-        Some(name) => TimeZone::get(name).context("business_hours.timezone of the bundle"),
+    match hours.timezone {
+        Some(name) => TimeZone::get(&name).context("business_hours.timezone of the bundle"),
         None => Ok(TimeZone::UTC),
     }
 }
