@@ -68,6 +68,7 @@ const DAMAGE: &[(&str, &str, &[&str])] = &[
     ("workflow", "UPDATE execution SET confirmed_in = 't_other'", &["I4"]),
     ("workflow", "UPDATE execution SET attempts = 2", &["I3"]),
     ("workflow", "UPDATE execution SET state = 'FAILED'", &["I3"]),
+    ("workflow", "UPDATE execution SET workflow = 'close_account'", &["I4"]),
     ("workflow", "DELETE FROM execution", &["I4"]),
     ("workflow", "UPDATE execution SET state = 'DISPATCHING'", &["I14"]),
     ("workflow", "UPDATE execution SET notice = 1, updated_at = 0", &["I14"]),

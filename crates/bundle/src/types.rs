@@ -232,7 +232,7 @@ pub struct Workflow {
     /// Risk of its effect; at high risk a person has to approve it after the customer's yes.
     #[serde(default)]
     pub risk: Risk,
-    /// Whether it drops an open workflow that is not, as one of higher risk does.
+    /// Whether it drops an open workflow of its own risk, as one of higher risk does, and is itself dropped for none.
     #[serde(default)]
     pub urgent: bool,
     /// Class of its effect.

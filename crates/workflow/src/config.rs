@@ -12,7 +12,7 @@ use webhook::Target;
 pub struct Config {
     /// Where requests go, by the name a workflow uses.
     pub targets: BTreeMap<String, Target>,
-    /// Silence after which an open proposal is void, in milliseconds, 1000..=86400000.
+    /// Silence after which an open proposal is void, and an approval nobody gave, in milliseconds, 1000..=86400000.
     pub open_ttl_ms: u64,
     /// Longest wait for a connection to a target, TLS included, in milliseconds, 10..=10000. The timeout
     /// of a workflow counts from there.

@@ -194,7 +194,7 @@ impl Engine {
     /// from waiting: a lost card is blocked before a new one is ordered.
     fn urgent(&self, open: &Execution, input: &Input, message: &Message) -> Option<&Arc<Workflow>> {
         let (current, wanted) = (self.catalogue.workflow(&open.workflow)?, self.startable(input)?);
-        let first = wanted.risk > current.risk || wanted.urgent && !current.urgent;
+        let first = !current.urgent && (wanted.risk, wanted.urgent) > (current.risk, false);
         (first && !open.progress.is_answered(current, message)).then_some(wanted)
     }
 
