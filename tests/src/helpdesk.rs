@@ -41,7 +41,7 @@ impl Helpdesk {
         Self { url, desk, _server: server }
     }
 
-    /// The conversations and tickets it has.
+    /// The conversations and tickets it has, and the notes to them.
     pub fn made(&self) -> Vec<Value> {
         self.desk.lock().unwrap().made.clone()
     }
@@ -82,6 +82,9 @@ async fn take(
             axum::Json(json!({ "tickets": made(&desk, "/ticket/external_id", id) })).into_response()
         }
         ("POST", ["api", "v2", "tickets.json"]) => create(&mut desk, json, "ticket"),
+        ("POST", ["api", "v1", "accounts", "7", "conversations", "1", "messages"])
+        | ("PUT", ["api", "v2", "tickets", "1.json"]) => create(&mut desk, json, ""),
+        ("GET", [.., "1", "messages" | "comments.json"]) => axum::Json(desk.made.clone()).into_response(),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proto::*;
 use serde_json::{Value, json};
-use tests::{Helpdesk, MailServer, Receiver, SECRET, Transport, World};
+use tests::{Helpdesk, MailServer, Receiver, SECRET, Transport, World, altered, scope};
 use webhook::{Answer, Event, Method, Request, Sender, Target};
 
 /// The handoff of a turn as soon as it is as wanted.
@@ -86,6 +86,105 @@ async fn every_helpdesk_gets_a_handoff_once_whatever_it_answered_before() {
     let message_id = format!("Message-ID: <{id}@example.com>");
     assert!(mails[0].contains(&message_id) && mails[0].contains("my kettle is on fire"), "{}", mails[0]);
     world.stop().await;
+}
+
+/// Lets a handoff have waited for long enough.
+fn has_waited(world: &World, id: &str) {
+    let change = format!("UPDATE handoff SET waiting_since = 1 WHERE handoff_id = '{id}'");
+    scratch::tamper(world.data.path(), "orchestrator", &change);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_nobody_takes_in_time_has_the_bot_back_and_people_a_ticket() {
+    let (chatwoot, zendesk) = (Helpdesk::start(&[]).await, Helpdesk::start(&[]).await);
+    let (plain, mail) = (Receiver::start().await, MailServer::start(0).await);
+    let always = altered(|text| {
+        let text = text.replace("[handoff]\n", "[handoff]\nwait_minutes = 600\n");
+        text.lines().filter(|line| !line.contains("day = \"")).collect::<Vec<_>>().join("\n")
+    });
+    let settings = [
+        ("orchestrator", "reap_every_ms", "100"),
+        ("orchestrator", "connectors.plain.url", &plain.url),
+        ("orchestrator", "connectors.plain.secret", SECRET),
+        ("orchestrator", "connectors.chat.kind", "chatwoot"),
+        ("orchestrator", "connectors.chat.url", &chatwoot.url),
+        ("orchestrator", "connectors.chat.token", "tok-en"),
+        ("orchestrator", "connectors.chat.account", "7"),
+        ("orchestrator", "connectors.chat.inbox", "in-1"),
+        ("orchestrator", "connectors.zen.kind", "zendesk"),
+        ("orchestrator", "connectors.zen.url", &zendesk.url),
+        ("orchestrator", "connectors.zen.token", "tok-en"),
+        ("orchestrator", "connectors.mail.kind", "email"),
+        ("orchestrator", "connectors.mail.server", &mail.address),
+        ("orchestrator", "connectors.mail.tls", "none"),
+        ("orchestrator", "connectors.mail.from", "bot@example.com"),
+        ("orchestrator", "connectors.mail.to", "Desk <desk@example.com>"),
+    ];
+    let world = World::over(Transport::Local, always.path(), &settings).await;
+    let turn = world.say("", "agent").await;
+    let (id, conversation_id) = (turn.handoff.unwrap().handoff_id, turn.conversation_id);
+    until(&world, &id, all_delivered).await;
+    has_waited(&world, &id);
+    let called_back = |handoff: &Handoff| handoff.state() == HandoffState::Callback && all_delivered(handoff);
+    let ticket = until(&world, &id, called_back).await;
+    let told = ticket.utterances.last().unwrap();
+    assert!(
+        told.role() == Role::Assistant && told.text.contains(&format!("your reference is {id}")),
+        "{told:?}"
+    );
+    let key = format!("{id}_1");
+    let received = plain.received();
+    assert_eq!(received.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(), [&id, &key]);
+    assert_eq!([&received[0].body["state"], &received[1].body["state"]], ["waiting", "callback"]);
+    let noted = [&chatwoot.made()[1]["content"], &zendesk.made()[1]["ticket"]["comment"]["body"]];
+    assert!(noted.iter().all(|note| note.as_str().unwrap().contains(&format!("({key})"))), "{noted:?}");
+    let reply = format!("In-Reply-To: <{id}@example.com>");
+    assert!(
+        mail.mails()[1].contains(&reply) && mail.mails()[1].contains("Subject: callback: "),
+        "{:?}",
+        mail.mails()
+    );
+
+    // The bot is not mute until somebody takes the ticket, and a second wish for a person is the same one.
+    let answered = world.say(&conversation_id, "What is the contactless limit?").await;
+    assert_eq!(answered.outcome(), Outcome::Answered, "{answered:?}");
+    let again = world.say(&conversation_id, "I insist, agent!").await.handoff.unwrap();
+    assert_eq!(again.handoff_id, id);
+    let waiting = until(&world, &id, all_delivered).await;
+    assert_eq!((waiting.state(), waiting.deliveries.len()), (HandoffState::Waiting, 12));
+    assert!(waiting.summary.contains("I insist"), "{waiting:?}");
+    has_waited(&world, &id);
+    until(&world, &id, called_back).await;
+    let mut client = world.client.clone();
+    let listed = client.list_handoffs(ListHandoffsRequest::default()).await.unwrap().into_inner().handoffs;
+    assert_eq!(listed.iter().map(Handoff::state).collect::<Vec<_>>(), [HandoffState::Callback]);
+    let (handoff_id, assignee) = (id.clone(), "ann".to_owned());
+    client.claim_handoff(ClaimHandoffRequest { handoff_id, assignee }).await.unwrap();
+    let muted = world.say(&conversation_id, "What is the contactless limit?").await;
+    assert_eq!((muted.outcome(), muted.answer.as_str()), (Outcome::Handoff, ""));
+    let (handoff_id, assignee, text) = (id.clone(), "ann".to_owned(), "I am here now.".to_owned());
+    client.reply_as_agent(ReplyAsAgentRequest { handoff_id, assignee, text }).await.unwrap();
+    let (handoff_id, assignee) = (id.clone(), "ann".to_owned());
+    let end = ResolveHandoffRequest { handoff_id, assignee, ..ResolveHandoffRequest::default() };
+    client.resolve_handoff(end).await.unwrap();
+    let request = GetConversationRequest { conversation_id };
+    let read = client.get_conversation(request).await.unwrap().into_inner();
+    assert!(read.handoff.is_none() && read.utterances.last().unwrap().text == "I am here now.", "{read:?}");
+    let keys = plain.received().into_iter().map(|one| one.key).collect::<Vec<_>>();
+    assert_eq!(keys, [id.clone(), key, format!("{id}_2"), format!("{id}_3")]);
+    drop(client);
+    let data = world.stop().await;
+    let broken = async || {
+        let findings = audit::run(scope(data.path(), scratch::chosen(data.path()), &[])).await.unwrap();
+        findings.into_iter().flat_map(|finding| finding.broken).collect::<Vec<_>>()
+    };
+    assert_eq!(broken().await, [""; 0]);
+    scratch::tamper(
+        data.path(),
+        "orchestrator",
+        "DELETE FROM delivery WHERE part = 2 AND connector = 'mail'",
+    );
+    assert_eq!(broken().await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,7 +158,7 @@ fn approvals(scope: &Scope, stores: &Stores) -> Finding {
 
 fn handoffs(events: &[Event], stores: &Stores) -> Finding {
     const RESOLVED: i32 = 3;
-    let mut found = finding("I7", "no handoff is lost and none is doubled");
+    let mut found = finding("I7", "no handoff is lost and none is doubled, on its way to the helpdesks too");
     let mut open = BTreeSet::new();
     for (id, queued) in &stores.handoffs {
         let known = stores.conversations.contains(&queued.conversation_id);
@@ -175,6 +175,7 @@ fn handoffs(events: &[Event], stores: &Stores) -> Finding {
             format!("turn {} was handed over as {id:?}, which is not in the queue", kept.turn_id)
         });
     }
+    deliveries(&mut found, events, stores);
     for event in events {
         let Event::Turn { turn_id, handoff_id: id, .. } = event else { continue };
         if !id.is_empty() {
@@ -184,6 +185,34 @@ fn handoffs(events: &[Event], stores: &Stores) -> Finding {
         }
     }
     found
+}
+
+/// Each helpdesk that gets a handoff has an entry for each word of it; what is there has been sent, and had its effect
+/// once.
+fn deliveries(found: &mut Finding, events: &[Event], stores: &Stores) {
+    const DELIVERED: i32 = 2;
+    let entries: BTreeSet<(&str, &str, i64)> =
+        stores.deliveries.iter().map(|one| (&*one.handoff_id, &*one.connector, one.part)).collect();
+    for (id, queued) in &stores.handoffs {
+        for (connector, part) in
+            queued.sent_to.iter().flat_map(|to| (0..=queued.step).map(move |part| (to, part)))
+        {
+            found.expect(entries.contains(&(id, connector, part)), || {
+                format!("handoff {id}: its word {part} to {connector} is not on its way and was not")
+            });
+        }
+    }
+    for one in &stores.deliveries {
+        let (id, connector) = (&one.handoff_id, &one.connector);
+        found
+            .expect(one.queued, || format!("{connector} is told of handoff {id}, which is not in the queue"));
+        found.expect(one.state != DELIVERED || one.attempt > 0, || {
+            format!("handoff {id} is delivered to {connector} and was never sent")
+        });
+    }
+    for (key, (_, effects)) in requests(events).into_iter().filter(|(key, _)| key.starts_with("h_")) {
+        found.expect(effects <= 1, || format!("{key} had its effect at a helpdesk {effects} times"));
+    }
 }
 
 fn feedback(events: &[Event], stores: &Stores) -> Finding {

@@ -28,6 +28,22 @@ pub(crate) struct Queued {
     pub(crate) conversation_id: String,
     pub(crate) turn_id: String,
     pub(crate) state: i32,
+    /// How often it changed its place in the queue.
+    pub(crate) step: i64,
+    /// Helpdesks that are told of it.
+    pub(crate) sent_to: BTreeSet<String>,
+}
+
+/// A word of a handoff to a helpdesk.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) handoff_id: String,
+    pub(crate) connector: String,
+    pub(crate) part: i64,
+    pub(crate) state: i32,
+    pub(crate) attempt: i64,
+    /// Whether the handoff is in the queue.
+    pub(crate) queued: bool,
 }
 
 /// An execution.
@@ -54,6 +70,7 @@ pub(crate) struct Stores {
     pub(crate) turns: Vec<Kept>,
     pub(crate) conversations: BTreeSet<String>,
     pub(crate) handoffs: BTreeMap<String, Queued>,
+    pub(crate) deliveries: Vec<Delivery>,
     /// Turns whose record waits for telemetry.
     pub(crate) spooled: BTreeSet<String>,
     /// Feedback that waits for telemetry.
@@ -77,7 +94,8 @@ impl Stores {
         let failed = |stage| move |source| Error::Store { stage, source };
         stores.now = journal.read(|connection| connection.now()).await.map_err(failed("orchestrator"))?;
         stores.turns = journal.read(move |c| turns(c, since)).await.map_err(failed("orchestrator"))?;
-        stores.handoffs = journal.read(handoffs).await.map_err(failed("orchestrator"))?;
+        (stores.handoffs, stores.deliveries) =
+            journal.read(handoffs).await.map_err(failed("orchestrator"))?;
         let conversations = "SELECT conversation_id FROM conversation";
         stores.conversations = journal.read(ids(conversations)).await.map_err(failed("orchestrator"))?;
         let spool = journal.read(spool).await.map_err(failed("orchestrator"))?;
@@ -118,13 +136,28 @@ fn turns(connection: &mut Connection<'_>, since: i64) -> Result<Vec<Kept>> {
     })
 }
 
-fn handoffs(connection: &mut Connection<'_>) -> Result<BTreeMap<String, Queued>> {
-    let query = "SELECT handoff_id, conversation_id, turn_id, state FROM handoff";
-    let queued = |row: &Row<'_>| {
-        let queued = Queued { conversation_id: row.get(1)?, turn_id: row.get(2)?, state: row.get(3)? };
+/// Handoffs, and after them what is told of them.
+fn handoffs(connection: &mut Connection<'_>) -> Result<(BTreeMap<String, Queued>, Vec<Delivery>)> {
+    let query = "SELECT handoff_id, conversation_id, turn_id, state, step, sent_to FROM handoff";
+    let handoffs = connection.query(query, &[], |row| {
+        let sent_to = row.get::<&str, _>(5)?.split_whitespace().map(str::to_owned).collect();
+        let (conversation_id, turn_id) = (row.get(1)?, row.get(2)?);
+        let queued = Queued { conversation_id, turn_id, state: row.get(3)?, step: row.get(4)?, sent_to };
         Ok((row.get(0)?, queued))
-    };
-    Ok(connection.query(query, &[], queued)?.into_iter().collect())
+    })?;
+    let query = "SELECT delivery.handoff_id, connector, part, delivery.state, attempt, handoff.handoff_id
+        FROM delivery LEFT JOIN handoff ON handoff.handoff_id = delivery.handoff_id";
+    let deliveries = connection.query(query, &[], |row| {
+        Ok(Delivery {
+            handoff_id: row.get(0)?,
+            connector: row.get(1)?,
+            part: row.get(2)?,
+            state: row.get(3)?,
+            attempt: row.get(4)?,
+            queued: row.get::<Option<String>, _>(5)?.is_some(),
+        })
+    })?;
+    Ok((handoffs.into_iter().collect(), deliveries))
 }
 
 type Spool = (BTreeSet<String>, BTreeSet<String>, Vec<i64>);

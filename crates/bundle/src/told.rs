@@ -1,4 +1,4 @@
-//! What a customer is told of the people who are not there.
+//! What a customer is told of the people who are not there, or not free.
 
 use jiff::civil::Date;
 use jiff::{Timestamp, Zoned};
@@ -9,6 +9,9 @@ use crate::types::{Assistant, Handoff};
 
 const AWAY: &str =
     "Nobody is at the desk right now; our team is back {{ day }} at {{ time }} ({{ zone }} time).";
+const CALLBACK: &str = "Nobody is free right now. A colleague will get back to you; your reference is {{ reference }}. I am here meanwhile.";
+/// Longest wait before a handoff becomes a callback, in minutes: a week of open hours.
+const MAX_WAIT: u32 = 7 * 24 * 60;
 
 impl Handoff {
     /// When people are back, as a customer reads it at a moment.
@@ -27,6 +30,15 @@ impl Handoff {
             ("weekday", Value::from(weekday)),
         ];
         render(self.away.as_deref().unwrap_or(AWAY), values)
+    }
+
+    /// What a customer reads for whom nobody was free.
+    ///
+    /// # Errors
+    /// The template does not render.
+    pub fn called_back(&self, reference: &str) -> Result<String, String> {
+        let values = [("reference", Value::from(reference))];
+        render(self.callback.as_deref().unwrap_or(CALLBACK), values)
     }
 }
 
@@ -54,12 +66,21 @@ pub(crate) fn check(assistant: &Assistant) -> Vec<([&'static str; 2], String)> {
         (["business_hours", key], format!("business_hours.{key} {message}"))
     };
     let mut wrong: Vec<_> = hours.err().unwrap_or_default().into_iter().map(named).collect();
-    let message = match assistant.handoff.away(&Zoned::default(), Timestamp::UNIX_EPOCH) {
-        Ok(text) if !text.trim().is_empty() => return wrong,
-        Ok(_) => "handoff.away is empty; leave it out for the text that is built in".to_owned(),
-        Err(error) => format!("handoff.away: {error}"),
-    };
-    wrong.push((["handoff", "away"], message));
+    let Handoff { wait_minutes, .. } = assistant.handoff;
+    if let Some(minutes) = wait_minutes.filter(|minutes| !(1..=MAX_WAIT).contains(minutes)) {
+        let message = format!("handoff.wait_minutes is {minutes}, allowed 1..={MAX_WAIT}");
+        wrong.push((["handoff", "wait_minutes"], message));
+    }
+    let away = assistant.handoff.away(&Zoned::default(), Timestamp::UNIX_EPOCH);
+    let texts = [("away", away), ("callback", assistant.handoff.called_back("h_1"))];
+    for (key, told) in texts {
+        let message = match told {
+            Ok(text) if !text.trim().is_empty() => continue,
+            Ok(_) => format!("handoff.{key} is empty; leave it out for the text that is built in"),
+            Err(error) => format!("handoff.{key}: {error}"),
+        };
+        wrong.push((["handoff", key], message));
+    }
     wrong
 }
 

@@ -74,6 +74,13 @@ pub struct Handoff {
     /// Monday); absent means an English one.
     #[serde(default)]
     pub away: Option<String>,
+    /// How long people have been there without anybody taking a handoff before it becomes a callback, in minutes,
+    /// 1..=10080; absent means never.
+    #[serde(default)]
+    pub wait_minutes: Option<u32>,
+    /// Said then; minijinja over `reference`; absent means an English one.
+    #[serde(default)]
+    pub callback: Option<String>,
 }
 
 /// Which "agent" in a customer's own words reaches a person.

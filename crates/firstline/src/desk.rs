@@ -18,7 +18,7 @@ pub(crate) enum HandoffCommand {
     /// Those in a state, oldest first; default: all that are not resolved
     List {
         /// Only in this state
-        #[arg(long, value_parser = ["waiting", "claimed", "resolved"])]
+        #[arg(long, value_parser = ["waiting", "claimed", "callback", "resolved"])]
         state: Option<String>,
         #[command(flatten)]
         at: Running,
@@ -259,6 +259,7 @@ fn delivery(delivery: &Delivery) -> Value {
         "attempts": delivery.attempts,
         "error": show::text(&delivery.error),
         "reference": show::text(&delivery.reference),
+        "part": delivery.part,
     })
 }
 

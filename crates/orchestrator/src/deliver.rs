@@ -12,7 +12,7 @@ use crate::notice;
 use crate::spool::{Entry, Spooled};
 use crate::stages::{Failure, Stages};
 use crate::store::Journal;
-use crate::turn::Orchestrator;
+use crate::turn::{Orchestrator, now};
 
 const BATCH: u32 = 200;
 /// Well below the largest message of a stage.
@@ -157,7 +157,7 @@ async fn settle(journal: &Journal, seq: i64, sent: Result<(), Failure>) -> Resul
     Ok(())
 }
 
-/// Turns that nobody will finish become handoffs. Those of an earlier process were reaped at the start.
+/// Turns that nobody will finish become handoffs, and handoffs that nobody takes callbacks. Turns of an earlier process were reaped at the start.
 async fn reap(orchestrator: Arc<Orchestrator>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
@@ -165,6 +165,11 @@ async fn reap(orchestrator: Arc<Orchestrator>, every: Duration) {
             Ok(0) => {}
             Ok(n) => tracing::warn!(turns = n, "orphaned turns became handoffs"),
             Err(error) => tracing::error!(%error, "cannot look for orphaned turns"),
+        }
+        match orchestrator.call_back(now()).await {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(handoffs = n, "nobody was free in time: handoffs became callbacks"),
+            Err(error) => tracing::error!(%error, "cannot look for handoffs that wait for too long"),
         }
     }
 }

@@ -4,9 +4,9 @@ use prost::Message as _;
 use proto::{Handoff, HandoffNotice, HandoffReason, HandoffState, Role, SubmitLabelRequest, Utterance};
 use sql::{Connection, Result, Row, values};
 
-use crate::notes;
 use crate::spool::{Kind, spool};
 use crate::store::Journal;
+use crate::{callback, notes};
 
 /// Utterances of a handoff in a list; a conversation as a whole comes from `GetConversation`.
 const LISTED: i64 = 6;
@@ -51,7 +51,7 @@ impl Journal {
     ) -> Result<Vec<Handoff>> {
         // One state is read in the order of its index; all that are open are few enough to be sorted.
         let states = match state {
-            HandoffState::Unspecified => "state < 3".to_owned(),
+            HandoffState::Unspecified => "state IN (1, 2, 4)".to_owned(),
             one => format!("state = {}", one as i32),
         };
         let query = format!(
@@ -67,7 +67,7 @@ impl Journal {
 
     /// The handoff with this id, or the open one of this conversation.
     pub(crate) async fn handoff(&self, id: &str, conversation_id: &str) -> Result<Option<Handoff>> {
-        let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = $1 OR (conversation_id = $2 AND state < 3)";
+        let query = "SELECT packet, state, assignee FROM handoff WHERE handoff_id = $1 OR (conversation_id = $2 AND state <> 3)";
         let (id, conversation_id) = (id.to_owned(), conversation_id.to_owned());
         let read = move |connection: &mut Connection<'_>| {
             let found = connection.first(query, values![&id, &conversation_id], handoff)?;
@@ -80,10 +80,17 @@ impl Journal {
         self.sql.read(read).await
     }
 
-    /// Claims a waiting handoff; claiming one's own again changes nothing. `false` when another has it.
+    /// Claims a handoff that waits or is a callback; claiming one's own again changes nothing. `false` when another has
+    /// it.
     pub(crate) async fn claim(&self, id: String, assignee: String) -> Result<bool> {
-        let update = "UPDATE handoff SET state = 2, assignee = $1 WHERE handoff_id = $2 AND (state = 1 OR (state = 2 AND assignee = $1))";
-        self.sql.write(move |connection| Ok(connection.execute(update, values![&assignee, &id])? == 1)).await
+        let update = "UPDATE handoff SET state = 2, assignee = $1
+            WHERE handoff_id = $2 AND (state IN (1, 4) OR (state = 2 AND assignee = $1))";
+        let write = move |connection: &mut Connection<'_>| {
+            // A turn that ends meanwhile finds the bot mute, or the handoff still to be claimed.
+            Ok(notes::hold_open(connection, &id)?
+                && connection.execute(update, values![&assignee, &id])? == 1)
+        };
+        self.sql.write(write).await
     }
 
     /// Stores a person's words; `false` unless the handoff is claimed by that person.
@@ -114,25 +121,35 @@ impl Journal {
     }
 }
 
-/// The handoff of a conversation that is not resolved.
+/// The handoff for which the bot is mute: neither resolved nor a callback. It names both states, since the index does.
 pub(crate) fn open_handoff(connection: &mut Connection<'_>, id: &str) -> Result<Option<HandoffNotice>> {
-    let query = "SELECT handoff_id, reason FROM handoff WHERE conversation_id = $1 AND state < 3";
+    let query =
+        "SELECT handoff_id, reason FROM handoff WHERE conversation_id = $1 AND state <> 3 AND state <> 4";
     connection.first(query, values![id], |row| {
         Ok(HandoffNotice { handoff_id: row.get(0)?, reason: row.get(1)?, message: String::new() })
     })
 }
 
-/// Puts a handoff into the queue.
+/// Puts a handoff into the queue; where the conversation has a callback, that one again.
 pub(crate) fn open(
     connection: &mut Connection<'_>,
     packet: &Handoff,
     at: i64,
     connectors: &[String],
 ) -> Result<()> {
-    let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, packet) VALUES ($1, $2, $3, $4, 1, $5, $6)";
     let Handoff { handoff_id, conversation_id, turn_id, reason, .. } = packet;
-    let bytes = packet.encode_to_vec();
-    let values = values![handoff_id, conversation_id, turn_id, reason, at, &bytes];
+    if let Some((handoff_id, created_at)) = callback::of(connection, conversation_id)? {
+        let created_at = Some(crate::handoff::timestamp(created_at));
+        let packet = Handoff { handoff_id: handoff_id.clone(), created_at, ..packet.clone() };
+        let update = "UPDATE handoff SET state = 1, step = step + 1, waiting_since = $1, turn_id = $2, reason = $3, packet = $4
+            WHERE handoff_id = $5";
+        connection.execute(update, values![at, turn_id, reason, &packet.encode_to_vec(), &handoff_id])?;
+        return crate::outbox::enqueue_step(connection, &handoff_id, "waiting");
+    }
+    let insert = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, created_at, waiting_since, packet, sent_to)
+        VALUES ($1, $2, $3, $4, 1, $5, $5, $6, $7)";
+    let (bytes, sent_to) = (packet.encode_to_vec(), connectors.join(" "));
+    let values = values![handoff_id, conversation_id, turn_id, reason, at, &bytes, &sent_to];
     connection.execute(insert, values)?;
     crate::outbox::enqueue(connection, packet, connectors)
 }
@@ -172,10 +189,7 @@ pub(crate) fn end(
 ) -> Result<()> {
     let update = "UPDATE handoff SET state = 3, disposition = $1 WHERE handoff_id = $2";
     connection.execute(update, values![&how.disposition, id])?;
-    let update = "UPDATE conversation SET clarifications = 0, turns = 0, pending = NULL, execution_id = NULL,
-        context_from = (SELECT coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $1)
-        WHERE conversation_id = $1";
-    connection.execute(update, values![conversation_id])?;
+    callback::give_back(connection, conversation_id)?;
     crate::mask::conversation(connection, id)?;
     notes::mask(connection, id)?;
     match &how.label {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use webhook::{Call, Caller, Event, Method, Request, Sender};
 
 use crate::connector::{Connector, Kind};
@@ -62,12 +62,14 @@ impl Helpdesk {
         let sent = async {
             match (&self.way, self.connector.kind) {
                 (Way::Webhook(sender), _) => self.signed(sender, due, &body).await,
-                (Way::Mail(mail), _) => mail.send(&due.packet).await,
-                (Way::Api(caller), Kind::Chatwoot) => {
-                    self.chatwoot(caller, &due.handoff_id, &body).await.unwrap_or_else(|answer| answer)
-                }
-                (Way::Api(caller), _) => {
-                    self.zendesk(caller, due, &body).await.unwrap_or_else(|answer| answer)
+                (Way::Mail(mail), _) => mail.send(due).await,
+                (Way::Api(caller), kind) => {
+                    let sent = match kind {
+                        _ if due.part > 0 => self.noted(caller, due).await,
+                        Kind::Chatwoot => self.chatwoot(caller, &due.handoff_id, &body).await,
+                        _ => self.zendesk(caller, due, &body).await,
+                    };
+                    sent.unwrap_or_else(|answer| answer)
                 }
             }
         };
@@ -78,7 +80,7 @@ impl Helpdesk {
         let at = Timestamp::from_microsecond(due.created_at).unwrap_or_default();
         let request = Request {
             target: &self.name,
-            id: &due.handoff_id,
+            id: &due.key(),
             method: Method::POST,
             path: "",
             headers: &BTreeMap::new(),
@@ -98,7 +100,7 @@ impl Helpdesk {
     async fn chatwoot(&self, caller: &Caller, id: &str, body: &str) -> Result<Answer, Answer> {
         let Connector { account, inbox, .. } = &self.connector;
         let contacts = format!("/public/api/v1/inboxes/{inbox}/contacts");
-        let contact = serde_json::json!({ "source_id": id, "name": id }).to_string();
+        let contact = json!({ "source_id": id, "name": id }).to_string();
         self.call(caller, id, Method::POST, &contacts, &contact).await?;
         let found = self.call(caller, id, Method::GET, &format!("{contacts}/{id}/conversations"), "").await?;
         if let Some(known) = found.as_array().ok_or_else(unread)?.first() {
@@ -122,6 +124,37 @@ impl Helpdesk {
         }
         let made = self.call(caller, id, Method::POST, "/api/v2/tickets.json", body).await?;
         Ok(Answer::Done(payload::at(&made, "/ticket/id")))
+    }
+
+    /// A private note to the conversation or ticket, once: it holds its key.
+    async fn noted(&self, caller: &Caller, due: &Due) -> Result<Answer, Answer> {
+        let (key, reference) = (due.key(), &due.reference);
+        if reference.is_empty() || !reference.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Answer::Refused("REFERENCE_MISSING".to_owned()));
+        }
+        let mark = format!("({key})");
+        let note = format!("{}\n\n{mark}", due.packet.note);
+        let (list, method, path, body) = match self.connector.kind {
+            Kind::Chatwoot => {
+                let account = &self.connector.account;
+                let messages = format!("/api/v1/accounts/{account}/conversations/{reference}/messages");
+                let body = json!({ "content": note, "message_type": "outgoing", "private": true });
+                (messages.clone(), Method::POST, messages, body)
+            }
+            _ => {
+                let ticket = format!("/api/v2/tickets/{reference}");
+                let body = json!({ "ticket": { "comment": { "body": note, "public": false } } });
+                (format!("{ticket}/comments.json"), Method::PUT, format!("{ticket}.json"), body)
+            }
+        };
+        let known = match due.attempt {
+            1 => Value::Null,
+            _ => self.call(caller, &key, Method::GET, &list, "").await?,
+        };
+        if !known.to_string().contains(&mark) {
+            self.call(caller, &key, method, &path, &body.to_string()).await?;
+        }
+        Ok(Answer::Done(Some(reference.clone())))
     }
 
     async fn call(

@@ -138,7 +138,7 @@ impl Journal {
             }
             connection.execute("DELETE FROM inbound WHERE received_at < $1", values![now - KEPT])?;
             let sent = "SELECT conversation_id, turn_id FROM handoff JOIN delivery USING (handoff_id)
-                WHERE handoff_id = $1 AND connector = $2 AND handoff.state < 3";
+                WHERE handoff_id = $1 AND connector = $2 AND handoff.state <> 3";
             let find = |connection: &mut Connection<'_>| {
                 connection.first(sent, values![&act.handoff_id, &connector], |row| {
                     Ok((row.get::<String, _>(0)?, row.get::<String, _>(1)?))

@@ -3,6 +3,7 @@
 mod admit;
 mod answer;
 mod budget;
+mod callback;
 mod config;
 mod connector;
 mod context;

@@ -13,7 +13,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::connector::{Connector, Tls};
 use crate::helpdesk::Answer;
-use crate::payload::Packet;
+use crate::outbox::Due;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -50,13 +50,18 @@ impl Mail {
 
     /// Sends once. A mail that is sent again has the same Message-ID, so that a mailbox shows it once, or as one
     /// thread.
-    pub(crate) async fn send(&self, packet: &Packet) -> Answer {
-        let id = format!("<{}@{}>", packet.handoff_id, self.from.email.domain());
-        let message = Message::builder()
+    pub(crate) async fn send(&self, due: &Due) -> Answer {
+        let packet = &due.packet;
+        let id = |key: &str| format!("<{key}@{}>", self.from.email.domain());
+        let mut message = Message::builder();
+        if due.part > 0 {
+            message = message.in_reply_to(id(&due.handoff_id));
+        }
+        let message = message
             .from(self.from.clone())
             .to(self.to.clone())
             .subject(packet.subject.clone())
-            .message_id(Some(id))
+            .message_id(Some(id(&due.key())))
             .header(ContentType::TEXT_PLAIN)
             .body(packet.note.clone());
         let Ok(message) = message else { return Answer::Refused("REQUEST_MALFORMED".to_owned()) };

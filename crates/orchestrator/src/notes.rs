@@ -70,8 +70,8 @@ fn id() -> String {
 }
 
 /// Keeps an open handoff from ending meanwhile; `false` when it has ended, or there is none.
-fn hold_open(connection: &mut Connection<'_>, handoff_id: &str) -> Result<bool> {
-    let query = "SELECT conversation_id FROM handoff WHERE handoff_id = $1 AND state < 3";
+pub(crate) fn hold_open(connection: &mut Connection<'_>, handoff_id: &str) -> Result<bool> {
+    let query = "SELECT conversation_id FROM handoff WHERE handoff_id = $1 AND state <> 3";
     let find = |connection: &mut Connection<'_>| {
         connection.first(query, values![handoff_id], |row| row.get::<String, _>(0))
     };

@@ -26,6 +26,10 @@ const FAILED: i32 = DeliveryState::Failed as i32;
 #[derive(Debug)]
 pub(crate) struct Due {
     pub(crate) handoff_id: String,
+    /// 0 for the handoff itself, then one for each time it changes its place in the queue.
+    pub(crate) part: i64,
+    /// The helpdesk's own id of the handoff, which may be empty.
+    pub(crate) reference: String,
     /// The attempt that begins, from 1; nobody else may write how it ended.
     pub(crate) attempt: u32,
     /// When the handoff was created, in microseconds since the Unix epoch.
@@ -44,14 +48,24 @@ pub(crate) enum Ended {
     Again(String, i64),
 }
 
+impl Due {
+    /// What makes it one of a kind at the helpdesk.
+    pub(crate) fn key(&self) -> String {
+        match self.part {
+            0 => self.handoff_id.clone(),
+            part => format!("{}_{part}", self.handoff_id),
+        }
+    }
+}
+
 /// Makes the entries of a new handoff, with what was said until now.
 pub(crate) fn enqueue(
     connection: &mut Connection<'_>,
     handoff: &Handoff,
     connectors: &[String],
 ) -> Result<()> {
-    let insert = "INSERT INTO delivery (handoff_id, connector, created_at, due_at, said_until)
-        SELECT $1, $2, $3, $3, coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $4 ON CONFLICT DO NOTHING";
+    let insert = "INSERT INTO delivery (handoff_id, connector, part, event, created_at, due_at, said_until)
+        SELECT $1, $2, 0, 'waiting', $3, $3, coalesce(max(seq), 0) FROM utterance WHERE conversation_id = $4 ON CONFLICT DO NOTHING";
     if connectors.is_empty() {
         return Ok(());
     }
@@ -62,6 +76,16 @@ pub(crate) fn enqueue(
     Ok(())
 }
 
+/// Makes the entries of the step that a handoff has just taken, for the helpdesks that get it.
+pub(crate) fn enqueue_step(connection: &mut Connection<'_>, handoff_id: &str, event: &str) -> Result<()> {
+    let insert = "INSERT INTO delivery (handoff_id, connector, part, event, created_at, due_at, said_until)
+        SELECT handoff_id, connector, step, $1, $2, $2,
+            (SELECT coalesce(max(seq), 0) FROM utterance WHERE utterance.conversation_id = handoff.conversation_id)
+        FROM delivery JOIN handoff USING (handoff_id) WHERE handoff_id = $3 AND part = 0";
+    let now = connection.now()?;
+    connection.execute(insert, values![event, now, handoff_id]).map(|_| ())
+}
+
 impl Journal {
     /// Takes the oldest entry of a connector that is due and keeps it from others for so many microseconds of the
     /// store's own time; whoever takes it then is past this attempt.
@@ -69,46 +93,59 @@ impl Journal {
         let connector = connector.to_owned();
         let take = move |connection: &mut Connection<'_>| {
             let now = connection.now()?;
-            let query = "SELECT handoff_id FROM delivery WHERE connector = $1 AND state = 1 AND due_at <= $2
-                ORDER BY due_at LIMIT 1";
+            // What comes after another waits until the helpdesk has that.
+            let query = "SELECT handoff_id, part FROM delivery WHERE connector = $1 AND state = 1 AND due_at <= $2
+                AND NOT EXISTS (SELECT 1 FROM delivery AS earlier WHERE earlier.handoff_id = delivery.handoff_id
+                    AND earlier.connector = $1 AND earlier.part < delivery.part AND earlier.state <> 2)
+                ORDER BY due_at, part LIMIT 1";
             // Nothing is due most of the time, and then nobody has to wait for anybody.
             let find = |connection: &mut Connection<'_>| {
-                connection.first(query, values![&connector, now], |row| row.get::<String, _>(0))
+                connection.first(query, values![&connector, now], |row| {
+                    Ok((row.get::<String, _>(0)?, row.get::<i64, _>(1)?))
+                })
             };
             if find(connection)?.is_none() {
                 return Ok(None);
             }
             connection.lock("delivery")?;
-            let Some(id) = find(connection)? else { return Ok(None) };
+            let Some((id, part)) = find(connection)? else { return Ok(None) };
             let update = "UPDATE delivery SET due_at = $1, attempt = attempt + 1
-                WHERE handoff_id = $2 AND connector = $3";
-            connection.execute(update, values![now.saturating_add(lease), &id, &connector])?;
-            let query = "SELECT attempt, delivery.created_at, said_until, packet, customer_key FROM delivery
-                JOIN handoff USING (handoff_id) JOIN conversation USING (conversation_id)
-                WHERE handoff_id = $1 AND connector = $2";
-            let found = connection.first(query, values![&id, &connector], |row| {
+                WHERE handoff_id = $2 AND connector = $3 AND part = $4";
+            connection.execute(update, values![now.saturating_add(lease), &id, &connector, part])?;
+            let query = "SELECT attempt, delivery.created_at, said_until, packet, customer_key, event,
+                (SELECT reference FROM delivery AS first WHERE first.handoff_id = $1 AND first.connector = $2
+                    AND first.part = 0)
+                FROM delivery JOIN handoff USING (handoff_id) JOIN conversation USING (conversation_id)
+                WHERE handoff_id = $1 AND connector = $2 AND part = $3";
+            let found = connection.first(query, values![&id, &connector, part], |row| {
+                let (customer, event): (String, String) = (row.get(4)?, row.get(5)?);
                 Ok((
                     row.get(0)?,
                     row.get(1)?,
                     row.get::<i64, _>(2)?,
                     packet(row, 3)?,
-                    row.get::<String, _>(4)?,
+                    customer,
+                    event,
+                    row.get(6)?,
                 ))
             })?;
-            let Some((attempt, created_at, until, mut handoff, customer)) = found else { return Ok(None) };
+            let Some((attempt, created_at, until, mut handoff, customer, event, reference)) = found else {
+                return Ok(None);
+            };
             let query =
                 "SELECT role, text FROM utterance WHERE conversation_id = $1 AND seq <= $2 ORDER BY seq";
             handoff.utterances =
                 connection.query(query, values![&handoff.conversation_id, until], utterance)?;
-            let packet = Packet::of(&handoff, &customer);
-            Ok(Some(Due { handoff_id: id, attempt, created_at, packet }))
+            let packet = Packet::of(&handoff, &customer, &event);
+            Ok(Some(Due { handoff_id: id, part, reference, attempt, created_at, packet }))
         };
         self.sql.write(take).await
     }
 
     /// Writes how an attempt ended, unless a later one has begun.
     pub(crate) async fn settle(&self, due: &Due, connector: &str, ended: Ended) -> Result<()> {
-        let (id, attempt, connector) = (due.handoff_id.clone(), due.attempt, connector.to_owned());
+        let (id, part, attempt, connector) =
+            (due.handoff_id.clone(), due.part, due.attempt, connector.to_owned());
         let write = move |connection: &mut Connection<'_>| {
             let (state, error, reference, pause) = match &ended {
                 Ended::Delivered(reference) => (DeliveryState::Delivered as i32, "", reference.as_str(), 0),
@@ -117,8 +154,8 @@ impl Journal {
             };
             let due_at = connection.now()?.saturating_add(pause);
             let update = "UPDATE delivery SET state = $1, error = $2, reference = $3, due_at = $4
-                WHERE handoff_id = $5 AND connector = $6 AND attempt = $7 AND state = 1";
-            let values = values![state, error, reference, due_at, &id, &connector, attempt];
+                WHERE handoff_id = $5 AND connector = $6 AND part = $7 AND attempt = $8 AND state = 1";
+            let values = values![state, error, reference, due_at, &id, &connector, part, attempt];
             connection.execute(update, values).map(|_| ())
         };
         self.sql.write(write).await
@@ -155,8 +192,8 @@ impl Journal {
 
 /// Where a handoff is sent to.
 pub(crate) fn deliveries(connection: &mut Connection<'_>, handoff_id: &str) -> Result<Vec<Delivery>> {
-    let query = "SELECT connector, state, attempt, error, reference FROM delivery WHERE handoff_id = $1
-        ORDER BY connector";
+    let query = "SELECT connector, state, attempt, error, reference, part FROM delivery WHERE handoff_id = $1
+        ORDER BY connector, part";
     connection.query(query, values![handoff_id], |row| {
         Ok(Delivery {
             connector: row.get(0)?,
@@ -164,6 +201,7 @@ pub(crate) fn deliveries(connection: &mut Connection<'_>, handoff_id: &str) -> R
             attempts: row.get(2)?,
             error: row.get(3)?,
             reference: row.get(4)?,
+            part: row.get(5)?,
         })
     })
 }

@@ -14,8 +14,13 @@ use crate::handoff::words;
 const NOTE_BYTES: usize = 32 * 1024;
 const SUBJECT_CHARS: usize = 150;
 
+/// The state of a handoff that nobody took in time.
+pub(crate) const CALLBACK: &str = "callback";
+const CALLBACK_NOTE: &str =
+    "callback, nobody was free in time: the customer waits to be answered, and writes with the bot meanwhile";
+
 const WEBHOOK: &str = r#"{"handoff_id": {{ handoff_id }}, "conversation_id": {{ conversation_id }},
-"turn_id": {{ turn_id }}, "reason": {{ reason }}, "created_at": {{ created_at }}, "customer": {{ customer }},
+"turn_id": {{ turn_id }}, "state": {{ state }}, "reason": {{ reason }}, "created_at": {{ created_at }}, "customer": {{ customer }},
 "summary": {{ summary }}, "intent": {{ intent }}, "categories": {{ categories }}, "passages": {{ passages }},
 "workflow": {{ workflow }}, "slots": {{ slots }}, "utterances": {{ utterances }}}"#;
 
@@ -34,6 +39,8 @@ pub(crate) struct Packet {
     pub(crate) handoff_id: String,
     conversation_id: String,
     turn_id: String,
+    /// "waiting", or "callback" when nobody was free in time.
+    state: String,
     /// In words, such as "user keyword".
     reason: String,
     /// The same as one word.
@@ -69,8 +76,8 @@ struct Said {
 }
 
 impl Packet {
-    /// A handoff of a customer.
-    pub(crate) fn of(handoff: &Handoff, customer: &str) -> Self {
+    /// A handoff of a customer, in a state.
+    pub(crate) fn of(handoff: &Handoff, customer: &str, state: &str) -> Self {
         let reason = words(handoff.reason().as_str_name(), "HANDOFF_REASON_");
         let at = handoff.created_at.unwrap_or_default();
         let at = jiff::Timestamp::new(at.seconds, at.nanos).unwrap_or_default();
@@ -85,7 +92,11 @@ impl Packet {
             customer: customer.to_owned(),
             email: if is_address(customer) { customer.to_owned() } else { String::new() },
             summary: handoff.summary.clone(),
-            subject: one_line(&handoff.summary),
+            subject: one_line(&match state {
+                CALLBACK => format!("callback: {}", handoff.summary),
+                _ => handoff.summary.clone(),
+            }),
+            state: state.to_owned(),
             intent: handoff.intent.as_ref().map(|intent| intent.name.clone()).unwrap_or_default(),
             categories: verdict
                 .iter()
@@ -111,6 +122,7 @@ impl Packet {
                 lines.push(format!("{name}: {value}"));
             }
         };
+        line("State", Some(CALLBACK_NOTE).filter(|_| self.state == CALLBACK).unwrap_or_default());
         line("Reason", &self.reason);
         line("Customer", &self.customer);
         line("Intent", &self.intent);
@@ -172,7 +184,7 @@ pub(crate) fn check(connector: &Connector) -> Result<(), String> {
         summary: "\"quoted\"\nand broken".to_owned(),
         ..Handoff::default()
     };
-    body(connector, &Packet::of(&handoff, "ann@example.com")).map(|_| ())
+    body(connector, &Packet::of(&handoff, "ann@example.com", "waiting")).map(|_| ())
 }
 
 /// Parts of an answer, by JSON pointer: a text, or a number as one.
@@ -205,7 +217,7 @@ mod tests {
             utterances: vec![utterance],
             ..Handoff::default()
         };
-        Packet::of(&handoff, customer)
+        Packet::of(&handoff, customer, "waiting")
     }
 
     fn rendered(kind: Kind, packet: &Packet) -> serde_json::Value {

@@ -1,7 +1,7 @@
 //! Whether people are there, and what a customer is told while they are not.
 
 use bundle::{Assistant, Hours};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// What the bundle says of when people are there.
 #[derive(Debug)]
@@ -33,6 +33,28 @@ impl Presence {
             Some(away) => format!("{message} {away}").trim_start().to_owned(),
             None => message.to_owned(),
         }
+    }
+}
+
+impl Presence {
+    /// Whether a handoff that nobody takes ever becomes a callback.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.texts.wait_minutes.is_some()
+    }
+
+    /// Whether people have been there for long enough, at a moment, for a handoff that waits since another; both in
+    /// microseconds since the Unix epoch.
+    pub(crate) fn is_due(&self, since: i64, at: i64) -> bool {
+        let wait = self.texts.wait_minutes.map(|minutes| SignedDuration::from_mins(minutes.into()));
+        let due = wait.and_then(|wait| self.hours.after(timestamp(since), wait));
+        due.is_some_and(|due| due <= timestamp(at))
+    }
+
+    /// What a conversation is told whose handoff becomes a callback.
+    pub(crate) fn called_back(&self, reference: &str) -> String {
+        let told = self.texts.called_back(reference);
+        told.inspect_err(|error| tracing::error!(error, "handoff.callback does not render"))
+            .unwrap_or_default()
     }
 }
 

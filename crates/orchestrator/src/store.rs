@@ -42,7 +42,7 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES];
+", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
@@ -339,9 +339,7 @@ fn load(
 fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Result<Turn> {
     let mut end = end.clone();
     connection.lock(&end.turn.conversation_id)?;
-    if let Some(open) = open_handoff(connection, &end.turn.conversation_id)? {
-        crate::ending::meet_handoff(&mut end, open);
-    }
+    crate::callback::meet(connection, &mut end)?;
     let record = end.record.encode_to_vec();
     let kept = crate::mask::kept(&end.turn);
     let Turn { turn_id, conversation_id, answer, workflow, .. } = kept.as_ref();
