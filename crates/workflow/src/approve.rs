@@ -87,7 +87,7 @@ impl Engine {
         }
         let workflow = self.catalogue.workflow(&decided.workflow).map(AsRef::as_ref);
         // The rail has allowed these slots before the execution began to wait.
-        let conditions = self.conditions(workflow, Clearance::Allowed, self.around(None, now));
+        let conditions = self.conditions(&decided, workflow, Clearance::Allowed, self.around(None, now));
         match (gate::admit(&decided, &conditions), workflow) {
             (Ok(threshold), Some(workflow)) => {
                 let decided = Execution { threshold, updated_at: now, ..decided };
@@ -100,7 +100,7 @@ impl Engine {
 
     /// Ends what nobody approved in time.
     pub(crate) async fn expire(&self, now: Timestamp) -> Result<(), Error> {
-        let Ok(before) = now.checked_sub(self.open_ttl()) else { return Ok(()) };
+        let Ok(before) = now.checked_sub(self.ttl(State::Awaiting)) else { return Ok(()) };
         for waiting in self.store.awaiting_since(before).await? {
             let (id, workflow) = (waiting.id.clone(), waiting.workflow.clone());
             if self.end(waiting, "EXPIRED", now).await?.is_some() {

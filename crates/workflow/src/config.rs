@@ -12,8 +12,11 @@ use webhook::Target;
 pub struct Config {
     /// Where requests go, by the name a workflow uses.
     pub targets: BTreeMap<String, Target>,
-    /// Silence after which an open proposal is void, and an approval nobody gave, in milliseconds, 1000..=86400000.
+    /// Silence after which an open proposal is void, in milliseconds, 1000..=86400000.
     pub open_ttl_ms: u64,
+    /// How long one of high risk waits for a person's approval, in milliseconds, 1000..=604800000, from its customer's
+    /// yes on.
+    pub approval_ttl_ms: u64,
     /// Longest wait for a connection to a target, TLS included, in milliseconds, 10..=10000. The timeout
     /// of a workflow counts from there.
     pub connect_timeout_ms: u64,
@@ -32,6 +35,7 @@ impl Default for Config {
         Self {
             targets: BTreeMap::new(),
             open_ttl_ms: 30 * 60 * 1000,
+            approval_ttl_ms: 24 * 3600 * 1000,
             connect_timeout_ms: 2_000,
             retry_base_ms: 1_000,
             retry_max_ms: 600_000,
@@ -45,6 +49,7 @@ impl kit::Config for Config {
     fn validate(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         within("open_ttl_ms", self.open_ttl_ms, 1_000..=86_400_000, &mut violations);
+        within("approval_ttl_ms", self.approval_ttl_ms, 1_000..=604_800_000, &mut violations);
         within("connect_timeout_ms", self.connect_timeout_ms, 10..=10_000, &mut violations);
         within("retry_base_ms", self.retry_base_ms, 1..=60_000, &mut violations);
         within("retry_max_ms", self.retry_max_ms, 1..=3_600_000, &mut violations);

@@ -175,14 +175,16 @@ impl Engine {
         Ok(self.store.update_notice(from, ended, None, notice).await?)
     }
 
-    pub(crate) fn open_ttl(&self) -> SignedDuration {
-        SignedDuration::try_from(Duration::from_millis(self.config.open_ttl_ms))
-            .unwrap_or(SignedDuration::MAX)
+    /// How long an execution may stay in a state in which somebody has to say something.
+    pub(crate) fn ttl(&self, state: State) -> SignedDuration {
+        let Config { open_ttl_ms, approval_ttl_ms, .. } = *self.config;
+        let ms = if state == State::Awaiting { approval_ttl_ms } else { open_ttl_ms };
+        SignedDuration::try_from(Duration::from_millis(ms)).unwrap_or(SignedDuration::MAX)
     }
 
     /// Too old, or of a workflow that the bundle no longer has.
     fn is_dead(&self, open: &Execution, now: Timestamp) -> bool {
-        open.is_void(now, self.open_ttl()) || self.catalogue.workflow(&open.workflow).is_none()
+        open.is_void(now, self.ttl(open.state)) || self.catalogue.workflow(&open.workflow).is_none()
     }
 
     fn startable(&self, input: &Input) -> Option<&Arc<Workflow>> {

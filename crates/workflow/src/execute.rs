@@ -55,7 +55,7 @@ impl Engine {
         }
         let workflow = self.catalogue.workflow(&execution.workflow).map(AsRef::as_ref);
         let around = self.around(Some(&yes.attributes), now);
-        let conditions = self.conditions(workflow, yes.clearance, around);
+        let conditions = self.conditions(&execution, workflow, yes.clearance, around);
         let (threshold, workflow) = match (gate::admit(&execution, &conditions), workflow) {
             (Ok(threshold), Some(workflow)) => (threshold, workflow),
             (Err(refusal), _) => return self.refuse(execution, &refusal, now).await,
@@ -71,12 +71,13 @@ impl Engine {
     /// What the gate looks at besides the execution.
     pub(crate) fn conditions<'a>(
         &self,
+        execution: &Execution,
         workflow: Option<&'a Workflow>,
         clearance: Clearance,
         around: Circumstances<'a>,
     ) -> Conditions<'a> {
         let target = workflow.is_some_and(|workflow| self.sender.knows(&workflow.request.template.target));
-        Conditions { workflow, target, clearance, around, open_ttl: self.open_ttl() }
+        Conditions { workflow, target, clearance, around, open_ttl: self.ttl(execution.state) }
     }
 
     /// Approves what has passed the gate, and sends it. Waits for the result until `until`.
@@ -140,10 +141,7 @@ impl Engine {
             self.store.want_notice(&execution.id).await?;
             let sent = execution.state == State::Dispatching;
             let again = execution.delivery.as_ref().is_some_and(|delivery| delivery.idempotent);
-            // The first attempt may be as old as the execution; the approval is the last change before it.
-            let since = if sent { execution.created_at } else { execution.updated_at };
-            let retry = execution.delivery.as_ref().map(|delivery| delivery.retry.clone());
-            let late = is_late(&retry.unwrap_or_default(), since, now);
+            let late = execution.delivery.as_ref().is_some_and(|delivery| is_late(delivery, now));
             let (id, state) = (&execution.id, execution.state.name());
             tracing::warn!(execution = id, state, late, "left by a process that is gone");
             match (sent && execution.unclear, late) {
@@ -228,7 +226,7 @@ impl Engine {
                 }
                 Answer::Refused(error) => (error, true),
                 Answer::NotNow(error) | Answer::Unclear(error) => {
-                    let late = is_late(&delivery.retry, execution.created_at, now());
+                    let late = is_late(&delivery, now());
                     (error, late || execution.attempts >= delivery.max_attempts)
                 }
             };
@@ -346,10 +344,11 @@ impl Engine {
     }
 }
 
-/// Whether what began at a time may no longer be sent again: the receiver could have forgotten the key
-/// (promises.md, "Workflow durability"), and the effect would happen twice.
-fn is_late(retry: &bundle::Retry, since: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(since) > SignedDuration::from_hours(i64::from(retry.max_age_hours))
+/// Whether a request is too old to be sent again: the receiver could have forgotten the key (promises.md, "Workflow
+/// durability"), and the effect would happen twice. No attempt is older than the approval.
+fn is_late(delivery: &Delivery, now: Timestamp) -> bool {
+    let most = SignedDuration::from_hours(i64::from(delivery.retry.max_age_hours));
+    now.duration_since(delivery.approved_at) > most
 }
 
 fn log(execution: &Execution, refusal: &str) {

@@ -357,14 +357,18 @@ fn a_restart_repeats_what_may_be_repeated_and_nothing_else() {
         let status = execution.status.unwrap();
         (status.state(), status.error, seen.len())
     };
-    let unknown = || (ExecutionState::Unknown, "INTERRUPTED".to_owned(), 1);
-    assert_eq!(restarted(false, None), unknown());
+    let unknown = (ExecutionState::Unknown, "INTERRUPTED".to_owned(), 1);
+    assert_eq!(restarted(false, None), unknown);
     assert_eq!(restarted(true, None), (ExecutionState::Done, String::new(), 2));
-    assert_eq!(restarted(true, Some("UPDATE execution SET created_at = 0")), unknown());
-    let approved = "UPDATE execution SET state = 'APPROVED', attempts = 0";
-    assert_eq!(restarted(false, Some(approved)), (ExecutionState::Done, String::new(), 2));
-    let late = "UPDATE execution SET state = 'APPROVED', attempts = 0, updated_at = 0";
-    assert_eq!(restarted(false, Some(late)), (ExecutionState::Failed, "EXPIRED".to_owned(), 1));
+    let old =
+        "UPDATE execution SET delivery = replace(delivery, '\"approved_at\":\"20', '\"approved_at\":\"10')";
+    assert_eq!(restarted(true, Some(old)), unknown);
+    assert_eq!(
+        restarted(false, Some("UPDATE execution SET state = 'APPROVED', attempts = 0")),
+        (ExecutionState::Done, String::new(), 2)
+    );
+    let late = format!("{old}, state = 'APPROVED', attempts = 0");
+    assert_eq!(restarted(false, Some(late.leak())), (ExecutionState::Failed, "EXPIRED".to_owned(), 1));
 }
 
 #[tokio::test]
