@@ -34,6 +34,7 @@ mod payload;
 mod presence;
 mod push;
 mod quote;
+mod retain;
 mod screen;
 mod server;
 mod spool;
