@@ -46,6 +46,9 @@ pub struct Config {
     pub unsure_support: f64,
     /// Time between two searches for orphaned turns, in milliseconds, 100..=3600000.
     pub reap_every_ms: u64,
+    /// How long a conversation is kept after its last turn, in days, 2..=3650; what is not over stays. An execution is
+    /// retried for up to a day, and its conversation told.
+    pub retain_days: u32,
     /// Limits of what customers may cost.
     pub budget: Budget,
     /// Address of the endpoint that helpdesks report to, `POST /v1/connectors/NAME`, such as "127.0.0.1:7780"; empty
@@ -116,6 +119,7 @@ impl Default for Config {
             max_clarifications: 2,
             unsure_support: 0.75,
             reap_every_ms: 5_000,
+            retain_days: 90,
             budget: Budget::default(),
             inbound_listen: String::new(),
             connectors: BTreeMap::new(),
@@ -140,6 +144,7 @@ impl kit::Config for Config {
         within("max_clarifications", self.max_clarifications, 0..=10, &mut violations);
         within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
+        within("retain_days", self.retain_days, 2..=3_650, &mut violations);
         self.budget.validate(&mut violations);
         if !self.inbound_listen.is_empty() && self.inbound_listen.parse::<SocketAddr>().is_err() {
             let message = format!("is {:?}, allowed IP:PORT or \"\" for none", self.inbound_listen);

@@ -93,7 +93,8 @@ impl Journal {
     }
 }
 
-fn forget(connection: &mut Connection<'_>, id: &str) -> Result<Option<(u64, u64)>> {
+/// Deletes a conversation and all that hangs on it; `None` while a turn is under way.
+pub(crate) fn forget(connection: &mut Connection<'_>, id: &str) -> Result<Option<(u64, u64)>> {
     connection.lock(id)?;
     let open = "SELECT 1 FROM turn WHERE conversation_id = $1 AND outcome IS NULL";
     if connection.first(open, values![id], |_| Ok(()))?.is_some() {

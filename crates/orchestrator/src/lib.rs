@@ -36,6 +36,7 @@ mod payload;
 mod presence;
 mod push;
 mod quote;
+mod retain;
 mod screen;
 mod server;
 mod spool;

@@ -42,7 +42,7 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES];
+", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
