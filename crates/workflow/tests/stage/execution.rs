@@ -330,16 +330,13 @@ fn crash_while_sending(dir: &Path, receiver: &Receiver, idempotent: bool) -> Str
 
 #[test]
 fn a_restart_repeats_what_may_be_repeated_and_nothing_else() {
-    let restarted = |idempotent: bool, change: Option<&'static str>| {
+    let restarted = |idempotent: bool, change: &str| {
         let (dir, receiver) = (support::bundle(), Receiver::start(&[Act::Hold]));
         let id = crash_while_sending(dir.path(), &receiver, idempotent);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let execution = runtime.block_on(async {
             // Where others share the store, a process counts as dead when its lease is over.
-            tamper(dir.path(), "UPDATE execution SET lease = 0");
-            if let Some(change) = change {
-                tamper(dir.path(), change);
-            }
+            tamper(dir.path(), &format!("UPDATE execution SET lease = 0{change}"));
             let desk = Desk::open(dir.path(), &receiver.event_settings()).await;
             desk.context.shutdown.cancel();
             desk.context.tasks.close();
@@ -357,18 +354,15 @@ fn a_restart_repeats_what_may_be_repeated_and_nothing_else() {
         let status = execution.status.unwrap();
         (status.state(), status.error, seen.len())
     };
-    let unknown = (ExecutionState::Unknown, "INTERRUPTED".to_owned(), 1);
-    assert_eq!(restarted(false, None), unknown);
-    assert_eq!(restarted(true, None), (ExecutionState::Done, String::new(), 2));
-    let old =
-        "UPDATE execution SET delivery = replace(delivery, '\"approved_at\":\"20', '\"approved_at\":\"10')";
-    assert_eq!(restarted(true, Some(old)), unknown);
-    assert_eq!(
-        restarted(false, Some("UPDATE execution SET state = 'APPROVED', attempts = 0")),
-        (ExecutionState::Done, String::new(), 2)
-    );
-    let late = format!("{old}, state = 'APPROVED', attempts = 0");
-    assert_eq!(restarted(false, Some(late.leak())), (ExecutionState::Failed, "EXPIRED".to_owned(), 1));
+    let (done, unknown) = (ExecutionState::Done, (ExecutionState::Unknown, "INTERRUPTED".to_owned(), 1));
+    assert_eq!(restarted(false, ""), unknown);
+    assert_eq!(restarted(true, ""), (done, String::new(), 2));
+    let old = r#", delivery = replace(delivery, '"approved_at":"20', '"approved_at":"10')"#;
+    assert_eq!(restarted(true, old), unknown);
+    let approved = ", state = 'APPROVED', attempts = 0";
+    assert_eq!(restarted(false, approved), (done, String::new(), 2));
+    let late = restarted(false, &format!("{old}{approved}"));
+    assert_eq!(late, (ExecutionState::Failed, "EXPIRED".to_owned(), 1));
 }
 
 #[tokio::test]
