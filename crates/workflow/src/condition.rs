@@ -36,8 +36,8 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
     pub(crate) fields: HashMap<String, Value>,
-    /// Whether there may be other fields, which are strings.
-    pub(crate) open: bool,
+    /// What other fields may hold, as an example; `None` where there are none.
+    pub(crate) open: Option<Value>,
 }
 
 /// A compiled expression.
@@ -77,8 +77,9 @@ impl Condition {
         let fields = names.fields;
         let mut facts = examples.clone();
         for (record, field) in &fields {
-            if let Some(record) = facts.records.get_mut(record.as_str()).filter(|record| record.open) {
-                record.fields.entry(field.clone()).or_insert_with(|| Value::from("1"));
+            let Some(Record { fields, open }) = facts.records.get_mut(record.as_str()) else { continue };
+            if let Some(example) = open {
+                fields.entry(field.clone()).or_insert_with(|| example.clone());
             }
         }
         Trial { context: context(&facts), any: facts.any }.run(program.expression())?;
@@ -180,7 +181,7 @@ impl Names<'_> {
     }
 
     fn check_field(&mut self, record: &str, field: &str, known: &Record) -> Result<(), Error> {
-        if !known.open && !known.fields.contains_key(field) {
+        if known.open.is_none() && !known.fields.contains_key(field) {
             let mut allowed: Vec<&str> = known.fields.keys().map(String::as_str).collect();
             allowed.sort_unstable();
             return Err(Error(format!("{record}.{field} does not exist, allowed [{}]", allowed.join(", "))));
@@ -294,7 +295,7 @@ mod tests {
     use super::*;
 
     fn examples() -> Facts {
-        let record = |fields: &[(&str, Value)], open| Record {
+        let record = |fields: &[(&str, Value)], open: Option<Value>| Record {
             fields: fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
             open,
         };
@@ -304,7 +305,10 @@ mod tests {
             ("reason", Value::from("1")),
         ];
         Facts {
-            records: HashMap::from([("slots", record(&slots, false)), ("customer", record(&[], true))]),
+            records: HashMap::from([
+                ("slots", record(&slots, None)),
+                ("customer", record(&[], Some(Value::from("1")))),
+            ]),
             values: HashMap::from([("now", Value::from("2026-02-01T00:00:00Z"))]),
             any: &["body"],
         }

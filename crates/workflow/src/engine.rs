@@ -283,7 +283,7 @@ impl Engine {
         customer: Option<&'a BTreeMap<String, String>>,
         now: Timestamp,
     ) -> Circumstances<'a> {
-        Circumstances { customer, now, today: now.to_zoned(self.timezone.clone()).date() }
+        Circumstances { customer, verdict: None, now, today: now.to_zoned(self.timezone.clone()).date() }
     }
 
     async fn feed(&self, open: Execution, input: &Input, message: &Message, now: Timestamp) -> Answered {

@@ -35,14 +35,16 @@ pub(crate) struct Yes {
     pub(crate) turn: String,
     /// What the action rail says.
     pub(crate) clearance: Clearance,
+    /// What it found, with scores.
+    pub(crate) verdict: BTreeMap<String, f64>,
     /// Attributes of the customer.
     pub(crate) attributes: BTreeMap<String, String>,
 }
 
 impl Engine {
-    /// Passes the gate and executes, or waits for a person where the risk is high. Waits for the result until `until`; the execution goes on when the
-    /// caller is gone. An execution that is already past the gate is returned as it is. A refusal is in
-    /// the error of the execution returned.
+    /// Passes the gate and executes, or waits for a person where the risk is high. Waits for the result until `until`;
+    /// the execution goes on when the caller is gone. An execution that is already past the gate is returned as it is.
+    /// A refusal is in the error of the execution returned.
     pub(crate) async fn confirm(
         &self,
         yes: Yes,
@@ -54,7 +56,7 @@ impl Engine {
             return self.told(execution);
         }
         let workflow = self.catalogue.workflow(&execution.workflow).map(AsRef::as_ref);
-        let around = self.around(Some(&yes.attributes), now);
+        let around = self.around_yes(&yes, now);
         let conditions = self.conditions(&execution, workflow, yes.clearance, around);
         let (threshold, workflow) = match (gate::admit(&execution, &conditions), workflow) {
             (Ok(threshold), Some(workflow)) => (threshold, workflow),
@@ -66,6 +68,11 @@ impl Engine {
             return self.await_approval(confirmed).await;
         }
         self.carry_out(confirmed, workflow, until).await
+    }
+
+    /// What preconditions look at when the customer says yes.
+    pub(crate) fn around_yes<'a>(&self, yes: &'a Yes, now: Timestamp) -> Circumstances<'a> {
+        Circumstances { verdict: Some(&yes.verdict), ..self.around(Some(&yes.attributes), now) }
     }
 
     /// What the gate looks at besides the execution.

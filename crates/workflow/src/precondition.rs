@@ -1,4 +1,4 @@
-//! Preconditions: what has to be true of slots, customer and intent before an effect.
+//! Preconditions: what has to be true of slots, customer, intent and the action rail's verdict before an effect.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,6 +27,9 @@ pub(crate) struct Circumstances<'a> {
     /// Attributes of the customer, from the caller of the assistant and never from the customer's words; `None` once
     /// the turn that brought them is over.
     pub(crate) customer: Option<&'a BTreeMap<String, String>>,
+    /// What the action rail found in what would be sent: scores, 0..=1, of the categories over their thresholds;
+    /// `None` while it has not looked, and later.
+    pub(crate) verdict: Option<&'a BTreeMap<String, f64>>,
     /// The time.
     pub(crate) now: Timestamp,
     /// The day where the company is.
@@ -64,6 +67,10 @@ impl Precondition {
         preconditions.into_iter().map(compile).collect()
     }
 
+    fn is_about(&self, record: &str) -> bool {
+        self.when.fields(record).next().is_some()
+    }
+
     /// Its message with its key, to be checked.
     pub(crate) fn message(&self) -> (String, &str) {
         (format!("precondition.{}.message", self.reason), &self.message)
@@ -71,7 +78,8 @@ impl Precondition {
 }
 
 impl Workflow {
-    /// The first precondition that does not hold. Those about the customer are left out when nothing is known of him.
+    /// The first precondition that does not hold. Those about the customer or the verdict are left out when nothing is
+    /// known of it.
     pub(crate) fn failed(
         &self,
         progress: &Progress,
@@ -81,8 +89,10 @@ impl Workflow {
         let facts = || self.facts(progress, confidence, around);
         // Most workflows have none.
         let facts = (!self.preconditions.is_empty()).then(facts)?;
-        let known =
-            |one: &&Precondition| around.customer.is_some() || one.when.fields("customer").next().is_none();
+        let known = |one: &&Precondition| {
+            (around.customer.is_some() || !one.is_about("customer"))
+                && (around.verdict.is_some() || !one.is_about("verdict"))
+        };
         self.preconditions.iter().filter(known).find_map(|one| match one.when.holds(&facts) {
             Ok(true) => None,
             Ok(false) => Some(Failed::False(one.reason.clone())),
@@ -103,7 +113,7 @@ impl Workflow {
         let settled = |slot: &str| progress.slots.contains_key(slot) || progress.skipped.contains(slot);
         self.preconditions
             .iter()
-            .filter(|one| one.when.fields("slots").all(settled))
+            .filter(|one| one.when.fields("slots").all(settled) && !one.is_about("verdict"))
             .find(|one| one.when.holds(&facts) == Ok(false))
     }
 
@@ -129,21 +139,25 @@ fn examples(slots: &[Slot]) -> Facts {
         _ => Value::from("1"),
     };
     let slots = slots.iter().map(|slot| (slot.name.clone(), example(slot))).collect();
-    let around = Circumstances { customer: None, now: Timestamp::UNIX_EPOCH, today: Date::ZERO };
+    let around =
+        Circumstances { customer: None, verdict: None, now: Timestamp::UNIX_EPOCH, today: Date::ZERO };
     facts(slots, "intent", 1.0, around)
 }
 
 fn facts(slots: HashMap<String, Value>, intent: &str, confidence: f64, around: Circumstances<'_>) -> Facts {
     let customer =
         around.customer.into_iter().flatten().map(|(name, text)| (name.clone(), Value::from(text.as_str())));
+    let verdict =
+        around.verdict.into_iter().flatten().map(|(name, score)| (name.clone(), Value::Float(*score)));
     let intent = [("name", Value::from(intent)), ("confidence", Value::Float(confidence))];
     let intent = intent.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
     let record = |fields, open| Record { fields, open };
     Facts {
         records: HashMap::from([
-            ("slots", record(slots, false)),
-            ("customer", record(customer.collect(), true)),
-            ("intent", record(intent, false)),
+            ("slots", record(slots, None)),
+            ("customer", record(customer.collect(), Some(Value::from("1")))),
+            ("intent", record(intent, None)),
+            ("verdict", record(verdict.collect(), Some(Value::Float(1.0)))),
         ]),
         values: HashMap::from([
             ("today", Value::from(around.today.to_string())),

@@ -81,8 +81,7 @@ impl Engine {
     pub(crate) async fn rehearse(&self, yes: Yes, now: Timestamp) -> Result<(Execution, Rehearsal), Error> {
         let execution = self.get(&yes.execution).await?;
         let workflow = self.catalogue.workflow(&execution.workflow).map(AsRef::as_ref);
-        let conditions =
-            self.conditions(&execution, workflow, yes.clearance, self.around(Some(&yes.attributes), now));
+        let conditions = self.conditions(&execution, workflow, yes.clearance, self.around_yes(&yes, now));
         let mut admitted = gate::admit(&execution, &conditions);
         if let (Ok(_), Some(workflow)) = (&admitted, workflow) {
             let counted = Execution { updated_at: now, ..execution.clone() };
@@ -116,6 +115,7 @@ pub fn rehearse(reader: &bundle::Reader, config: &Config, trial: Trial) -> anyho
         clearance: Clearance::Allowed,
         around: Circumstances {
             customer: Some(&trial.attributes),
+            verdict: Some(&BTreeMap::new()),
             now,
             today: now.to_zoned(timezone(reader)?).date(),
         },

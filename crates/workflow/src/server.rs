@@ -115,6 +115,7 @@ impl WorkflowService for Server {
             execution: request.execution_id,
             turn: request.turn_id,
             clearance: clearance(request.verdict.as_ref()),
+            verdict: scores(request.verdict.unwrap_or_default()),
             attributes,
         };
         if request.dry_run {
@@ -335,6 +336,10 @@ fn clearance(verdict: Option<&Verdict>) -> Clearance {
         Some((SafetyStatus::Ok, _)) => Clearance::Refused,
         _ => Clearance::Unavailable,
     }
+}
+
+fn scores(verdict: Verdict) -> BTreeMap<String, f64> {
+    verdict.categories.into_iter().map(|category| (category.name, category.score)).collect()
 }
 
 fn risk(risk: bundle::Risk) -> Risk {

@@ -1,6 +1,6 @@
 //! Preconditions: before the first question, before the confirmation, and in the gate.
 
-use proto::ExecutionState;
+use proto::{CategoryScore, ExecutionState, SafetyAction, SafetyStatus, Verdict};
 
 use super::execution::{Act, Receiver};
 use super::support::{self, Desk};
@@ -96,4 +96,29 @@ async fn the_gate_looks_again_and_refuses_what_it_cannot_evaluate() {
     desk.knows(&[("limit", "20.00")]);
     let id = answer_all(&desk, "£20").await.status.unwrap().execution_id;
     assert_eq!(desk.confirm(&id).await.message, "Paid 20.00, R-1.");
+}
+
+#[tokio::test]
+async fn what_the_rail_found_counts_once_it_has_looked() {
+    let (dir, receiver) = (conditional(), Receiver::start(&[]));
+    let path = dir.path().join("workflows/pay.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let about = "\n[[precondition]]\nwhen = \"!has(verdict.legal_threat) || verdict.legal_threat < 0.5\"\n\
+        reason = \"LEGAL\"\nmessage = \"Let a person look.\"\n";
+    std::fs::write(path, text + about).unwrap();
+    let desk = Desk::open(dir.path(), &receiver.settings()).await;
+    desk.knows(&[("limit", "50")]);
+    for (conversation, score, error) in [("a", 0.9, "LEGAL"), ("b", 0.4, "")] {
+        desk.talk(conversation);
+        let id = answer_all(&desk, "£20").await.status.unwrap().execution_id;
+        let verdict = Verdict {
+            action: SafetyAction::Allow.into(),
+            status: SafetyStatus::Ok.into(),
+            categories: vec![CategoryScore { name: "legal_threat".to_owned(), score }],
+            ..Verdict::default()
+        };
+        let confirmed = desk.confirm_with(&id, Some(verdict)).await;
+        assert_eq!(confirmed.status.unwrap().error, error);
+    }
+    assert_eq!(receiver.seen().len(), 1);
 }
