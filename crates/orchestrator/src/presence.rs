@@ -34,9 +34,7 @@ impl Presence {
             None => message.to_owned(),
         }
     }
-}
 
-impl Presence {
     /// Whether a handoff that nobody takes ever becomes a callback.
     pub(crate) fn has_callbacks(&self) -> bool {
         self.texts.wait_minutes.is_some()
