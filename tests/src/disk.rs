@@ -17,11 +17,11 @@ use crate::world::scratch;
 
 /// Holds the folder of the small disk, in a process that has one.
 const DISK: &str = "FIRSTLINE_SMALL_DISK";
-const MOUNT: &str = r#"mount -t tmpfs -o size=24m disk "$0" && exec "$@""#;
+const MOUNT: &str = r#"mount -t tmpfs -o size=128m disk "$0" && exec "$@""#;
 /// Longest time for a full disk to be noticed, and for a freed one.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The folder of a disk of 24 MiB in memory that only this process and its children see. The test of this name runs
+/// The folder of a disk of 128 MiB in memory that only this process and its children see. The test of this name runs
 /// again in such a process: `None` when it has done so, or when the system lets nobody mount, which is said.
 pub fn small_disk(test: &str) -> Option<PathBuf> {
     if let Some(disk) = std::env::var_os(DISK) {
@@ -80,6 +80,8 @@ pub(crate) async fn fill_and_free(disk: &Path, url: &str, cycle: u32) -> Vec<(St
         let request = GetConversationRequest { conversation_id: turn.conversation_id.clone() };
         assert!(!client.get_conversation(request).await.unwrap().into_inner().turns.is_empty());
     }
+    let freed = std::fs::metadata(&ballast).unwrap().len();
+    assert!(freed > 8 << 20, "the stores themselves fill the disk: only {freed} bytes of it can be freed");
     std::fs::remove_file(&ballast).unwrap();
     let start = Instant::now();
     loop {
