@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bundle::rollout::{Action, Guard, Kind, Metric, Plan, Stage, Tripwires};
-use bundle::{Entry, Menu, Problems, Reader, Risk};
+use bundle::{Audience, Entry, Menu, Problems, Reader, Risk};
 
 const ASSISTANT: &str = r#"schema = 1
 name = "t"
@@ -336,6 +336,25 @@ menu.toml:24: entry "d": has no text, allowed 1 to 4000 bytes with a word
 menu.toml:31: entry "self": under is "self", which lies under it itself"#
     );
     assert_eq!(refused("text = \"T.\"\ntext = \"U.\"\n"), "menu.toml:2: duplicate key");
+}
+
+#[test]
+fn the_menu_of_the_demo_covers_its_categories_and_tells_only_numbers_and_hours_of_its_articles() {
+    let demo = Reader::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/demo")).unwrap();
+    let menu = demo.menu().unwrap().unwrap();
+    for category in demo.assistant().unwrap().categories.keys() {
+        assert!(menu.entry(category).is_some(), "{category}");
+    }
+    let articles = demo.knowledge().unwrap().into_iter().filter(|one| one.audience == Audience::Public);
+    let told: String = articles.map(|article| article.content).collect();
+    let said = menu.entries.iter().map(|entry| entry.text.as_str()).chain([menu.text.as_str()]);
+    let figures = regex::Regex::new(r"(020|\+44 20) 7946 \d{4}|\d\d:\d\d|\d[\d,]* pounds").unwrap();
+    let mut count = 0;
+    for figure in said.flat_map(|text| figures.find_iter(text)) {
+        assert!(told.contains(figure.as_str()), "{}", figure.as_str());
+        count += 1;
+    }
+    assert!(count > 40, "{count}");
 }
 
 /// Each file begins with the problems that it has, one a line.
