@@ -99,6 +99,8 @@ pub enum Kind {
     Relative,
     /// Against `1 - q` of turns over `sla_ms` too; only that is breached: hold.
     RelativeAbsolute,
+    /// Against `max_rate`, of treated customers alone: for what a menu cannot do.
+    Absolute,
     /// Against `cap_usd`, in three intervals in a row.
     Cap,
 }
@@ -122,7 +124,7 @@ pub struct Guard {
     pub kind: Kind,
     /// What follows when it is breached.
     pub action: Action,
-    /// Tolerated relative risk, 1..=3; 0 at a cap.
+    /// Tolerated relative risk, 1..=3; 0 where the kind is absolute or a cap.
     pub r0: f64,
     /// Chance of a false alarm over the whole rollout, over 0 to 0.05; those that act sum to 0.05 at most. 0 at a
     /// cap.
@@ -135,6 +137,8 @@ pub struct Guard {
     pub q: f64,
     /// Mean cost of a treated turn in US dollars, over 0 to 1000000; only at a cap, else 0.
     pub cap_usd: f64,
+    /// Share of treated customers that may have the event, over 0 to 0.5; only where kind is absolute, else 0.
+    pub max_rate: f64,
     /// Excess of the rate over that of the menu, 0..=1, from which on the share is held (Newcombe, one-sided 95 %);
     /// absent: never.
     pub hold_margin: Option<f64>,
@@ -182,6 +186,14 @@ impl Reader {
     }
 }
 
+/// A plan without its bundle: whether its categories exist, are in the menu and within the risk is not looked at.
+///
+/// # Errors
+/// As [`Reader::rollout`].
+pub fn parse(text: &str) -> Result<Plan, Problems> {
+    plan(text, None, None)
+}
+
 /// Without a menu nothing is said of its entries.
 pub(crate) fn read(
     reader: &Reader,
@@ -194,8 +206,11 @@ pub(crate) fn read(
     if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);
     }
-    let text = reader.text(file)?;
-    let source = Source::of(file, &text);
+    plan(&reader.text(file)?, Some(assistant), menu).map(Some)
+}
+
+fn plan(text: &str, assistant: Option<&Assistant>, menu: Option<&Menu>) -> Result<Plan, Problems> {
+    let source = Source::of(Path::new(layout::ROLLOUT), text);
     let (table, none) = (source.parse()?, DeTable::new());
     let keys = Keys::of(&source, &table).known(&["rollout", "stage", "guard", "tripwires"]);
     let part = |key: &str, known: &[&str]| {
@@ -207,7 +222,7 @@ pub(crate) fn read(
     let guards = guards::read(&keys);
     let stages = stages::read(&keys, &rollout, &stages::Around { assistant, menu, guards: &guards });
     let plan = Plan { stages, guards: guards.guards, tripwires, ..settings(&rollout) };
-    source.finish(Some(plan))
+    source.finish(plan)
 }
 
 fn settings(rollout: &Keys<'_>) -> Plan {

@@ -108,6 +108,8 @@ hold_margin = 0.05
 metric = "dissatisfied"
 [[guard]]
 metric = "ungrounded_delivered"
+kind = "absolute"
+max_rate = 0.03
 [[guard]]
 metric = "ungrounded_generated"
 alpha = 0.05
@@ -145,6 +147,7 @@ fn a_plan_is_read_to_the_last_field() {
         certificate: BTreeMap::new(),
     };
     let guard = |metric, alpha, window_s| Guard {
+        max_rate: 0.0,
         metric,
         kind: Kind::Relative,
         action: Action::Rollback,
@@ -186,7 +189,12 @@ fn a_plan_is_read_to_the_last_field() {
                 ..guard(Metric::EscalationUnplanned, 0.015, 600)
             },
             guard(Metric::Dissatisfied, 0.01, 86_400),
-            guard(Metric::UngroundedDelivered, 0.01, 120),
+            Guard {
+                kind: Kind::Absolute,
+                r0: 0.0,
+                max_rate: 0.03,
+                ..guard(Metric::UngroundedDelivered, 0.01, 120)
+            },
             Guard { dry_run: true, ..guard(Metric::UngroundedGenerated, 0.05, 120) },
             guard(Metric::Misrouted, 0.005, 86_400),
             guard(Metric::Failed, 0.005, 1800),

@@ -13,11 +13,13 @@ pub struct Config {
     pub metrics_listen: String,
     /// Age in days after which records, feedback and labels are deleted, 1..=3650.
     pub retention_days: u32,
+    /// How long the rollout waits for what is late, beyond the window of a guard, in milliseconds, 0..=3600000.
+    pub rollout_grace_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { metrics_listen: "127.0.0.1:9464".to_owned(), retention_days: 90 }
+        Self { metrics_listen: "127.0.0.1:9464".to_owned(), retention_days: 90, rollout_grace_ms: 10_000 }
     }
 }
 
@@ -29,6 +31,7 @@ impl kit::Config for Config {
             violations.push(kit::Violation { key: "metrics_listen".to_owned(), message });
         }
         within("retention_days", self.retention_days, 1..=3650, &mut violations);
+        within("rollout_grace_ms", self.rollout_grace_ms, 0..=3_600_000, &mut violations);
         violations
     }
 }
@@ -43,7 +46,7 @@ mod tests {
     fn values_out_of_range_are_named_and_an_empty_address_means_none() {
         assert!(Config::default().validate().is_empty());
         assert!(Config { metrics_listen: String::new(), ..Config::default() }.validate().is_empty());
-        let wrong = Config { metrics_listen: "localhost".to_owned(), retention_days: 0 };
+        let wrong = Config { metrics_listen: "localhost".to_owned(), retention_days: 0, rollout_grace_ms: 0 };
         let keys: Vec<_> = wrong.validate().into_iter().map(|violation| violation.key).collect();
         assert_eq!(keys, ["metrics_listen", "retention_days"]);
     }

@@ -14,6 +14,12 @@ pub enum Error {
     /// The store failed; nothing of a request to store is stored.
     #[error(transparent)]
     Store(#[from] sql::Error),
+    /// `rollout.toml` has problems.
+    #[error(transparent)]
+    Plan(#[from] bundle::Problems),
+    /// The state of the rollout does not allow it.
+    #[error(transparent)]
+    Refused(#[from] crate::rollout::Refused),
     /// A stored turn does not have the form it was written in.
     #[error("a stored turn is malformed")]
     Malformed,
@@ -32,7 +38,8 @@ impl Error {
 impl kit::Fault for Error {
     fn kind(&self) -> kit::Kind {
         match self {
-            Self::Invalid { .. } => kit::Kind::Invalid,
+            Self::Invalid { .. } | Self::Plan(_) => kit::Kind::Invalid,
+            Self::Refused(_) => kit::Kind::Precondition,
             Self::Stopping => kit::Kind::Unavailable,
             Self::Store(_) | Self::Malformed => kit::Kind::Internal,
         }
@@ -41,6 +48,8 @@ impl kit::Fault for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Invalid { .. } => "INVALID_VALUE",
+            Self::Plan(_) => "INVALID_PLAN",
+            Self::Refused(_) => "ROLLOUT_REFUSED",
             Self::Stopping => "SHUTTING_DOWN",
             Self::Store(_) => "STORE_FAILED",
             Self::Malformed => "STORED_TURN_MALFORMED",
@@ -50,6 +59,7 @@ impl kit::Fault for Error {
     fn field(&self) -> Option<&'static str> {
         match self {
             Self::Invalid { field, .. } => Some(field),
+            Self::Plan(_) => Some("rollout_toml"),
             _ => None,
         }
     }
@@ -238,8 +248,27 @@ pub struct Row {
     pub cost_nanos: i64,
     /// Microseconds by stage, and "total".
     pub timings_us: Vec<(String, u64)>,
+    /// Hash of the customer's key, empty without one.
+    pub customer_hash: String,
+    /// That the customer was assigned to an arm in this turn.
+    pub exposure: Option<Exposure>,
     /// The record as it was sent, encoded.
     pub encoded: Vec<u8>,
+}
+
+/// That a customer was assigned to an arm of a rollout.
+#[derive(Debug, Clone)]
+pub struct Exposure {
+    /// Name of the rollout.
+    pub rollout_id: String,
+    /// Times that it began.
+    pub epoch: u32,
+    /// Name of the stage.
+    pub stage: String,
+    /// Share that was treated at that moment, in 1/100000.
+    pub share: u32,
+    /// Whether the customer is treated.
+    pub treated: bool,
 }
 
 /// Longest id, in bytes; UUIDs take 36.

@@ -28,12 +28,12 @@ use tonic::{Request, Response, Status};
 use crate::config::Config;
 use crate::measure::Latency;
 use crate::record::{
-    Arm, Error, Feedback, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id,
-    check_stage, scaled,
+    Arm, Error, Exposure, Feedback, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row,
+    check_id, check_stage, scaled,
 };
 use crate::scrape::{self, Counters};
 use crate::store::Store;
-use crate::{expire, export};
+use crate::{expire, export, rollout};
 
 /// Name of the stage.
 pub const NAME: &str = "telemetry";
@@ -77,8 +77,13 @@ pub async fn open(
     context.tasks.spawn(retention);
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
+    let grace = Duration::from_millis(config.rollout_grace_ms);
+    context.tasks.spawn(rollout::run::run(store.clone(), grace, context.shutdown.clone()));
+    let controller = rollout::server::service(store.clone(), context.shutdown.clone());
     let server = TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown });
-    Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(context.server.max_message_bytes)))
+    Ok(kit::Stage::new(NAME)
+        .with(controller)
+        .with(server.max_decoding_message_size(context.server.max_message_bytes)))
 }
 
 struct Server {
@@ -256,7 +261,7 @@ impl TelemetryService for Server {
     }
 }
 
-fn status(error: Error) -> Status {
+pub(crate) fn status(error: Error) -> Status {
     kit::fault::status(NAME, &error)
 }
 
@@ -311,8 +316,20 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
         output_tokens: whole("turn.usage.output_tokens", usage.output_tokens)?,
         cost_nanos: whole("turn.cost_usd", scaled("turn.cost_usd", turn.cost_usd, MAX_COST_USD, 1e9)?)?,
         timings_us,
+        customer_hash: record.customer_hash.clone(),
+        exposure: record.exposure.as_ref().map(exposure).transpose()?,
         encoded: record.encode_to_vec(),
     })
+}
+
+fn exposure(exposure: &proto::Exposure) -> Result<Exposure, Error> {
+    let proto::Exposure { rollout_id, epoch, stage, share, treated } = exposure.clone();
+    check_id("exposure.rollout_id", &rollout_id)?;
+    check_id("exposure.stage", &stage)?;
+    if share > stats::BUCKETS {
+        return Err(Error::invalid("exposure.share", format!("is {share}, allowed 0..={}", stats::BUCKETS)));
+    }
+    Ok(Exposure { rollout_id, epoch, stage, share, treated })
 }
 
 fn whole(field: &'static str, value: u64) -> Result<i64, Error> {
@@ -388,7 +405,7 @@ fn micros(field: &'static str, moment: &Timestamp) -> Result<i64, Error> {
     Ok(moment.seconds * 1_000_000 + i64::from(moment.nanos) / 1000)
 }
 
-fn timestamp(us: i64) -> Timestamp {
+pub(crate) fn timestamp(us: i64) -> Timestamp {
     let (seconds, micros) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
     Timestamp { seconds, nanos: micros as i32 * 1000 }
 }

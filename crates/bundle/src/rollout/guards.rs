@@ -10,12 +10,14 @@ use crate::keys::Keys;
 const ALPHA: f64 = 0.05;
 /// Sums of decimals miss it by less than that.
 const ROUNDING: f64 = 1e-9;
+/// Most events, as a share, that a guard may tolerate.
+const MAX_RATE: f64 = 0.5;
 const MAX_USD: f64 = 1_000_000.0;
 const MONTH_S: u32 = 30 * 24 * 3600;
 const DAY_S: u32 = 24 * 3600;
 /// Most guards: one a metric, and some to name when there are too many.
 const MAX_GUARDS: usize = 32;
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "metric",
     "kind",
     "action",
@@ -25,6 +27,7 @@ const KEYS: [&str; 11] = [
     "sla_ms",
     "q",
     "cap_usd",
+    "max_rate",
     "hold_margin",
     "dry_run",
 ];
@@ -44,6 +47,9 @@ impl Guards {
             None => Some("has no [[guard]], allowed a metric that is guarded"),
             Some(guard) if guard.kind == Kind::Cap => {
                 Some("has a cap, allowed a metric that is compared with the menu")
+            }
+            Some(guard) if guard.kind == Kind::Absolute => {
+                Some("is not compared with the menu, allowed a metric that is")
             }
             Some(_) => None,
         }
@@ -97,6 +103,7 @@ fn guard(keys: &Keys<'_>) -> Option<Guard> {
     let sla_ms = keys.whole("sla_ms", 1..=600_000);
     let q = keys.number("q", 0.5..=0.999);
     let cap_usd = keys.number("cap_usd", (Excluded(0.0), Included(MAX_USD)));
+    let max_rate = keys.number("max_rate", (Excluded(0.0), Included(MAX_RATE)));
     let hold_margin = keys.number("hold_margin", 0.0..=1.0);
     let dry_run = keys.flag("dry_run").unwrap_or_default();
     let metric = metric?;
@@ -110,17 +117,19 @@ fn guard(keys: &Keys<'_>) -> Option<Guard> {
     };
     check_keys(keys, metric, kind, usual.alpha);
     let (is_cap, is_latency) = (kind == Kind::Cap, metric == Metric::LatencyOverSla);
+    let is_compared = matches!(kind, Kind::Relative | Kind::RelativeAbsolute);
     let statistical = |value: Option<f64>, usual: f64| if is_cap { 0.0 } else { value.unwrap_or(usual) };
     Some(Guard {
         metric,
         kind,
         action: action.unwrap_or(if is_cap { Action::Hold } else { Action::Rollback }),
-        r0: statistical(r0, 1.0),
+        r0: if is_compared { r0.unwrap_or(1.0) } else { 0.0 },
         alpha: statistical(alpha, usual.alpha.unwrap_or_default()),
         window_s: if is_cap { 0 } else { window_s.unwrap_or(usual.window_s) },
         sla_ms: sla_ms.filter(|_| is_latency).unwrap_or_default(),
         q: if kind == Kind::RelativeAbsolute { q.unwrap_or(0.95) } else { 0.0 },
         cap_usd: cap_usd.filter(|_| is_cap).unwrap_or_default(),
+        max_rate: max_rate.filter(|_| kind == Kind::Absolute).unwrap_or_default(),
         hold_margin,
         dry_run,
     })
@@ -129,14 +138,16 @@ fn guard(keys: &Keys<'_>) -> Option<Guard> {
 /// Refuses the keys of another kind or metric, and the absence of its own.
 fn check_keys(keys: &Keys<'_>, metric: Metric, kind: Kind, usual_alpha: Option<f64>) {
     let (is_cap, is_latency) = (kind == Kind::Cap, metric == Metric::LatencyOverSla);
+    let is_compared = matches!(kind, Kind::Relative | Kind::RelativeAbsolute);
     for (key, belongs, place) in [
         ("cap_usd", is_cap, "where kind is \"cap\""),
         ("sla_ms", is_latency, "for latency_over_sla"),
         ("q", kind == Kind::RelativeAbsolute, "where kind is \"relative-absolute\""),
-        ("r0", !is_cap, "where kind is not \"cap\""),
+        ("max_rate", kind == Kind::Absolute, "where kind is \"absolute\""),
+        ("r0", is_compared, "where the menu is compared with"),
         ("alpha", !is_cap, "where kind is not \"cap\""),
         ("window_s", !is_cap, "where kind is not \"cap\""),
-        ("hold_margin", !is_cap, "where kind is not \"cap\""),
+        ("hold_margin", is_compared, "where the menu is compared with"),
     ] {
         if keys.has(key) && !belongs {
             keys.refuse(key, format_args!("has no meaning here, allowed {place}"));
@@ -144,6 +155,9 @@ fn check_keys(keys: &Keys<'_>, metric: Metric, kind: Kind, usual_alpha: Option<f
     }
     if is_cap {
         keys.need("cap_usd", format_args!("above 0 to {MAX_USD}"));
+    }
+    if kind == Kind::Absolute {
+        keys.need("max_rate", format_args!("above 0 to {MAX_RATE}"));
     }
     if is_latency {
         keys.need("sla_ms", "1..=600000, a whole number");
@@ -180,7 +194,7 @@ impl Usual {
                 (&[Kind::RelativeAbsolute, Kind::Relative], "\"relative-absolute\" and \"relative\"")
             }
             Metric::CostPerRequest => (&[Kind::Cap], "\"cap\""),
-            _ => (&[Kind::Relative], "\"relative\""),
+            _ => (&[Kind::Relative, Kind::Absolute], "\"relative\" and \"absolute\""),
         };
         Self { kinds, words, alpha, window_s }
     }

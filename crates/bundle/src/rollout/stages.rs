@@ -29,7 +29,8 @@ const KEYS: [&str; 11] = [
 
 /// What stages refer to.
 pub(super) struct Around<'a> {
-    pub(super) assistant: &'a Assistant,
+    /// `None` when the plan stands alone.
+    pub(super) assistant: Option<&'a Assistant>,
     /// `None` when it cannot be read.
     pub(super) menu: Option<&'a Menu>,
     pub(super) guards: &'a Guards,
@@ -127,7 +128,9 @@ impl Stages<'_, '_> {
 
     /// The categories of a table, each with its line; those that do not exist or have no entry are refused.
     fn listed(&self, keys: &Keys<'_>) -> Option<Vec<(usize, String)>> {
-        let known = &self.around.assistant.categories;
+        let Some(known) = self.around.assistant.map(|assistant| &assistant.categories) else {
+            return keys.list("categories");
+        };
         let found = keys.categories(known)?;
         if found.is_empty() && keys.is_empty("categories") {
             keys.refuse("categories", "is empty, allowed at least one category");
@@ -153,7 +156,8 @@ impl Stages<'_, '_> {
         let found = own.or_else(|| self.categories.clone().filter(|_| !keys.has("categories")));
         let found = found.unwrap_or_default();
         for (line, name) in &found {
-            let Some(Category { risk, .. }) = self.around.assistant.categories.get(name) else { continue };
+            let known = self.around.assistant.and_then(|assistant| assistant.categories.get(name));
+            let Some(Category { risk, .. }) = known else { continue };
             if *risk > max_risk && self.untreated.insert((*line, name.clone())) {
                 let (risk, most) = (json!(risk), json!(max_risk));
                 let message = format!(
