@@ -15,7 +15,7 @@ use crate::store::{Finish, Journal};
 use crate::turn::Orchestrator;
 
 pub(crate) const TABLES: &str = "
-CREATE TABLE plan (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, plan BLOB NOT NULL) STRICT;
+CREATE TABLE plan (one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, plan BLOB NOT NULL) STRICT;
 ALTER TABLE conversation ADD COLUMN arm INTEGER NOT NULL DEFAULT 0;
 ";
 

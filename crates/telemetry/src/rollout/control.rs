@@ -99,6 +99,8 @@ pub struct State {
     /// Times that it began.
     pub(super) epoch: u32,
     pub(super) began_us: i64,
+    /// The last exposure before it began.
+    pub(super) before: i64,
     pub(super) stage: usize,
     /// The stage whose share counts, where the share was lowered.
     pub(super) lowered: Option<usize>,
@@ -134,6 +136,7 @@ impl State {
             phase: Phase::Running,
             epoch: 1,
             began_us: at_us,
+            before: seen.exposure,
             stage: 0,
             lowered: None,
             entered_us: at_us,
@@ -174,6 +177,11 @@ impl State {
     /// When it began the last time, microseconds since 1970.
     pub fn began_us(&self) -> i64 {
         self.began_us
+    }
+
+    /// The last exposure before it began the last time.
+    pub fn before(&self) -> i64 {
+        self.before
     }
 
     /// What the units have shown.

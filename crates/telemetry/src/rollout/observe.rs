@@ -116,7 +116,7 @@ fn matured(
             (SELECT min(id) FROM exposures WHERE received_us > $4), 9223372036854775807)
         GROUP BY kind ORDER BY kind"
     );
-    let start = seen.matured.get(&guard.metric).copied().unwrap_or(0);
+    let start = seen.matured.get(&guard.metric).copied().unwrap_or(state.before());
     let mut last = start;
     let values = values![start, &state.plan().id, state.epoch(), until_us - window_us];
     let mut rows: BTreeMap<(u32, bool), Matured> = BTreeMap::new();

@@ -14,7 +14,7 @@ use crate::store::Store;
 
 pub(crate) const MIGRATION: &str = "
 CREATE TABLE rollout_log (
-    seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, entry TEXT NOT NULL, decision TEXT NOT NULL
+    seq INTEGER NOT NULL PRIMARY KEY, at_us INTEGER NOT NULL, entry TEXT NOT NULL, decision TEXT NOT NULL
 ) STRICT;
 CREATE TABLE exposures (
     id INTEGER PRIMARY KEY, rollout_id TEXT NOT NULL, epoch INTEGER NOT NULL, unit TEXT NOT NULL,
