@@ -20,7 +20,8 @@ pub(crate) struct CustomerArgs {
     at: Running,
 }
 
-fn default(server: &Server) -> String {
+/// Where the assistant is, unless said.
+pub(crate) fn default(server: &Server) -> String {
     format!("http://{}", server.listen.orchestrator)
 }
 
@@ -65,7 +66,8 @@ fn conversation(held: &ExportCustomerResponse) -> Value {
     });
     let feedback = held.feedback.iter().map(|given| {
         json!({ "id": given.feedback_id, "turn_id": show::text(&given.turn_id), "rating": given.rating,
-            "resolved": given.resolved, "comment": given.comment })
+            "resolved": given.resolved, "comment": given.comment, "demonstration": show::text(&given.demonstration),
+            "intent": show::text(&given.intent) })
     });
     json!({
         "conversation_id": held.conversation_id,

@@ -82,7 +82,7 @@ impl Orchestrator {
         if unknown || self.ledger.admit(budget::key(customer_key, conversation_id), now()) {
             return Ok(());
         }
-        Err(Error::TooFast(self.config.budget.turns_per_minute))
+        Err(Error::TooFast("turns of the customer", self.config.budget.turns_per_minute))
     }
 
     pub(crate) fn admit(&self, message: &Message, act: &Act) -> Admission {

@@ -16,6 +16,7 @@ mod door;
 mod draft;
 mod ending;
 mod fault;
+mod feedback;
 mod forget;
 mod gate;
 mod handoff;

@@ -44,8 +44,8 @@ pub(crate) enum Error {
     NotFound(&'static str),
     #[error("too many turns at the same time")]
     Overload,
-    #[error("more than {0} turns of the customer in a minute; try again in the next one")]
-    TooFast(u32),
+    #[error("more than {1} {0} in a minute; try again in the next one")]
+    TooFast(&'static str, u32),
     #[error("the journal does not accept messages")]
     Journal(#[from] sql::Error),
 }

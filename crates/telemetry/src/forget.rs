@@ -2,7 +2,8 @@
 
 use sql::{Connection, values};
 
-use crate::record::{Error, Feedback};
+use crate::labels::Feedback;
+use crate::record::Error;
 use crate::store::Store;
 
 /// In this order: the later ones are found by the earlier ones' rows.
@@ -30,6 +31,8 @@ impl Store {
                     rating: row.get("rating")?,
                     resolved: row.get("resolved")?,
                     comment: row.get("comment")?,
+                    demonstration: row.get("demonstration")?,
+                    intent: row.get("intent")?,
                 })
             })
         };

@@ -4,6 +4,7 @@ pub mod config;
 pub mod expire;
 pub mod export;
 pub mod forget;
+pub mod labels;
 pub mod measure;
 pub mod record;
 pub mod scrape;

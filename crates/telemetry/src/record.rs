@@ -288,23 +288,6 @@ pub fn scaled(field: &'static str, value: f64, largest: f64, factor: f64) -> Res
     Ok((value * factor).round() as u64)
 }
 
-/// A customer's feedback.
-#[derive(Debug, Clone)]
-pub struct Feedback {
-    /// Id given by the sender, the key.
-    pub feedback_id: String,
-    /// Id of the conversation.
-    pub conversation_id: String,
-    /// Id of the turn, empty for the whole conversation.
-    pub turn_id: String,
-    /// Rating 1..=5, 0 when there is none.
-    pub rating: u8,
-    /// Whether the problem is solved, if said.
-    pub resolved: Option<bool>,
-    /// Comment, redacted by the sender.
-    pub comment: String,
-}
-
 /// What the right intent of a turn would have been.
 #[derive(Debug, Clone)]
 pub struct Label {

@@ -26,10 +26,11 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::labels::server::{feedback, given_feedback};
 use crate::measure::Latency;
 use crate::record::{
-    Arm, Error, Feedback, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id,
-    check_stage, scaled,
+    Arm, Error, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id, check_stage,
+    scaled,
 };
 use crate::scrape::{self, Counters};
 use crate::store::Store;
@@ -235,15 +236,7 @@ impl TelemetryService for Server {
         request: Request<ListFeedbackRequest>,
     ) -> Result<Response<ListFeedbackResponse>, Status> {
         let given = self.store.feedback(request.into_inner().conversation_id).await.map_err(status)?;
-        let feedback = given.into_iter().map(|given| proto::Feedback {
-            feedback_id: given.feedback_id,
-            conversation_id: given.conversation_id,
-            turn_id: given.turn_id,
-            rating: given.rating.into(),
-            resolved: given.resolved,
-            comment: given.comment,
-        });
-        Ok(Response::new(ListFeedbackResponse { feedback: feedback.collect() }))
+        Ok(Response::new(ListFeedbackResponse { feedback: given.into_iter().map(given_feedback).collect() }))
     }
 
     async fn forget_conversations(
@@ -317,19 +310,6 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
 
 fn whole(field: &'static str, value: u64) -> Result<i64, Error> {
     i64::try_from(value).map_err(|_| Error::invalid(field, format!("is {value}, allowed 0..={}", i64::MAX)))
-}
-
-fn feedback(feedback: proto::Feedback) -> Result<Feedback, Error> {
-    let proto::Feedback { feedback_id, conversation_id, turn_id, rating, resolved, comment } = feedback;
-    check_id("feedback.feedback_id", &feedback_id)?;
-    check_id("feedback.conversation_id", &conversation_id)?;
-    if !turn_id.is_empty() {
-        check_id("feedback.turn_id", &turn_id)?;
-    }
-    let rating = u8::try_from(rating).ok().filter(|rating| *rating <= 5).ok_or_else(|| {
-        Error::invalid("feedback.rating", format!("is {rating}, allowed 1..=5, or 0 for none"))
-    })?;
-    Ok(Feedback { feedback_id, conversation_id, turn_id, rating, resolved, comment })
 }
 
 fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {

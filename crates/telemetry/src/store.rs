@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sql::{Connection, Source, values};
 
 use crate::measure::{Metrics, Ratings, Sample, Tally};
-use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
+use crate::record::{Error, Outcome, Reason, Row};
 
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
 // metrics read of a row, rendered once instead of at every reading, and stands first because SQLite
@@ -36,6 +36,7 @@ CREATE INDEX turns_of ON turns (conversation_id);
 CREATE INDEX feedback_of ON feedback (conversation_id);
 ",
     "ALTER TABLE labels ADD COLUMN disposition TEXT NOT NULL DEFAULT '';",
+    crate::labels::TABLES,
 ];
 
 /// Turns that one scan adds up: some 10 ms.
@@ -72,44 +73,6 @@ impl Store {
         let new = self.0.write(record).await?;
         let rows = Arc::unwrap_or_clone(rows).into_iter().zip(new);
         Ok(rows.filter_map(|(row, new)| new.then_some(row)).collect())
-    }
-
-    /// Stores feedback and returns whether its id is new; an id already there keeps its first content.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn add_feedback(&self, feedback: Feedback, received_us: i64) -> Result<bool, Error> {
-        const INSERT: &str =
-            "INSERT INTO feedback VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
-        let write = move |connection: &mut Connection<'_>| {
-            let values = values![
-                &feedback.feedback_id,
-                &feedback.conversation_id,
-                &feedback.turn_id,
-                feedback.rating,
-                feedback.resolved.map(i64::from),
-                &feedback.comment,
-                received_us
-            ];
-            Ok(connection.execute(INSERT, values)? == 1)
-        };
-        Ok(self.0.write(write).await?)
-    }
-
-    /// Stores a label; a later one of the same turn and source replaces it, as a person corrects themselves.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn add_label(&self, label: Label, received_us: i64) -> Result<(), Error> {
-        const INSERT: &str = "INSERT INTO labels (turn_id, source, intent, received_us, disposition)
-            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (turn_id, source) DO UPDATE SET intent = excluded.intent,
-            received_us = excluded.received_us, disposition = excluded.disposition";
-        let write = move |connection: &mut Connection<'_>| {
-            let values =
-                values![&label.turn_id, &label.source, &label.intent, received_us, &label.disposition];
-            connection.execute(INSERT, values).map(|_| ())
-        };
-        Ok(self.0.write(write).await?)
     }
 
     /// The figures of turns accepted and ratings received in `from_us..to_us`, microseconds since 1970.
@@ -272,7 +235,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::record::Arm;
+    use crate::labels::Feedback;
+    use crate::record::{Arm, Label};
 
     fn row(index: i64) -> Row {
         Row {
@@ -304,6 +268,8 @@ mod tests {
             rating: 5,
             resolved: None,
             comment: String::new(),
+            demonstration: String::new(),
+            intent: String::new(),
         }
     }
 

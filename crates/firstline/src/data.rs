@@ -1,0 +1,24 @@
+//! What later training needs: feedback and what is held of a customer, at a running assistant.
+
+mod feedback;
+
+use clap::Subcommand;
+use kit::config::Settings;
+
+use crate::customer::{self, CustomerArgs};
+
+#[derive(Subcommand)]
+pub(crate) enum DataCommand {
+    /// Say how a turn or conversation was, what a person answered, or which intent it is; at a running assistant
+    Feedback(feedback::FeedbackArgs),
+    /// All that is held of a customer, one conversation a line of JSON, at a running assistant
+    Export(CustomerArgs),
+}
+
+/// Runs one of these commands.
+pub(crate) async fn run(settings: &Settings, command: DataCommand, as_json: bool) -> anyhow::Result<bool> {
+    match command {
+        DataCommand::Feedback(args) => feedback::feedback(settings, args, as_json).await,
+        DataCommand::Export(args) => customer::export(settings, args).await,
+    }
+}

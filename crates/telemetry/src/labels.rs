@@ -1,0 +1,109 @@
+//! What people say of turns: feedback and labels.
+
+pub(crate) mod server;
+
+use sql::{Connection, values};
+
+use crate::record::{Error, Label, check_id};
+use crate::store::Store;
+
+/// What feedback says beside a rating; see the migrations of the store.
+pub(crate) const TABLES: &str = "
+ALTER TABLE feedback ADD COLUMN demonstration TEXT NOT NULL DEFAULT '';
+ALTER TABLE feedback ADD COLUMN intent TEXT NOT NULL DEFAULT '';
+";
+
+/// What somebody says of a turn or conversation.
+#[derive(Debug, Clone)]
+pub struct Feedback {
+    /// Id given by the sender, the key.
+    pub feedback_id: String,
+    /// Id of the conversation.
+    pub conversation_id: String,
+    /// Id of the turn, empty for the whole conversation.
+    pub turn_id: String,
+    /// Rating 1..=5, 0 when there is none.
+    pub rating: u8,
+    /// Whether the problem is solved, if said.
+    pub resolved: Option<bool>,
+    /// Comment, redacted by the sender.
+    pub comment: String,
+    /// What a person answered, redacted by the sender; empty when nothing is said of it.
+    pub demonstration: String,
+    /// The right intent of the turn, empty when nothing is said of it.
+    pub intent: String,
+}
+
+impl Feedback {
+    /// Checks the ids, and that what is about a turn names one.
+    ///
+    /// # Errors
+    /// `Invalid` with the field.
+    pub fn check(&self) -> Result<(), Error> {
+        check_id("feedback.feedback_id", &self.feedback_id)?;
+        check_id("feedback.conversation_id", &self.conversation_id)?;
+        if !self.intent.is_empty() {
+            check_id("feedback.intent", &self.intent)?;
+        }
+        if !self.turn_id.is_empty() || !self.intent.is_empty() || !self.demonstration.is_empty() {
+            check_id("feedback.turn_id", &self.turn_id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Source of the labels that come as feedback.
+const FEEDBACK: &str = "feedback";
+
+impl Store {
+    /// Stores feedback and returns whether its id is new; an id already there keeps its first content. The right
+    /// intent of a turn becomes a label too.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn add_feedback(&self, feedback: Feedback, received_us: i64) -> Result<bool, Error> {
+        const INSERT: &str =
+            "INSERT INTO feedback (feedback_id, conversation_id, turn_id, rating, resolved, comment,
+                received_us, demonstration, intent)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+        let write = move |connection: &mut Connection<'_>| {
+            let values = values![
+                &feedback.feedback_id,
+                &feedback.conversation_id,
+                &feedback.turn_id,
+                feedback.rating,
+                feedback.resolved.map(i64::from),
+                &feedback.comment,
+                received_us,
+                &feedback.demonstration,
+                &feedback.intent
+            ];
+            let new = connection.execute(INSERT, values)? == 1;
+            if new && !feedback.intent.is_empty() {
+                let (turn_id, intent) = (feedback.turn_id.clone(), feedback.intent.clone());
+                let (source, disposition) = (FEEDBACK.to_owned(), String::new());
+                label(connection, &Label { turn_id, source, intent, disposition }, received_us)?;
+            }
+            Ok(new)
+        };
+        Ok(self.0.write(write).await?)
+    }
+
+    /// Stores a label; a later one of the same turn and source replaces it, as a person corrects themselves.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn add_label(&self, given: Label, received_us: i64) -> Result<(), Error> {
+        let write = move |connection: &mut Connection<'_>| label(connection, &given, received_us);
+        Ok(self.0.write(write).await?)
+    }
+}
+
+/// Inserts a label, or replaces that of the same turn and source.
+pub(crate) fn label(connection: &mut Connection<'_>, label: &Label, received_us: i64) -> sql::Result<()> {
+    const INSERT: &str = "INSERT INTO labels (turn_id, source, intent, received_us, disposition)
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (turn_id, source) DO UPDATE SET intent = excluded.intent,
+        received_us = excluded.received_us, disposition = excluded.disposition";
+    let values = values![&label.turn_id, &label.source, &label.intent, received_us, &label.disposition];
+    connection.execute(INSERT, values).map(|_| ())
+}
