@@ -1,9 +1,10 @@
 //! What later training needs: feedback and what is held of a customer, at a running assistant.
 
 mod feedback;
+mod queue;
 
 use clap::Subcommand;
-use kit::config::Settings;
+use kit::config::{Server, Settings};
 
 use crate::customer::{self, CustomerArgs};
 
@@ -11,14 +12,23 @@ use crate::customer::{self, CustomerArgs};
 pub(crate) enum DataCommand {
     /// Say how a turn or conversation was, what a person answered, or which intent it is; at a running assistant
     Feedback(feedback::FeedbackArgs),
+    /// Turns that were drawn for people to label, at a running telemetry stage
+    #[command(subcommand)]
+    AuditQueue(queue::QueueCommand),
     /// All that is held of a customer, one conversation a line of JSON, at a running assistant
     Export(CustomerArgs),
+}
+
+/// Where telemetry is, unless said.
+fn telemetry_at(server: &Server) -> String {
+    server.endpoints.telemetry.clone()
 }
 
 /// Runs one of these commands.
 pub(crate) async fn run(settings: &Settings, command: DataCommand, as_json: bool) -> anyhow::Result<bool> {
     match command {
         DataCommand::Feedback(args) => feedback::feedback(settings, args, as_json).await,
+        DataCommand::AuditQueue(command) => queue::queue(settings, command, as_json).await,
         DataCommand::Export(args) => customer::export(settings, args).await,
     }
 }

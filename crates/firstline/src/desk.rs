@@ -88,7 +88,8 @@ pub(crate) enum HandoffCommand {
 /// Where it is asked.
 #[derive(Args)]
 pub(crate) struct Running {
-    /// URL of the running assistant or workflow stage; default: server.listen.orchestrator or server.endpoints.workflow
+    /// URL of the running assistant, or of the workflow or telemetry stage; default: server.listen.orchestrator or
+    /// server.endpoints
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! Turn records, feedback and the metrics computed from them.
 
+pub mod audit;
 pub mod config;
 pub mod expire;
 pub mod export;

@@ -1,5 +1,7 @@
 //! What is kept of a turn, in plain types.
 
+use crate::audit::Drawn;
+
 /// Why something was not stored or computed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -238,6 +240,8 @@ pub struct Row {
     pub cost_nanos: i64,
     /// Microseconds by stage, and "total".
     pub timings_us: Vec<(String, u64)>,
+    /// Set when it was drawn for people to label.
+    pub drawn: Option<Drawn>,
     /// The record as it was sent, encoded.
     pub encoded: Vec<u8>,
 }

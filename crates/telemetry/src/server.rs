@@ -12,9 +12,10 @@ use prost_types::Timestamp;
 use proto::telemetry_service_server::{TelemetryService, TelemetryServiceServer};
 use proto::{
     Backlog, ExportRequest, ExportResponse, ForgetConversationsRequest, ForgetConversationsResponse,
-    GetMetricsRequest, GetMetricsResponse, ListFeedbackRequest, ListFeedbackResponse, RecordRequest,
-    RecordResponse, ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest,
-    SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
+    GetMetricsRequest, GetMetricsResponse, LabelAuditRequest, LabelAuditResponse, ListFeedbackRequest,
+    ListFeedbackResponse, NextAuditRequest, NextAuditResponse, RecordRequest, RecordResponse,
+    ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest, SubmitLabelResponse,
+    TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::labels::server::{feedback, given_feedback};
 use crate::measure::Latency;
 use crate::record::{
@@ -34,7 +35,7 @@ use crate::record::{
 };
 use crate::scrape::{self, Counters};
 use crate::store::Store;
-use crate::{expire, export};
+use crate::{audit, expire, export};
 
 /// Name of the stage.
 pub const NAME: &str = "telemetry";
@@ -78,7 +79,8 @@ pub async fn open(
     context.tasks.spawn(retention);
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    let server = TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown });
+    let server =
+        TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown, audit: config.audit });
     Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(context.server.max_message_bytes)))
 }
 
@@ -89,6 +91,8 @@ struct Server {
     live: broadcast::Sender<Arc<Vec<u8>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    /// Which turns are drawn for people to label.
+    audit: config::Audit,
 }
 
 impl Server {
@@ -117,7 +121,7 @@ impl TelemetryService for Server {
 
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         let records = request.into_inner().records;
-        let numbered = |(index, record)| row(record).map_err(|error| in_record(index, error));
+        let numbered = |(index, record)| row(record, &self.audit).map_err(|error| in_record(index, error));
         let rows = records.iter().enumerate().map(numbered).collect::<Result<Vec<_>, _>>().map_err(status)?;
         let stored = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let (store, counters, live) = (self.store.clone(), self.counters.clone(), self.live.clone());
@@ -239,6 +243,22 @@ impl TelemetryService for Server {
         Ok(Response::new(ListFeedbackResponse { feedback: given.into_iter().map(given_feedback).collect() }))
     }
 
+    async fn next_audit(
+        &self,
+        request: Request<NextAuditRequest>,
+    ) -> Result<Response<NextAuditResponse>, Status> {
+        let next = audit::server::next(&self.store, request.into_inner()).await;
+        next.map(Response::new).map_err(status)
+    }
+
+    async fn label_audit(
+        &self,
+        request: Request<LabelAuditRequest>,
+    ) -> Result<Response<LabelAuditResponse>, Status> {
+        audit::server::label(&self.store, request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(LabelAuditResponse {}))
+    }
+
     async fn forget_conversations(
         &self,
         request: Request<ForgetConversationsRequest>,
@@ -261,7 +281,7 @@ fn in_record(index: usize, error: Error) -> Error {
     }
 }
 
-fn row(record: &TurnRecord) -> Result<Row, Error> {
+fn row(record: &TurnRecord, audit: &config::Audit) -> Result<Row, Error> {
     let turn = record.turn.as_ref().ok_or_else(|| Error::invalid("turn", "is missing"))?;
     check_id("turn.turn_id", &turn.turn_id)?;
     check_id("turn.conversation_id", &turn.conversation_id)?;
@@ -304,6 +324,7 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
         output_tokens: whole("turn.usage.output_tokens", usage.output_tokens)?,
         cost_nanos: whole("turn.cost_usd", scaled("turn.cost_usd", turn.cost_usd, MAX_COST_USD, 1e9)?)?,
         timings_us,
+        drawn: audit::server::drawn(record, audit),
         encoded: record.encode_to_vec(),
     })
 }
@@ -312,7 +333,7 @@ fn whole(field: &'static str, value: u64) -> Result<i64, Error> {
     i64::try_from(value).map_err(|_| Error::invalid(field, format!("is {value}, allowed 0..={}", i64::MAX)))
 }
 
-fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {
+pub(crate) fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {
     TurnRecord::decode(encoded).map_err(|_| Error::Malformed)
 }
 
@@ -373,6 +394,6 @@ fn timestamp(us: i64) -> Timestamp {
     Timestamp { seconds, nanos: micros as i32 * 1000 }
 }
 
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sql::{Connection, Source, values};
 
+use crate::audit;
 use crate::measure::{Metrics, Ratings, Sample, Tally};
 use crate::record::{Error, Outcome, Reason, Row};
 
@@ -37,6 +38,7 @@ CREATE INDEX feedback_of ON feedback (conversation_id);
 ",
     "ALTER TABLE labels ADD COLUMN disposition TEXT NOT NULL DEFAULT '';",
     crate::labels::TABLES,
+    audit::TABLES,
 ];
 
 /// Turns that one scan adds up: some 10 ms.
@@ -123,7 +125,7 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
-        const DELETIONS: [&str; 4] = [
+        const DELETIONS: [&str; 5] = [
             "DELETE FROM records WHERE turn IN
                 (SELECT id FROM turns WHERE accepted_us < $1 ORDER BY accepted_us, id LIMIT $2)",
             "DELETE FROM turns WHERE id IN
@@ -132,6 +134,8 @@ impl Store {
                 (SELECT feedback_id FROM feedback WHERE received_us < $1 LIMIT $2)",
             "DELETE FROM labels WHERE (turn_id, source) IN
                 (SELECT turn_id, source FROM labels WHERE received_us < $1 LIMIT $2)",
+            "DELETE FROM audit WHERE turn_id IN
+                (SELECT turn_id FROM audit WHERE sampled_us < $1 LIMIT $2)",
         ];
         let delete = move |connection: &mut Connection<'_>| {
             let mut run = |deletion: &str| connection.execute(deletion, values![before_us, ROWS_A_DELETION]);
@@ -187,6 +191,9 @@ fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
     ];
     let Some(id) = connection.first(TURN, values, |turn| turn.get::<i64, _>(0))? else { return Ok(false) };
     connection.execute("INSERT INTO records VALUES ($1, $2)", values![id, &row.encoded])?;
+    if let Some(drawn) = &row.drawn {
+        audit::keep(connection, &row.turn_id, drawn, row.accepted_us)?;
+    }
     Ok(true)
 }
 
@@ -255,6 +262,7 @@ mod tests {
             output_tokens: 0,
             cost_nanos: 0,
             timings_us: Vec::new(),
+            drawn: Some(audit::Drawn { stratum: "none/low".to_owned(), probability: 1.0 }),
             encoded: index.to_le_bytes().to_vec(),
         }
     }
@@ -297,10 +305,12 @@ mod tests {
         }
         let shutdown = CancellationToken::new();
         let deleted = crate::expire::delete_before(&store, 1200, &shutdown).await.unwrap();
-        assert_eq!(deleted, 2 * 1200 + 2);
+        assert_eq!(deleted, 3 * 1200 + 2);
         let left = store.metrics(0, 10_000).await.unwrap();
         assert_eq!((left.turns, left.ratings), (100, 1));
-        assert_eq!((count(&store, "records").await, count(&store, "labels").await), (100, 1));
+        let left =
+            (count(&store, "records").await, count(&store, "labels").await, count(&store, "audit").await);
+        assert_eq!(left, (100, 1, 100));
         assert_eq!(store.page((0, 0), 10_000, 1).await.unwrap()[0].1, 1200_i64.to_le_bytes());
     }
 

@@ -8,9 +8,9 @@ use kit::Link;
 use prost_types::Timestamp;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{
-    Arm, ExportRequest, Feedback, GetMetricsRequest, HandoffNotice, HandoffReason, ListFeedbackRequest,
-    Outcome, RecordRequest, SubmitLabelRequest, TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
-    Usage, WatchMetricsRequest, WatchTurnsRequest,
+    Arm, ExportRequest, Feedback, GetMetricsRequest, HandoffNotice, HandoffReason, Outcome, RecordRequest,
+    SubmitLabelRequest, TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord, Usage, WatchMetricsRequest,
+    WatchTurnsRequest,
 };
 use telemetry::Config;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -135,34 +135,6 @@ fn metrics_are_those_worked_out_by_hand_and_the_same_when_all_is_sent_again_afte
             check_fixture(&mut client).await;
         });
     }
-}
-
-#[tokio::test]
-async fn feedback_on_what_nobody_knows_is_kept_and_of_a_turn_needs_its_id() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut client = client(&context(&dir), None).await;
-    let said = Feedback {
-        feedback_id: "f1".to_owned(),
-        conversation_id: "unknown".to_owned(),
-        turn_id: "t9".to_owned(),
-        demonstration: "Use the app.".to_owned(),
-        intent: "card_arrival".to_owned(),
-        ..Feedback::default()
-    };
-    let again = Feedback { demonstration: "Something else.".to_owned(), ..said.clone() };
-    for feedback in [&said, &again] {
-        let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(feedback.clone()) };
-        client.submit_feedback(request).await.unwrap();
-    }
-    let request = ListFeedbackRequest { conversation_id: "unknown".to_owned() };
-    assert_eq!(
-        client.list_feedback(request).await.unwrap().into_inner().feedback,
-        std::slice::from_ref(&said)
-    );
-    let feedback = Some(Feedback { turn_id: String::new(), feedback_id: "f2".to_owned(), ..said });
-    let refused = client.submit_feedback(TelemetryServiceSubmitFeedbackRequest { feedback }).await;
-    let refused = refused.unwrap_err();
-    assert!(refused.message().starts_with("feedback.turn_id: "), "{}", refused.message());
 }
 
 #[tokio::test]
