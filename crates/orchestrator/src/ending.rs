@@ -28,6 +28,7 @@ impl Draft<'_> {
             accepted_at: Some(timestamp(self.accepted_at)),
             customer_hash: crate::admit::customer_hash(&self.customer_key),
             decisions: self.decisions,
+            consent: self.consent,
         };
         Finish {
             turn: self.turn,

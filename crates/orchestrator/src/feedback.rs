@@ -66,6 +66,7 @@ impl Orchestrator {
         if feedback.feedback_id.is_empty() {
             feedback.feedback_id = format!("f_{}", uuid::Uuid::now_v7().simple());
         }
+        feedback.reply = false;
         feedback.comment = personal::mask(&feedback.comment);
         feedback.demonstration = personal::mask(&feedback.demonstration);
         self.journal.keep(Kind::Feedback, feedback.encode_to_vec()).await?;
@@ -111,7 +112,8 @@ pub(crate) fn demonstrate(
     let masked = personal::mask(text);
     let demonstration = masked[..masked.floor_char_boundary(MAX_DEMONSTRATION_BYTES)].to_owned();
     let feedback_id = feedback_id.to_owned();
-    let feedback = Feedback { feedback_id, conversation_id, turn_id, demonstration, ..Feedback::default() };
+    let feedback =
+        Feedback { feedback_id, conversation_id, turn_id, demonstration, reply: true, ..Feedback::default() };
     spool(connection, owner, Kind::Feedback, traceparent, "", &feedback.encode_to_vec())
 }
 

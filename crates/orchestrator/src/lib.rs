@@ -46,7 +46,7 @@ mod store;
 mod suggest;
 mod turn;
 
-pub use config::{Budget, Config};
+pub use config::{Budget, Config, Training};
 pub use connector::Connector;
 pub use curated::{Approved, Curated};
 pub use keyword::{Found, Keywords};

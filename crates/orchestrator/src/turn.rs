@@ -312,6 +312,7 @@ impl Orchestrator {
             accepted_at,
             lease: 0,
             history: 0,
+            consent: 0,
             confirms: None,
         };
         let mut draft = Draft::new(self, &admission, Instant::now(), None);

@@ -2,7 +2,7 @@
 
 use sql::{Connection, values};
 
-use crate::labels::Feedback;
+use crate::labels::{self, Feedback};
 use crate::record::Error;
 use crate::store::Store;
 
@@ -21,22 +21,8 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn feedback(&self, conversation_id: String) -> Result<Vec<Feedback>, Error> {
-        const QUERY: &str =
-            "SELECT * FROM feedback WHERE conversation_id = $1 ORDER BY received_us, feedback_id";
-        let read = move |connection: &mut Connection<'_>| {
-            connection.query(QUERY, values![&conversation_id], |row| {
-                Ok(Feedback {
-                    feedback_id: row.get("feedback_id")?,
-                    conversation_id: row.get("conversation_id")?,
-                    turn_id: row.get("turn_id")?,
-                    rating: row.get("rating")?,
-                    resolved: row.get("resolved")?,
-                    comment: row.get("comment")?,
-                    demonstration: row.get("demonstration")?,
-                    intent: row.get("intent")?,
-                })
-            })
-        };
+        let read =
+            move |connection: &mut Connection<'_>| labels::feedback(connection, &conversation_id, i64::MAX);
         Ok(self.0.read(read).await?)
     }
 

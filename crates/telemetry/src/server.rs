@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::config::{self, Config};
-use crate::labels::server::{feedback, given_feedback};
+use crate::labels::server::{exported, feedback, given_feedback};
 use crate::measure::Latency;
 use crate::record::{
     Arm, Error, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id, check_stage,
@@ -223,15 +223,14 @@ impl TelemetryService for Server {
     type ExportStream = Streamed<ExportResponse>;
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
-        let ExportRequest { from, to } = request.into_inner();
+        let ExportRequest { from, to, with_said } = request.into_inner();
         let from_us = from.map_or(Ok(0), |from| micros("from", &from)).map_err(status)?;
         let to_us = to.map_or(Ok(now_us()), |to| micros("to", &to)).map_err(status)?;
         if from_us > to_us {
             return Err(status(Error::invalid("from", "is after to, allowed up to to")));
         }
-        let records = export::records(self.store.clone(), from_us, to_us, self.shutdown.clone());
-        let decoded = records.and_then(|encoded| std::future::ready(decode(&encoded)));
-        let responses = decoded.map_ok(|record| ExportResponse { record: Some(record) }).map_err(status);
+        let records = export::records(self.store.clone(), from_us, to_us, with_said, self.shutdown.clone());
+        let responses = records.and_then(|said| std::future::ready(exported(said))).map_err(status);
         Ok(Response::new(responses.boxed()))
     }
 

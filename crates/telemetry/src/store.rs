@@ -278,6 +278,7 @@ mod tests {
             comment: String::new(),
             demonstration: String::new(),
             intent: String::new(),
+            reply: false,
         }
     }
 

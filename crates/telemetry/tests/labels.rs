@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use kit::Link;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{
-    AuditItem, Feedback, Intent, IntentDecision, LabelAuditRequest, ListFeedbackRequest, NextAuditRequest,
-    Outcome, RecordRequest, TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
+    AuditItem, ExportRequest, Feedback, Intent, IntentDecision, Label, LabelAuditRequest,
+    ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest, TelemetryServiceSubmitFeedbackRequest,
+    Turn, TurnRecord,
 };
 use telemetry::Config;
 use telemetry::config::Audit;
@@ -57,6 +58,19 @@ async fn feedback_on_what_nobody_knows_is_kept_and_of_a_turn_needs_its_id() {
         client.list_feedback(request).await.unwrap().into_inner().feedback,
         std::slice::from_ref(&said)
     );
+    // The turn comes late, and is told with what was said of it.
+    let mut late = record("t9", 5, "where is my card?");
+    late.turn.as_mut().unwrap().conversation_id = "unknown".to_owned();
+    client.record(RecordRequest { records: vec![late, record("t8", 4, "and the other?")] }).await.unwrap();
+    let request = ExportRequest { with_said: true, ..ExportRequest::default() };
+    let mut exported = client.export(request).await.unwrap().into_inner();
+    let first = exported.message().await.unwrap().unwrap();
+    assert_eq!(first.feedback, std::slice::from_ref(&said));
+    let label =
+        Label { intent: "card_arrival".to_owned(), source: "feedback".to_owned(), ..Label::default() };
+    assert_eq!(first.labels, [label]);
+    let second = exported.message().await.unwrap().unwrap();
+    assert_eq!((second.feedback, second.labels), (Vec::new(), Vec::new()));
     let feedback = Some(Feedback { turn_id: String::new(), feedback_id: "f2".to_owned(), ..said });
     let refused = client.submit_feedback(TelemetryServiceSubmitFeedbackRequest { feedback }).await;
     let refused = refused.unwrap_err();

@@ -65,6 +65,7 @@ pub(crate) async fn feedback(settings: &Settings, args: FeedbackArgs, as_json: b
         comment: args.comment,
         demonstration: args.demonstration,
         intent: args.intent,
+        reply: false,
     };
     let request = SubmitFeedbackRequest { feedback: Some(feedback) };
     let kept = AssistantServiceClient::new(link).submit_feedback(request).await;

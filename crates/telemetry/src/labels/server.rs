@@ -1,7 +1,10 @@
 //! Feedback and labels over gRPC.
 
-use crate::labels::Feedback;
-use crate::record::Error;
+use proto::ExportResponse;
+
+use crate::labels::{Feedback, Said};
+use crate::record::{Error, Label};
+use crate::server::decode;
 
 /// Feedback of a request, checked.
 ///
@@ -13,16 +16,35 @@ pub(crate) fn feedback(feedback: proto::Feedback) -> Result<Feedback, Error> {
         Error::invalid("feedback.rating", format!("is {rating}, allowed 1..=5, or 0 for none"))
     })?;
     let (demonstration, intent) = (feedback.demonstration, feedback.intent);
-    let feedback =
-        Feedback { feedback_id, conversation_id, turn_id, rating, resolved, comment, demonstration, intent };
+    let reply = feedback.reply;
+    let feedback = Feedback {
+        feedback_id,
+        conversation_id,
+        turn_id,
+        rating,
+        resolved,
+        comment,
+        demonstration,
+        intent,
+        reply,
+    };
     feedback.check()?;
     Ok(feedback)
 }
 
 /// Stored feedback as callers read it.
 pub(crate) fn given_feedback(given: Feedback) -> proto::Feedback {
-    let Feedback { feedback_id, conversation_id, turn_id, resolved, comment, demonstration, intent, .. } =
-        given;
+    let Feedback {
+        feedback_id,
+        conversation_id,
+        turn_id,
+        resolved,
+        comment,
+        demonstration,
+        intent,
+        reply,
+        ..
+    } = given;
     let rating = given.rating.into();
     proto::Feedback {
         feedback_id,
@@ -33,5 +55,19 @@ pub(crate) fn given_feedback(given: Feedback) -> proto::Feedback {
         comment,
         demonstration,
         intent,
+        reply,
     }
+}
+
+/// A record with what people said of it, as callers read it.
+///
+/// # Errors
+/// `Malformed`.
+pub(crate) fn exported(Said { encoded, feedback, labels }: Said) -> Result<ExportResponse, Error> {
+    let label = |Label { intent, source, disposition, .. }| proto::Label { intent, source, disposition };
+    Ok(ExportResponse {
+        record: Some(decode(&encoded)?),
+        feedback: feedback.into_iter().map(given_feedback).collect(),
+        labels: labels.into_iter().map(label).collect(),
+    })
 }
