@@ -15,9 +15,9 @@ use crate::show;
 pub(crate) struct CustomerArgs {
     /// Key of the customer
     #[arg(long, value_name = "KEY")]
-    customer: String,
+    pub(crate) customer: String,
     #[command(flatten)]
-    at: Running,
+    pub(crate) at: Running,
 }
 
 /// Where the assistant is, unless said.

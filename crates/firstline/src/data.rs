@@ -1,12 +1,16 @@
 //! What later training needs: feedback and what is held of a customer, at a running assistant.
 
+mod conversation;
+mod example;
+mod export;
 mod feedback;
+mod filter;
 mod queue;
+mod window;
+mod write;
 
 use clap::Subcommand;
 use kit::config::{Server, Settings};
-
-use crate::customer::{self, CustomerArgs};
 
 #[derive(Subcommand)]
 pub(crate) enum DataCommand {
@@ -15,8 +19,8 @@ pub(crate) enum DataCommand {
     /// Turns that were drawn for people to label, at a running telemetry stage
     #[command(subcommand)]
     AuditQueue(queue::QueueCommand),
-    /// All that is held of a customer, one conversation a line of JSON, at a running assistant
-    Export(CustomerArgs),
+    /// All that is held of a customer, at a running assistant; or examples for training, at a running telemetry stage
+    Export(export::ExportArgs),
 }
 
 /// Where telemetry is, unless said.
@@ -29,6 +33,6 @@ pub(crate) async fn run(settings: &Settings, command: DataCommand, as_json: bool
     match command {
         DataCommand::Feedback(args) => feedback::feedback(settings, args, as_json).await,
         DataCommand::AuditQueue(command) => queue::queue(settings, command, as_json).await,
-        DataCommand::Export(args) => customer::export(settings, args).await,
+        DataCommand::Export(args) => export::export(settings, args, as_json).await,
     }
 }
