@@ -289,6 +289,16 @@ async fn a_filter_takes_what_it_holds_for_and_a_bundle_takes_the_intents() {
     let checked = firstline(&["bundle", "check", bundle.path().to_str().unwrap()]);
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
 
+    // Ovens were asked for by everybody, twice, and answered by people in the first conversation.
+    let gaps = stage.run(&["gaps", "--window", "1h", "--json"]).await;
+    let gaps: Vec<Value> = gaps.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&gaps[0]["count"], &gaps[0]["customers"]), (&80.into(), &40.into()), "{gaps:?}");
+    assert_eq!(
+        (&gaps[0]["examples"][0], &gaps[0]["reasons"]["no_knowledge"]),
+        (&"And ovens?".into(), &80.into())
+    );
+    assert!(gaps[0]["replies"][2].as_str().unwrap().starts_with("No ovens, write to ["), "{gaps:?}");
+
     let kept = bundle.path().join("other");
     let wrong = ["export", "--kind", "sft", "--out", kept.to_str().unwrap(), "--where", "ratin >= 4"];
     let refused = stage.run(&wrong).await;

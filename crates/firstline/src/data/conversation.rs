@@ -51,14 +51,14 @@ impl Said {
             reason: turn.handoff.as_ref().map_or(HandoffReason::Unspecified, |notice| notice.reason()),
             bundle: turn.bundle.clone(),
             demonstration: demonstration(exported, &turn.turn_id),
-            label: label(exported),
+            label: label_of(exported),
             consents: record.consent() == Consent::Granted,
             taken: filter.map_or(Some(true), |filter| filter.takes(exported, turn)),
         })
     }
 
     /// Whether the customer asks for a person by it and says nothing else.
-    fn only_calls(&self) -> bool {
+    pub(super) fn only_calls(&self) -> bool {
         self.reason == HandoffReason::UserRequest && self.question.split_whitespace().count() <= CALL_WORDS
     }
 }
@@ -72,7 +72,8 @@ fn demonstration(exported: &ExportResponse, turn_id: &str) -> String {
     written.last().map_or_else(|| replies.join(PARAGRAPH), |one| one.demonstration.clone())
 }
 
-fn label(exported: &ExportResponse) -> Option<String> {
+/// The right intent, by whoever looked the closest.
+fn label_of(exported: &ExportResponse) -> Option<String> {
     let of = |source: &&str| {
         exported.labels.iter().find(|label| label.source == **source && !label.intent.is_empty())
     };
@@ -85,7 +86,8 @@ pub(super) struct Conversation {
     /// Hash of the customer's key; the conversation's id where nobody knows the customer.
     pub(super) customer: String,
     pub(super) turns: Vec<Said>,
-    last_s: i64,
+    /// When its last turn was, in seconds since 1970.
+    pub(super) last_s: i64,
 }
 
 /// Whose a record is.
@@ -152,4 +154,94 @@ fn settled(conversations: Vec<(String, Conversation)>) -> Vec<Conversation> {
     let mut conversations: Vec<_> = conversations.into_iter().map(|(_, one)| one).collect();
     conversations.iter_mut().for_each(Conversation::settle);
     conversations
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{Feedback, HandoffNotice, Label, Turn, TurnRecord};
+
+    use super::*;
+
+    fn exported(conversation: &str, turn_id: &str, seconds: i64, question: &str) -> ExportResponse {
+        let turn = Turn {
+            conversation_id: conversation.to_owned(),
+            turn_id: turn_id.to_owned(),
+            answer: "We do.".to_owned(),
+            outcome: Outcome::Answered.into(),
+            ..Turn::default()
+        };
+        let accepted_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let (turn, question) = (Some(turn), question.to_owned());
+        let record = TurnRecord { turn, accepted_at, question, ..TurnRecord::default() };
+        ExportResponse { record: Some(record), ..ExportResponse::default() }
+    }
+
+    fn calls(mut exported: ExportResponse, demonstrations: &[(&str, bool)]) -> ExportResponse {
+        let turn = exported.record.as_mut().unwrap().turn.as_mut().unwrap();
+        turn.set_outcome(Outcome::Handoff);
+        let reason = HandoffReason::UserRequest.into();
+        turn.handoff = Some(HandoffNotice { reason, ..HandoffNotice::default() });
+        let said = |(text, reply): &(&str, bool)| Feedback {
+            turn_id: turn.turn_id.clone(),
+            demonstration: (*text).to_owned(),
+            reply: *reply,
+            ..Feedback::default()
+        };
+        exported.feedback = demonstrations.iter().map(said).collect();
+        exported
+    }
+
+    #[test]
+    fn a_bare_call_for_a_person_leaves_its_replies_to_the_question_before_and_quiet_conversations_are_complete()
+     {
+        let day = QUIET_S;
+        let mut open = Open::default();
+        let mut seen = Vec::new();
+        for one in [
+            exported("a", "1", day, "Do you deliver to Norway?"),
+            calls(
+                exported("a", "2", day + 60, "a person please"),
+                &[("Hello.", true), ("Yes, we do.", true)],
+            ),
+            exported("b", "3", day + 90, "Do you sell kettles?"),
+            calls(
+                exported("b", "4", day + 95, "I want to talk to somebody about my order of last week"),
+                &[("Hello.", true), ("It is late.", false), ("Sorry.", true)],
+            ),
+            exported("a", "5", 2 * day, "And to Iceland?"),
+            exported("c", "6", 2 * day + 7200, "Hello?"),
+        ] {
+            seen.push(open.add(&one, None));
+        }
+        let complete = seen.pop().unwrap();
+        assert!(seen.iter().all(Vec::is_empty));
+        let said = |conversation: &Conversation| -> Vec<(String, String)> {
+            conversation.turns.iter().map(|said| (said.turn_id.clone(), said.demonstration.clone())).collect()
+        };
+        let of = |turn: &str, demonstration: &str| (turn.to_owned(), demonstration.to_owned());
+        assert_eq!(complete.len(), 1);
+        // More than a call stays what it was, and what was written to be learnt stands above replies.
+        assert_eq!(said(&complete[0]), [of("3", ""), of("4", "It is late.")]);
+        let rest = open.end();
+        let rest: Vec<_> = rest.iter().map(said).collect();
+        let replied = of("1", "Hello.\n\nYes, we do.");
+        assert_eq!(rest, [vec![replied, of("2", ""), of("5", "")], vec![of("6", "")]]);
+    }
+
+    #[test]
+    fn the_most_careful_label_counts() {
+        let labelled = |sources: &[(&str, &str)]| {
+            let label = |(source, intent): &(&str, &str)| {
+                let (source, intent) = ((*source).to_owned(), (*intent).to_owned());
+                Label { source, intent, ..Label::default() }
+            };
+            let labels = sources.iter().map(label).collect();
+            label_of(&ExportResponse { labels, ..ExportResponse::default() })
+        };
+        let all = [("customer_choice", "a"), ("audit", "b"), ("agent", "c")];
+        assert_eq!(labelled(&all).as_deref(), Some("b"));
+        // A disposition alone is no intent.
+        assert_eq!(labelled(&[("agent", ""), ("customer_choice", "a")]).as_deref(), Some("a"));
+        assert_eq!(labelled(&[("somebody", "a")]), None);
+    }
 }

@@ -49,8 +49,7 @@ impl Part {
         self.content.update(line.as_bytes());
         self.lineage.update(turn_id.as_bytes()).update(b"\n");
         self.examples += 1;
-        let hash = blake3::hash(customer.as_bytes());
-        self.customers.insert(hash.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)));
+        self.customers.insert(super::short(customer));
         Ok(())
     }
 
