@@ -7,9 +7,10 @@ use crate::record::Error;
 use crate::store::Store;
 
 /// In this order: the later ones are found by the earlier ones' rows.
-const DELETIONS: [&str; 5] = [
+const DELETIONS: [&str; 6] = [
     "DELETE FROM records WHERE turn IN (SELECT id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
+    "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM feedback WHERE conversation_id = $1)",
     "DELETE FROM audit WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM turns WHERE conversation_id = $1",
     "DELETE FROM feedback WHERE conversation_id = $1",

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use kit::Link;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{
-    AuditItem, ExportRequest, Feedback, Intent, IntentDecision, Label, LabelAuditRequest,
-    ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest, TelemetryServiceSubmitFeedbackRequest,
-    Turn, TurnRecord,
+    AuditItem, ExportRequest, Feedback, ForgetConversationsRequest, Intent, IntentDecision, Label,
+    LabelAuditRequest, ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest,
+    TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
 };
 use telemetry::Config;
 use telemetry::config::Audit;
@@ -71,6 +71,13 @@ async fn feedback_on_what_nobody_knows_is_kept_and_of_a_turn_needs_its_id() {
     assert_eq!(first.labels, [label]);
     let second = exported.message().await.unwrap().unwrap();
     assert_eq!((second.feedback, second.labels), (Vec::new(), Vec::new()));
+    // With its conversation goes what was said of a turn that never came.
+    let unborn = Feedback { feedback_id: "f3".to_owned(), turn_id: "t10".to_owned(), ..said.clone() };
+    let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(unborn) };
+    client.submit_feedback(request).await.unwrap();
+    let request = ForgetConversationsRequest { conversation_ids: vec!["unknown".to_owned()] };
+    // The turn, its record, two labels and two pieces of feedback.
+    assert_eq!(client.forget_conversations(request).await.unwrap().into_inner().deleted, 6);
     let feedback = Some(Feedback { turn_id: String::new(), feedback_id: "f2".to_owned(), ..said });
     let refused = client.submit_feedback(TelemetryServiceSubmitFeedbackRequest { feedback }).await;
     let refused = refused.unwrap_err();
