@@ -304,6 +304,17 @@ async fn a_filter_takes_what_it_holds_for_and_a_bundle_takes_the_intents() {
     let refused = stage.run(&wrong).await;
     assert!(refused.code == Some(1) && refused.stderr.contains("ratin does not exist"), "{}", refused.stderr);
     assert!(!kept.with_added_extension("train.jsonl").exists());
+    for usage in [
+        "feedback --turn t",
+        "feedback --rating 5",
+        "feedback --conversation c --intent refund",
+        "audit-queue label t",
+        "audit-queue label t --correct --intent refund",
+        "export --customer c --where true",
+        "gaps --window 7",
+    ] {
+        assert_eq!(firstline(&usage.split(' ').collect::<Vec<_>>()).code, Some(2), "{usage}");
+    }
     stage.stop().await;
 }
 
