@@ -1,7 +1,7 @@
 //! What people say of turns and conversations, on its way to telemetry.
 
 use prost::Message as _;
-use proto::{Feedback, Role};
+use proto::{Feedback, HandoffReason, Role};
 use sql::{Connection, Result, values};
 
 use crate::budget;
@@ -11,6 +11,8 @@ use crate::turn::{Error, Orchestrator, now};
 
 const MAX_COMMENT_BYTES: usize = 4096;
 const MAX_DEMONSTRATION_BYTES: usize = 16 * 1024;
+/// Words of a message that holds the keyword and nothing to be answered.
+const BARE_WORDS: usize = 2;
 
 /// A field that cannot be taken: reason, field, what is wrong and what is allowed.
 type Wrong = (&'static str, &'static str, String);
@@ -90,31 +92,46 @@ impl Journal {
     }
 }
 
-/// Keeps a person's reply, masked, as what the bot should have answered. It belongs to the turn that was handed over,
-/// until the customer writes again: then to what they wrote last.
+/// Keeps a person's reply, masked, as what the bot should have answered.
 pub(crate) fn demonstrate(
     connection: &mut Connection<'_>,
     (handoff_id, feedback_id): (&str, &str),
     text: &str,
     (owner, traceparent): (&str, &str),
 ) -> Result<()> {
-    let query = "SELECT handoff.conversation_id, coalesce(
-            (SELECT turn_id FROM utterance AS later WHERE later.conversation_id = handoff.conversation_id
-                AND role = $2 AND seq > (SELECT min(seq) FROM utterance AS reply
-                    WHERE reply.conversation_id = handoff.conversation_id AND role = $3 AND seq > context_from)
-                ORDER BY seq DESC LIMIT 1), handoff.turn_id)
-        FROM handoff JOIN conversation USING (conversation_id) WHERE handoff_id = $1";
-    let roles = (Role::Customer as i32, Role::Agent as i32);
-    let about = connection.first(query, values![handoff_id, roles.0, roles.1], |row| {
-        Ok((row.get::<String, _>(0)?, row.get::<String, _>(1)?))
-    })?;
-    let Some((conversation_id, turn_id)) = about else { return Ok(()) };
+    let Some((conversation_id, turn_id)) = answered(connection, handoff_id)? else { return Ok(()) };
     let masked = personal::mask(text);
     let demonstration = masked[..masked.floor_char_boundary(MAX_DEMONSTRATION_BYTES)].to_owned();
     let feedback_id = feedback_id.to_owned();
     let feedback =
         Feedback { feedback_id, conversation_id, turn_id, demonstration, reply: true, ..Feedback::default() };
     spool(connection, owner, Kind::Feedback, traceparent, "", &feedback.encode_to_vec())
+}
+
+/// The conversation of a handoff, and the turn that a person answers in it: the one that was handed over, until the
+/// customer writes again; then what they wrote last. The bare keyword stands for what was asked before it.
+fn answered(connection: &mut Connection<'_>, handoff_id: &str) -> Result<Option<(String, String)>> {
+    let query = "SELECT handoff.conversation_id, turn_id, reason, context_from FROM handoff
+        JOIN conversation USING (conversation_id) WHERE handoff_id = $1";
+    let found = connection.first(query, values![handoff_id], |row| {
+        Ok((row.get::<String, _>(0)?, row.get::<String, _>(1)?, row.get::<i32, _>(2)?, row.get::<i64, _>(3)?))
+    })?;
+    let Some((id, turn_id, reason, context_from)) = found else { return Ok(None) };
+    let query = "SELECT role, turn_id, substr(text, 1, 100) FROM utterance WHERE conversation_id = $1 AND seq > $2 AND role IN ($3, $4)
+        ORDER BY seq LIMIT 1000";
+    let (customer, person) = (Role::Customer as i32, Role::Agent as i32);
+    let said = connection.query(query, values![&id, context_from, customer, person], |row| {
+        Ok((row.get::<i32, _>(0)?, row.get::<String, _>(1)?, row.get::<String, _>(2)?))
+    })?;
+    let replied = said.iter().position(|(role, ..)| *role == person).unwrap_or(said.len());
+    if let Some((_, later, _)) = said[replied..].iter().rfind(|(role, ..)| *role == customer) {
+        return Ok(Some((id, later.clone())));
+    }
+    let here = said.iter().position(|(_, turn, _)| *turn == turn_id).unwrap_or_default();
+    let bare = |(.., text): &&(i32, String, String)| text.split_whitespace().count() <= BARE_WORDS;
+    let calls = reason == HandoffReason::UserKeyword as i32 && said.get(here).filter(bare).is_some();
+    let before = here.checked_sub(1).filter(|_| calls).map(|before| said[before].1.clone());
+    Ok(Some((id, before.unwrap_or(turn_id))))
 }
 
 #[cfg(test)]
@@ -124,47 +141,57 @@ mod tests {
     use super::*;
     use crate::spool::Entry;
 
-    #[tokio::test]
-    async fn a_reply_is_of_the_turn_handed_over_until_the_customer_writes_again() {
+    /// The turns that replies of a person belong to, with what is kept of them. "ann: " writes as the person, all else
+    /// is the customer's, each a turn: t0, t1 and so on. The handoff is of the turn `handed_over`, by the keyword.
+    async fn demonstrated(handed_over: &'static str, talk: &[&str]) -> Vec<(String, String)> {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(Source::File(dir.path().join("journal"))).await.unwrap();
-        let start = |connection: &mut Connection<'_>| {
+        let start = move |connection: &mut Connection<'_>| {
             let blob: &[u8] = &[];
-            connection.execute(
-                "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES ('c', '', 0)",
-                &[],
-            )?;
+            let conversation =
+                "INSERT INTO conversation (conversation_id, customer_key, created_at) VALUES ('c', '', 0)";
+            connection.execute(conversation, &[])?;
             let handoff = "INSERT INTO handoff (handoff_id, conversation_id, turn_id, reason, state, assignee, created_at, packet)
-                VALUES ('h', 'c', 't1', 1, 2, 'ann', 0, $1)";
-            connection.execute(handoff, values![blob])
+                VALUES ('h', 'c', $1, 1, 2, 'ann', 0, $2)";
+            connection.execute(handoff, values![handed_over, blob])
         };
         journal.sql.write(start).await.unwrap();
-        let writes = async |turn: &str| {
-            let turn = turn.to_owned();
+        for (number, said) in talk.iter().enumerate() {
+            if let Some(reply) = said.strip_prefix("ann: ") {
+                assert!(journal.reply("h".to_owned(), "ann".to_owned(), reply.to_owned()).await.unwrap());
+                continue;
+            }
+            let (turn, said) = (format!("t{number}"), (*said).to_owned());
             let insert =
-                "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ('c', $1, 1, 'hello?')";
-            journal.sql.write(move |connection| connection.execute(insert, values![&turn])).await.unwrap();
-        };
-        let replies = async |text: &str| {
-            assert!(journal.reply("h".to_owned(), "ann".to_owned(), text.to_owned()).await.unwrap());
-        };
-        for turn in ["t1", "t2"] {
-            writes(turn).await;
+                "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ('c', $1, 1, $2)";
+            journal
+                .sql
+                .write(move |connection| connection.execute(insert, values![&turn, &said]))
+                .await
+                .unwrap();
         }
-        replies("Call 0151 496 0000.").await;
-        replies("It is free.").await;
-        writes("t3").await;
-        replies("You're welcome.").await;
-        let spooled = journal.spooled(10).await.unwrap();
-        let kept: Vec<_> = spooled
-            .into_iter()
-            .map(|one| match one.entry {
-                Entry::Feedback(Feedback { turn_id, demonstration, .. }) => (turn_id, demonstration),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        let kept: Vec<_> = kept.iter().map(|(turn, said)| (turn.as_str(), said.as_str())).collect();
-        let wanted = [("t1", "Call [PHONE_NUMBER]."), ("t1", "It is free."), ("t3", "You're welcome.")];
-        assert_eq!(kept, wanted);
+        let kept = journal.spooled(10).await.unwrap().into_iter().map(|one| match one.entry {
+            Entry::Feedback(Feedback { turn_id, demonstration, reply: true, .. }) => (turn_id, demonstration),
+            other => panic!("{other:?}"),
+        });
+        kept.collect()
+    }
+
+    #[tokio::test]
+    async fn a_reply_is_of_the_turn_handed_over_until_the_customer_writes_again() {
+        let of = |turn: &str, text: &str| (turn.to_owned(), text.to_owned());
+        let talk = [
+            "a fee?",
+            "agent, is there a fee or not",
+            "hello?",
+            "ann: No, call 0151 496 0000.",
+            "ann: It is free.",
+            "thanks",
+            "ann: Bye.",
+        ];
+        let wanted = [of("t1", "No, call [PHONE_NUMBER]."), of("t1", "It is free."), of("t5", "Bye.")];
+        assert_eq!(demonstrated("t1", &talk).await, wanted);
+        assert_eq!(demonstrated("t1", &["a fee?", "AGENT please", "ann: No."]).await, [of("t0", "No.")]);
+        assert_eq!(demonstrated("t0", &["agent", "ann: Hello."]).await, [of("t0", "Hello.")]);
     }
 }

@@ -143,8 +143,9 @@ impl TelemetryService for Server {
     ) -> Result<Response<SubmitFeedbackResponse>, Status> {
         let feedback = feedback(request.into_inner().feedback.unwrap_or_default()).map_err(status)?;
         let (store, counters, rating) = (self.store.clone(), self.counters.clone(), feedback.rating);
+        let reply = feedback.reply;
         let write = async move {
-            if store.add_feedback(feedback, now_us()).await? {
+            if store.add_feedback(feedback, now_us()).await? && !reply {
                 counters.count_feedback(rating);
             }
             Ok(())
