@@ -1,8 +1,10 @@
 //! The desk and whoever is on call, by the command line against real processes.
 
+use std::time::{Duration, Instant};
+
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{Processes, Receiver, SECRET, firstline};
 
 /// The lines that a command prints with `--json`; it must succeed.
@@ -18,6 +20,7 @@ async fn a_person_takes_a_conversation_answers_and_gives_it_back() {
     let processes = Processes::start(&[
         ("FIRSTLINE__WORKFLOW__TARGETS__BANK__URL", &receiver.url),
         ("FIRSTLINE__WORKFLOW__TARGETS__BANK__SECRET", SECRET),
+        ("FIRSTLINE__TELEMETRY__AUDIT__RATE", "1.0"),
     ]);
     let mut client = AssistantServiceClient::connect(processes.url.clone()).await.unwrap();
     let mut say = async |conversation: &str, text: &str| {
@@ -67,6 +70,29 @@ async fn a_person_takes_a_conversation_answers_and_gives_it_back() {
     assert_eq!(printed(&[&["handoff", "list", "--state", "resolved"], &at[..]].concat()).len(), 1);
     let after = say(&turn.conversation_id, "What is the contactless limit?").await;
     assert_eq!(after.outcome(), Outcome::Answered, "{after:?}");
+
+    // What is said of a turn, and of one that was drawn for people to label, as every turn is here.
+    let rated = ["feedback", "--turn", &after.turn_id, "--rating", "4", "--resolved", "yes", "--id", "f_1"];
+    assert_eq!(printed(&[&rated[..], &at[..]].concat())[0]["feedback_id"], "f_1");
+    let telemetry = format!("http://127.0.0.1:{}", processes.port("telemetry"));
+    let of = ["--endpoint", telemetry.as_str()];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let drawn = loop {
+        let next = printed(&[&["audit-queue", "next"], &of[..]].concat()).remove(0);
+        if next["waiting"] == 1 {
+            break next;
+        }
+        assert!(Instant::now() < deadline, "{next}");
+    };
+    assert_eq!(drawn["turn_id"], after.turn_id.as_str());
+    assert_eq!(
+        (&drawn["question"], &drawn["probability"]),
+        (&"What is the contactless limit?".into(), &1.0.into())
+    );
+    assert_eq!(drawn["answer"], after.answer.as_str());
+    let label = ["audit-queue", "label", &after.turn_id, "--correct", "--grounded", "yes"];
+    printed(&[&label[..], &of[..]].concat());
+    assert_eq!(printed(&[&["audit-queue", "next"], &of[..]].concat()), [json!({ "waiting": 0 })]);
 
     // What a workflow did is seen at its own stage, and nothing certain can be overruled.
     let asked = say("", "I lost my debit card somewhere yesterday, please block it").await;

@@ -81,8 +81,8 @@ enum Command {
     Audit(crate::audit::AuditArgs),
     /// Delete all that is held of a customer, at a running assistant
     Forget(CustomerArgs),
-    /// All that is held of a customer, one conversation a line of JSON, at a running assistant
-    Export(CustomerArgs),
+    #[command(flatten)]
+    Data(crate::data::DataCommand),
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -364,7 +364,7 @@ async fn serve(
                 }
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
                 Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,
-                Command::Export(args) => Box::pin(crate::customer::export(&settings, args)).await,
+                Command::Data(command) => Box::pin(crate::data::run(&settings, command, json)).await,
                 Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
                 Command::Workflow(command) => Box::pin(executions::workflow(&settings, command, json)).await,
                 Command::Rollout(command) => Box::pin(rollout::rollout(&settings, command, json)).await,

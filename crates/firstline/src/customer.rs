@@ -15,12 +15,13 @@ use crate::show;
 pub(crate) struct CustomerArgs {
     /// Key of the customer
     #[arg(long, value_name = "KEY")]
-    customer: String,
+    pub(crate) customer: String,
     #[command(flatten)]
-    at: Running,
+    pub(crate) at: Running,
 }
 
-fn default(server: &Server) -> String {
+/// Where the assistant is, unless said.
+pub(crate) fn default(server: &Server) -> String {
     format!("http://{}", server.listen.orchestrator)
 }
 
@@ -65,7 +66,8 @@ fn conversation(held: &ExportCustomerResponse) -> Value {
     });
     let feedback = held.feedback.iter().map(|given| {
         json!({ "id": given.feedback_id, "turn_id": show::text(&given.turn_id), "rating": given.rating,
-            "resolved": given.resolved, "comment": given.comment })
+            "resolved": given.resolved, "comment": given.comment, "demonstration": show::text(&given.demonstration),
+            "intent": show::text(&given.intent) })
     });
     json!({
         "conversation_id": held.conversation_id,

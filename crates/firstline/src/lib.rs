@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod coverage;
 mod customer;
+mod data;
 mod desk;
 mod doctor;
 mod draft;

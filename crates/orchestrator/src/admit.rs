@@ -1,9 +1,10 @@
 //! The door: what a message must be, and what the journal keeps of it.
 
-use proto::Message;
+use proto::{Consent, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::budget;
+use crate::config::Training;
 use crate::turn::{Act, Error, Orchestrator, now};
 
 /// Longest id or key of a caller.
@@ -26,6 +27,9 @@ pub(crate) struct Admission {
     /// How long the turn is this process's, from its commit on, unless it is renewed; in microseconds.
     pub(crate) lease: i64,
     pub(crate) history: u32,
+    /// Whether the turn may be used to train models, as the number of the contract.
+    #[serde(default)]
+    pub(crate) consent: i32,
     /// The execution that a button confirms or declines.
     pub(crate) confirms: Option<String>,
 }
@@ -82,7 +86,15 @@ impl Orchestrator {
         if unknown || self.ledger.admit(budget::key(customer_key, conversation_id), now()) {
             return Ok(());
         }
-        Err(Error::TooFast(self.config.budget.turns_per_minute))
+        Err(Error::TooFast("turns of the customer", self.config.budget.turns_per_minute))
+    }
+
+    /// Whether a turn may be used to train models: what the customer said, else what the installation says.
+    fn consent(&self, said: Consent) -> Consent {
+        match (said, self.config.training_consent) {
+            (Consent::Unspecified, Training::Granted) => Consent::Granted,
+            (said, _) => said,
+        }
     }
 
     pub(crate) fn admit(&self, message: &Message, act: &Act) -> Admission {
@@ -110,6 +122,7 @@ impl Orchestrator {
             accepted_at,
             lease: self.lease(),
             history: self.config.history,
+            consent: self.consent(message.consent()).into(),
             confirms,
         }
     }

@@ -52,6 +52,8 @@ pub struct Config {
     /// The most of all customers that are treated, 0..=1, whatever the plan of the rollout says: a brake for when its
     /// controller is gone.
     pub max_treated_share: f64,
+    /// Whether conversations may be used to train models where nothing is said of it.
+    pub training_consent: Training,
     /// Limits of what customers may cost.
     pub budget: Budget,
     /// Address of the endpoint that helpdesks report to, `POST /v1/connectors/NAME`, such as "127.0.0.1:7780"; empty
@@ -59,6 +61,16 @@ pub struct Config {
     pub inbound_listen: String,
     /// Helpdesks that get every handoff, by a name of a-z, 0-9 and _.
     pub connectors: BTreeMap<String, Connector>,
+}
+
+/// Whether conversations may be used to train models where their messages do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Training {
+    /// Only those whose customers were asked and said yes.
+    Asked,
+    /// All, since every customer has agreed, by contract for example; a customer may still say no.
+    Granted,
 }
 
 /// Limits of what customers may cost; 0 is no limit. A message with the keyword that reaches a person, and the
@@ -124,6 +136,7 @@ impl Default for Config {
             reap_every_ms: 5_000,
             retain_days: 90,
             max_treated_share: 1.0,
+            training_consent: Training::Asked,
             budget: Budget::default(),
             inbound_listen: String::new(),
             connectors: BTreeMap::new(),

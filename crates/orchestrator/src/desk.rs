@@ -6,7 +6,7 @@ use sql::{Connection, Result, Row, values};
 
 use crate::spool::{Kind, spool};
 use crate::store::Journal;
-use crate::{callback, notes};
+use crate::{callback, feedback, notes};
 
 /// Utterances of a handoff in a list; a conversation as a whole comes from `GetConversation`.
 const LISTED: i64 = 6;
@@ -93,15 +93,17 @@ impl Journal {
         self.sql.write(write).await
     }
 
-    /// Stores a person's words; `false` unless the handoff is claimed by that person.
+    /// Stores a person's words, which also tell telemetry what the bot should have said; `false` unless the handoff is claimed by that person.
     pub(crate) async fn reply(&self, id: String, assignee: String, text: String) -> Result<bool> {
         // By its own name a reply whose commit got no answer knows that it is there.
         let name = format!("r_{}", uuid::Uuid::now_v7().simple());
         let known = "SELECT 1 FROM utterance WHERE conversation_id = $1 AND turn_id = $2";
         let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, $2, $3, $4)";
+        let (traceparent, owner) = (kit::Call::current().traceparent(), self.owner.clone());
         let write = move |connection: &mut Connection<'_>| {
             let Some(conversation_id) = hold(connection, &id, &assignee)? else { return Ok(false) };
             if connection.first(known, values![&conversation_id, &name], |_| Ok(()))?.is_none() {
+                feedback::demonstrate(connection, (&id, &name), &text, (&owner, &traceparent))?;
                 connection.execute(insert, values![&conversation_id, &name, Role::Agent as i32, &text])?;
             }
             Ok(true)

@@ -41,6 +41,8 @@ pub(crate) struct Draft<'o> {
     /// What the journal keeps of them without a verdict.
     pub(crate) stored: String,
     pub(crate) customer_key: String,
+    /// Whether the turn may be used to train models, as the number of the contract.
+    pub(crate) consent: i32,
     pub(crate) pending: Option<Pending>,
     /// A question of several whose intent has a workflow, to be offered after the answer.
     pub(crate) beside: Option<(Choice, String)>,
@@ -87,6 +89,7 @@ impl<'o> Draft<'o> {
             said: admission.text.clone(),
             stored: admission.masked.clone().unwrap_or_else(|| admission.text.clone()),
             customer_key: admission.customer_key.clone(),
+            consent: admission.consent,
             pending: None,
             beside: None,
             kept: None,

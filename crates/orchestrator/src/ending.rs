@@ -29,6 +29,7 @@ impl Draft<'_> {
             customer_hash: crate::admit::customer_hash(&self.customer_key),
             decisions: self.decisions,
             exposure: self.exposure,
+            consent: self.consent,
         };
         Finish {
             turn: self.turn,

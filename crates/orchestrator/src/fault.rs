@@ -11,7 +11,7 @@ impl kit::Fault for Error {
             Self::Foreign => Kind::Denied,
             Self::Stale | Self::Precondition(_) => Kind::Precondition,
             Self::NotFound(_) => Kind::NotFound,
-            Self::Overload | Self::TooFast(_) => Kind::Exhausted,
+            Self::Overload | Self::TooFast(..) => Kind::Exhausted,
             Self::Journal(_) => Kind::Unavailable,
         }
     }
@@ -24,7 +24,7 @@ impl kit::Fault for Error {
             Self::Stale | Self::Precondition(_) => "WRONG_STATE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Overload => "TOO_MANY_TURNS",
-            Self::TooFast(_) => "TOO_MANY_TURNS_A_MINUTE",
+            Self::TooFast(..) => "TOO_MANY_TURNS_A_MINUTE",
             Self::Journal(_) => "JOURNAL_UNAVAILABLE",
         }
     }

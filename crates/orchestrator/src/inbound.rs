@@ -6,6 +6,7 @@ use sql::{Connection, Result, values};
 
 use crate::connector::Kind;
 use crate::desk::{self, End};
+use crate::feedback;
 use crate::payload::at;
 use crate::store::Journal;
 
@@ -153,6 +154,13 @@ impl Journal {
             connection.execute(update, values![person.trim_end(), &act.handoff_id])?;
             match &act.what {
                 What::Reply(text) => {
+                    let name = format!("r_{}", uuid::Uuid::now_v7().simple());
+                    feedback::demonstrate(
+                        connection,
+                        (&act.handoff_id, &name),
+                        text,
+                        (&owner, &traceparent),
+                    )?;
                     let insert = "INSERT INTO utterance (conversation_id, turn_id, role, text) VALUES ($1, '', $2, $3)";
                     connection.execute(insert, values![&conversation_id, Role::Agent as i32, text])?;
                 }

@@ -16,6 +16,7 @@ mod door;
 mod draft;
 mod ending;
 mod fault;
+mod feedback;
 mod forget;
 mod gate;
 mod handoff;
@@ -46,7 +47,7 @@ mod store;
 mod suggest;
 mod turn;
 
-pub use config::{Budget, Config};
+pub use config::{Budget, Config, Training};
 pub use connector::Connector;
 pub use curated::{Approved, Curated};
 pub use keyword::{Found, Keywords};

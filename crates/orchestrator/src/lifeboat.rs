@@ -279,6 +279,7 @@ mod tests {
             accepted_at: 7,
             lease: 1,
             history: 0,
+            consent: 0,
             confirms: None,
         };
         Castaway { admission, by_button: false }

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 use kit::Call;
 use kit::fault::{invalid, status};
-use prost::Message as _;
 use proto::assistant_service_server::{AssistantService, AssistantServiceServer};
 use proto::*;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -25,18 +24,16 @@ use crate::locks::Locks;
 use crate::presence::Presence;
 use crate::rollout::Rollout;
 use crate::screen::Screened;
-use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
 use crate::store::Journal;
 use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
-use crate::{deliver, door, push};
+use crate::{deliver, door, feedback, push};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
 const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
-const MAX_COMMENT_BYTES: usize = 4096;
 const MAX_NOTE_BYTES: usize = 64 * 1024;
 
 /// Opens the journal, ends the orphans of an earlier process, and serves.
@@ -174,26 +171,13 @@ impl AssistantService for Server {
         &self,
         request: Request<SubmitFeedbackRequest>,
     ) -> Result<Response<SubmitFeedbackResponse>, Status> {
-        let mut feedback = some(request.into_inner().feedback, "feedback")?;
-        filled(&feedback.conversation_id, "feedback.conversation_id")?;
-        bounded("feedback.feedback_id", &feedback.feedback_id)?;
-        bounded("feedback.conversation_id", &feedback.conversation_id)?;
-        bounded("feedback.turn_id", &feedback.turn_id)?;
-        if feedback.comment.len() > MAX_COMMENT_BYTES {
-            let message = format!("{} bytes, allowed up to {MAX_COMMENT_BYTES}", feedback.comment.len());
-            return Err(invalid(NAME, "COMMENT_TOO_LONG", "feedback.comment", message));
-        }
-        if feedback.rating > 5 {
-            let message = format!("is {}, allowed 0..=5, where 0 means none", feedback.rating);
-            return Err(invalid(NAME, "RATING_OUT_OF_RANGE", "feedback.rating", message));
-        }
-        if feedback.feedback_id.is_empty() {
-            feedback.feedback_id = format!("f_{}", uuid::Uuid::now_v7().simple());
-        }
-        feedback.comment = personal::mask(&feedback.comment);
-        let kept = self.orchestrator.journal.keep(Spooled::Feedback, feedback.encode_to_vec()).await;
-        kept.map_err(|error| status(NAME, &Error::from(error)))?;
-        self.orchestrator.spooled.notify_one();
+        let given = some(request.into_inner().feedback, "feedback")?;
+        bounded("feedback.feedback_id", &given.feedback_id)?;
+        bounded("feedback.conversation_id", &given.conversation_id)?;
+        bounded("feedback.turn_id", &given.turn_id)?;
+        bounded("feedback.intent", &given.intent)?;
+        feedback::check(&given).map_err(|(reason, field, message)| invalid(NAME, reason, field, message))?;
+        self.orchestrator.keep_feedback(given).await.map_err(|error| status(NAME, &error))?;
         Ok(Response::new(SubmitFeedbackResponse {}))
     }
 
@@ -296,6 +280,7 @@ impl AssistantService for Server {
         filled(&text, "text")?;
         let done = self.orchestrator.journal.reply(handoff_id.clone(), assignee, text).await;
         self.must(done, &handoff_id, "only its claimant replies").await?;
+        self.orchestrator.spooled.notify_one();
         Ok(Response::new(ReplyAsAgentResponse {}))
     }
 

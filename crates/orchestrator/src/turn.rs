@@ -45,8 +45,8 @@ pub(crate) enum Error {
     NotFound(&'static str),
     #[error("too many turns at the same time")]
     Overload,
-    #[error("more than {0} turns of the customer in a minute; try again in the next one")]
-    TooFast(u32),
+    #[error("more than {1} {0} in a minute; try again in the next one")]
+    TooFast(&'static str, u32),
     #[error("the journal does not accept messages")]
     Journal(#[from] sql::Error),
 }
@@ -316,6 +316,7 @@ impl Orchestrator {
             accepted_at,
             lease: 0,
             history: 0,
+            consent: 0,
             confirms: None,
         };
         let mut draft = Draft::new(self, &admission, Instant::now(), None);

@@ -35,6 +35,7 @@ fn row(index: usize) -> Row {
         input_tokens: 900,
         output_tokens: 60,
         cost_nanos: 123_456,
+        drawn: None,
         timings_us: (0..)
             .zip(STAGES)
             .map(|(n, stage)| (stage.to_owned(), 700 + (index as u64 * 7919 + n) % 90_000))

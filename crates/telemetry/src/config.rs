@@ -15,11 +15,34 @@ pub struct Config {
     pub retention_days: u32,
     /// How long the rollout waits for what is late, beyond the window of a guard, in milliseconds, 0..=3600000.
     pub rollout_grace_ms: u64,
+    /// Which turns people are asked to label.
+    pub audit: Audit,
+}
+
+/// Which turns people are asked to label, as shares of those with a question and an intent.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Of those with a confidence from 0.5 on, 0..=1.
+    pub rate: f64,
+    /// Of those below, 0..=1.
+    pub low_confidence_rate: f64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { rate: 0.01, low_confidence_rate: 0.1 }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { metrics_listen: "127.0.0.1:9464".to_owned(), retention_days: 90, rollout_grace_ms: 10_000 }
+        Self {
+            metrics_listen: "127.0.0.1:9464".to_owned(),
+            retention_days: 90,
+            rollout_grace_ms: 10_000,
+            audit: Audit::default(),
+        }
     }
 }
 
@@ -32,6 +55,8 @@ impl kit::Config for Config {
         }
         within("retention_days", self.retention_days, 1..=3650, &mut violations);
         within("rollout_grace_ms", self.rollout_grace_ms, 0..=3_600_000, &mut violations);
+        within("audit.rate", self.audit.rate, 0.0..=1.0, &mut violations);
+        within("audit.low_confidence_rate", self.audit.low_confidence_rate, 0.0..=1.0, &mut violations);
         violations
     }
 }
@@ -46,8 +71,10 @@ mod tests {
     fn values_out_of_range_are_named_and_an_empty_address_means_none() {
         assert!(Config::default().validate().is_empty());
         assert!(Config { metrics_listen: String::new(), ..Config::default() }.validate().is_empty());
-        let wrong = Config { metrics_listen: "localhost".to_owned(), retention_days: 0, rollout_grace_ms: 0 };
+        let audit = Audit { rate: -0.1, low_confidence_rate: f64::NAN };
+        let wrong =
+            Config { metrics_listen: "localhost".to_owned(), retention_days: 0, rollout_grace_ms: 0, audit };
         let keys: Vec<_> = wrong.validate().into_iter().map(|violation| violation.key).collect();
-        assert_eq!(keys, ["metrics_listen", "retention_days"]);
+        assert_eq!(keys, ["metrics_listen", "retention_days", "audit.rate", "audit.low_confidence_rate"]);
     }
 }

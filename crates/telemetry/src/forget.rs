@@ -2,14 +2,17 @@
 
 use sql::{Connection, values};
 
-use crate::record::{Error, Feedback};
+use crate::labels::{self, Feedback};
+use crate::record::Error;
 use crate::store::Store;
 
 /// In this order: the later ones are found by the earlier ones' rows.
-const DELETIONS: [&str; 5] = [
+const DELETIONS: [&str; 7] = [
     "DELETE FROM exposures WHERE conversation_id = $1",
     "DELETE FROM records WHERE turn IN (SELECT id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
+    "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM feedback WHERE conversation_id = $1)",
+    "DELETE FROM audit WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM turns WHERE conversation_id = $1",
     "DELETE FROM feedback WHERE conversation_id = $1",
 ];
@@ -20,20 +23,8 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn feedback(&self, conversation_id: String) -> Result<Vec<Feedback>, Error> {
-        const QUERY: &str =
-            "SELECT * FROM feedback WHERE conversation_id = $1 ORDER BY received_us, feedback_id";
-        let read = move |connection: &mut Connection<'_>| {
-            connection.query(QUERY, values![&conversation_id], |row| {
-                Ok(Feedback {
-                    feedback_id: row.get("feedback_id")?,
-                    conversation_id: row.get("conversation_id")?,
-                    turn_id: row.get("turn_id")?,
-                    rating: row.get("rating")?,
-                    resolved: row.get("resolved")?,
-                    comment: row.get("comment")?,
-                })
-            })
-        };
+        let read =
+            move |connection: &mut Connection<'_>| labels::feedback(connection, &conversation_id, i64::MAX);
         Ok(self.0.read(read).await?)
     }
 

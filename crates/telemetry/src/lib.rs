@@ -1,9 +1,11 @@
 //! Turn records, feedback and the metrics computed from them.
 
+pub mod audit;
 pub mod config;
 pub mod expire;
 pub mod export;
 pub mod forget;
+pub mod labels;
 pub mod measure;
 pub mod record;
 pub mod rollout;

@@ -1,5 +1,7 @@
 //! What is kept of a turn, in plain types.
 
+use crate::audit::Drawn;
+
 /// Why something was not stored or computed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -252,6 +254,8 @@ pub struct Row {
     pub customer_hash: String,
     /// That the customer was assigned to an arm in this turn.
     pub exposure: Option<Exposure>,
+    /// Set when it was drawn for people to label.
+    pub drawn: Option<Drawn>,
     /// The record as it was sent, encoded.
     pub encoded: Vec<u8>,
 }
@@ -315,23 +319,6 @@ pub fn scaled(field: &'static str, value: f64, largest: f64, factor: f64) -> Res
     }
     // In range by the check above, so the cast neither wraps nor saturates.
     Ok((value * factor).round() as u64)
-}
-
-/// A customer's feedback.
-#[derive(Debug, Clone)]
-pub struct Feedback {
-    /// Id given by the sender, the key.
-    pub feedback_id: String,
-    /// Id of the conversation.
-    pub conversation_id: String,
-    /// Id of the turn, empty for the whole conversation.
-    pub turn_id: String,
-    /// Rating 1..=5, 0 when there is none.
-    pub rating: u8,
-    /// Whether the problem is solved, if said.
-    pub resolved: Option<bool>,
-    /// Comment, redacted by the sender.
-    pub comment: String,
 }
 
 /// What the right intent of a turn would have been.

@@ -11,8 +11,8 @@ mod look;
 mod observe;
 mod order;
 mod replay;
-pub mod run;
-pub mod server;
+mod run;
+pub(crate) mod server;
 pub(crate) mod store;
 mod tick;
 

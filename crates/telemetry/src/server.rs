@@ -12,9 +12,10 @@ use prost_types::Timestamp;
 use proto::telemetry_service_server::{TelemetryService, TelemetryServiceServer};
 use proto::{
     Backlog, ExportRequest, ExportResponse, ForgetConversationsRequest, ForgetConversationsResponse,
-    GetMetricsRequest, GetMetricsResponse, ListFeedbackRequest, ListFeedbackResponse, RecordRequest,
-    RecordResponse, ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest,
-    SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
+    GetMetricsRequest, GetMetricsResponse, LabelAuditRequest, LabelAuditResponse, ListFeedbackRequest,
+    ListFeedbackResponse, NextAuditRequest, NextAuditResponse, RecordRequest, RecordResponse,
+    ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest, SubmitLabelResponse,
+    TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
@@ -25,15 +26,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::labels::server::{exported, feedback, given_feedback};
 use crate::measure::Latency;
 use crate::record::{
-    Arm, Error, Exposure, Feedback, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row,
-    check_id, check_stage, scaled,
+    Arm, Error, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id, check_stage,
+    scaled,
 };
 use crate::scrape::{self, Counters};
 use crate::store::Store;
-use crate::{expire, export, rollout};
+use crate::{audit, expire, export, rollout};
 
 /// Name of the stage.
 pub const NAME: &str = "telemetry";
@@ -77,10 +79,9 @@ pub async fn open(
     context.tasks.spawn(retention);
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    let grace = Duration::from_millis(config.rollout_grace_ms);
-    context.tasks.spawn(rollout::run::run(store.clone(), grace, context.shutdown.clone()));
-    let controller = rollout::server::service(store.clone(), context.shutdown.clone());
-    let server = TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown });
+    let controller = rollout::server::start(&store, config, context);
+    let server =
+        TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown, audit: config.audit });
     Ok(kit::Stage::new(NAME)
         .with(controller)
         .with(server.max_decoding_message_size(context.server.max_message_bytes)))
@@ -93,6 +94,8 @@ struct Server {
     live: broadcast::Sender<Arc<Vec<u8>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    /// Which turns are drawn for people to label.
+    audit: config::Audit,
 }
 
 impl Server {
@@ -121,7 +124,7 @@ impl TelemetryService for Server {
 
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         let records = request.into_inner().records;
-        let numbered = |(index, record)| row(record).map_err(|error| in_record(index, error));
+        let numbered = |(index, record)| row(record, &self.audit).map_err(|error| in_record(index, error));
         let rows = records.iter().enumerate().map(numbered).collect::<Result<Vec<_>, _>>().map_err(status)?;
         let stored = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let (store, counters, live) = (self.store.clone(), self.counters.clone(), self.live.clone());
@@ -143,8 +146,9 @@ impl TelemetryService for Server {
     ) -> Result<Response<SubmitFeedbackResponse>, Status> {
         let feedback = feedback(request.into_inner().feedback.unwrap_or_default()).map_err(status)?;
         let (store, counters, rating) = (self.store.clone(), self.counters.clone(), feedback.rating);
+        let reply = feedback.reply;
         let write = async move {
-            if store.add_feedback(feedback, now_us()).await? {
+            if store.add_feedback(feedback, now_us()).await? && !reply {
                 counters.count_feedback(rating);
             }
             Ok(())
@@ -223,15 +227,14 @@ impl TelemetryService for Server {
     type ExportStream = Streamed<ExportResponse>;
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
-        let ExportRequest { from, to } = request.into_inner();
+        let ExportRequest { from, to, with_said } = request.into_inner();
         let from_us = from.map_or(Ok(0), |from| micros("from", &from)).map_err(status)?;
         let to_us = to.map_or(Ok(now_us()), |to| micros("to", &to)).map_err(status)?;
         if from_us > to_us {
             return Err(status(Error::invalid("from", "is after to, allowed up to to")));
         }
-        let records = export::records(self.store.clone(), from_us, to_us, self.shutdown.clone());
-        let decoded = records.and_then(|encoded| std::future::ready(decode(&encoded)));
-        let responses = decoded.map_ok(|record| ExportResponse { record: Some(record) }).map_err(status);
+        let records = export::records(self.store.clone(), from_us, to_us, with_said, self.shutdown.clone());
+        let responses = records.and_then(|said| std::future::ready(exported(said))).map_err(status);
         Ok(Response::new(responses.boxed()))
     }
 
@@ -240,15 +243,23 @@ impl TelemetryService for Server {
         request: Request<ListFeedbackRequest>,
     ) -> Result<Response<ListFeedbackResponse>, Status> {
         let given = self.store.feedback(request.into_inner().conversation_id).await.map_err(status)?;
-        let feedback = given.into_iter().map(|given| proto::Feedback {
-            feedback_id: given.feedback_id,
-            conversation_id: given.conversation_id,
-            turn_id: given.turn_id,
-            rating: given.rating.into(),
-            resolved: given.resolved,
-            comment: given.comment,
-        });
-        Ok(Response::new(ListFeedbackResponse { feedback: feedback.collect() }))
+        Ok(Response::new(ListFeedbackResponse { feedback: given.into_iter().map(given_feedback).collect() }))
+    }
+
+    async fn next_audit(
+        &self,
+        request: Request<NextAuditRequest>,
+    ) -> Result<Response<NextAuditResponse>, Status> {
+        let next = audit::server::next(&self.store, request.into_inner()).await;
+        next.map(Response::new).map_err(status)
+    }
+
+    async fn label_audit(
+        &self,
+        request: Request<LabelAuditRequest>,
+    ) -> Result<Response<LabelAuditResponse>, Status> {
+        audit::server::label(&self.store, request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(LabelAuditResponse {}))
     }
 
     async fn forget_conversations(
@@ -273,7 +284,7 @@ fn in_record(index: usize, error: Error) -> Error {
     }
 }
 
-fn row(record: &TurnRecord) -> Result<Row, Error> {
+fn row(record: &TurnRecord, audit: &config::Audit) -> Result<Row, Error> {
     let turn = record.turn.as_ref().ok_or_else(|| Error::invalid("turn", "is missing"))?;
     check_id("turn.turn_id", &turn.turn_id)?;
     check_id("turn.conversation_id", &turn.conversation_id)?;
@@ -317,39 +328,17 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
         cost_nanos: whole("turn.cost_usd", scaled("turn.cost_usd", turn.cost_usd, MAX_COST_USD, 1e9)?)?,
         timings_us,
         customer_hash: record.customer_hash.clone(),
-        exposure: record.exposure.as_ref().map(exposure).transpose()?,
+        exposure: record.exposure.as_ref().map(rollout::server::exposure).transpose()?,
+        drawn: audit::server::drawn(record, audit),
         encoded: record.encode_to_vec(),
     })
-}
-
-fn exposure(exposure: &proto::Exposure) -> Result<Exposure, Error> {
-    let proto::Exposure { rollout_id, epoch, stage, share, treated } = exposure.clone();
-    check_id("exposure.rollout_id", &rollout_id)?;
-    check_id("exposure.stage", &stage)?;
-    if share > stats::BUCKETS {
-        return Err(Error::invalid("exposure.share", format!("is {share}, allowed 0..={}", stats::BUCKETS)));
-    }
-    Ok(Exposure { rollout_id, epoch, stage, share, treated })
 }
 
 fn whole(field: &'static str, value: u64) -> Result<i64, Error> {
     i64::try_from(value).map_err(|_| Error::invalid(field, format!("is {value}, allowed 0..={}", i64::MAX)))
 }
 
-fn feedback(feedback: proto::Feedback) -> Result<Feedback, Error> {
-    let proto::Feedback { feedback_id, conversation_id, turn_id, rating, resolved, comment } = feedback;
-    check_id("feedback.feedback_id", &feedback_id)?;
-    check_id("feedback.conversation_id", &conversation_id)?;
-    if !turn_id.is_empty() {
-        check_id("feedback.turn_id", &turn_id)?;
-    }
-    let rating = u8::try_from(rating).ok().filter(|rating| *rating <= 5).ok_or_else(|| {
-        Error::invalid("feedback.rating", format!("is {rating}, allowed 1..=5, or 0 for none"))
-    })?;
-    Ok(Feedback { feedback_id, conversation_id, turn_id, rating, resolved, comment })
-}
-
-fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {
+pub(crate) fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {
     TurnRecord::decode(encoded).map_err(|_| Error::Malformed)
 }
 
@@ -410,6 +399,6 @@ pub(crate) fn timestamp(us: i64) -> Timestamp {
     Timestamp { seconds, nanos: micros as i32 * 1000 }
 }
 
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
 }

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sql::{Connection, Source, values};
 
+use crate::audit;
 use crate::measure::{Metrics, Ratings, Sample, Tally};
-use crate::record::{Error, Feedback, Label, Outcome, Reason, Row};
+use crate::record::{Error, Outcome, Reason, Row};
 use crate::rollout::store as rollout;
 
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
@@ -37,6 +38,8 @@ CREATE INDEX turns_of ON turns (conversation_id);
 CREATE INDEX feedback_of ON feedback (conversation_id);
 ",
     "ALTER TABLE labels ADD COLUMN disposition TEXT NOT NULL DEFAULT '';",
+    crate::labels::TABLES,
+    audit::TABLES,
     rollout::MIGRATION,
 ];
 
@@ -78,49 +81,6 @@ impl Store {
         let new = self.0.write(record).await?;
         let rows = Arc::unwrap_or_clone(rows).into_iter().zip(new);
         Ok(rows.filter_map(|(row, new)| new.then_some(row)).collect())
-    }
-
-    /// Stores feedback and returns whether its id is new; an id already there keeps its first content.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn add_feedback(&self, feedback: Feedback, received_us: i64) -> Result<bool, Error> {
-        const INSERT: &str =
-            "INSERT INTO feedback VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
-        let write = move |connection: &mut Connection<'_>| {
-            let values = values![
-                &feedback.feedback_id,
-                &feedback.conversation_id,
-                &feedback.turn_id,
-                feedback.rating,
-                feedback.resolved.map(i64::from),
-                &feedback.comment,
-                received_us
-            ];
-            let new = connection.execute(INSERT, values)? == 1;
-            if new && feedback.rating > 0 {
-                rollout::mark(connection, &feedback.conversation_id)?;
-            }
-            Ok(new)
-        };
-        Ok(self.0.write(write).await?)
-    }
-
-    /// Stores a label; a later one of the same turn and source replaces it, as a person corrects themselves.
-    ///
-    /// # Errors
-    /// `Store`.
-    pub async fn add_label(&self, label: Label, received_us: i64) -> Result<(), Error> {
-        const INSERT: &str = "INSERT INTO labels (turn_id, source, intent, received_us, disposition)
-            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (turn_id, source) DO UPDATE SET intent = excluded.intent,
-            received_us = excluded.received_us, disposition = excluded.disposition";
-        let write = move |connection: &mut Connection<'_>| {
-            let values =
-                values![&label.turn_id, &label.source, &label.intent, received_us, &label.disposition];
-            connection.execute(INSERT, values)?;
-            rollout::mark_turn(connection, &label.turn_id)
-        };
-        Ok(self.0.write(write).await?)
     }
 
     /// The figures of turns accepted and ratings received in `from_us..to_us`, microseconds since 1970.
@@ -171,7 +131,7 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
-        const DELETIONS: [&str; 5] = [
+        const DELETIONS: [&str; 6] = [
             "DELETE FROM exposures WHERE id IN
                 (SELECT id FROM exposures WHERE received_us < $1 ORDER BY received_us LIMIT $2)",
             "DELETE FROM records WHERE turn IN
@@ -182,6 +142,8 @@ impl Store {
                 (SELECT feedback_id FROM feedback WHERE received_us < $1 LIMIT $2)",
             "DELETE FROM labels WHERE (turn_id, source) IN
                 (SELECT turn_id, source FROM labels WHERE received_us < $1 LIMIT $2)",
+            "DELETE FROM audit WHERE turn_id IN
+                (SELECT turn_id FROM audit WHERE sampled_us < $1 LIMIT $2)",
         ];
         let delete = move |connection: &mut Connection<'_>| {
             let mut run = |deletion: &str| connection.execute(deletion, values![before_us, ROWS_A_DELETION]);
@@ -237,6 +199,9 @@ fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
     ];
     let Some(id) = connection.first(TURN, values, |turn| turn.get::<i64, _>(0))? else { return Ok(false) };
     connection.execute("INSERT INTO records VALUES ($1, $2)", values![id, &row.encoded])?;
+    if let Some(drawn) = &row.drawn {
+        audit::keep(connection, &row.turn_id, drawn, row.accepted_us)?;
+    }
     Ok(true)
 }
 
@@ -285,7 +250,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::record::Arm;
+    use crate::labels::Feedback;
+    use crate::record::{Arm, Label};
 
     fn row(index: i64) -> Row {
         Row {
@@ -306,6 +272,7 @@ mod tests {
             timings_us: Vec::new(),
             customer_hash: String::new(),
             exposure: None,
+            drawn: Some(audit::Drawn { stratum: "none/low".to_owned(), probability: 1.0 }),
             encoded: index.to_le_bytes().to_vec(),
         }
     }
@@ -319,6 +286,9 @@ mod tests {
             rating: 5,
             resolved: None,
             comment: String::new(),
+            demonstration: String::new(),
+            intent: String::new(),
+            reply: false,
         }
     }
 
@@ -346,10 +316,12 @@ mod tests {
         }
         let shutdown = CancellationToken::new();
         let deleted = crate::expire::delete_before(&store, 1200, &shutdown).await.unwrap();
-        assert_eq!(deleted, 2 * 1200 + 2);
+        assert_eq!(deleted, 3 * 1200 + 2);
         let left = store.metrics(0, 10_000).await.unwrap();
         assert_eq!((left.turns, left.ratings), (100, 1));
-        assert_eq!((count(&store, "records").await, count(&store, "labels").await), (100, 1));
+        let left =
+            (count(&store, "records").await, count(&store, "labels").await, count(&store, "audit").await);
+        assert_eq!(left, (100, 1, 100));
         assert_eq!(store.page((0, 0), 10_000, 1).await.unwrap()[0].1, 1200_i64.to_le_bytes());
     }
 

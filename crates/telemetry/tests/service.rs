@@ -241,7 +241,9 @@ async fn an_export_of_5000_records_holds_each_once_oldest_first_also_where_many_
     sent.sort_by_key(|(second, _)| *second);
     assert!(exported(&mut client, ExportRequest::default()).await == sent);
     let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
-    let part = exported(&mut client, ExportRequest { from: at(start + 2), to: at(start + 5) }).await;
+    let part =
+        exported(&mut client, ExportRequest { from: at(start + 2), to: at(start + 5), ..Default::default() })
+            .await;
     assert!(part == sent[1000..2500], "from is inclusive, to exclusive");
 }
 

@@ -10,7 +10,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operat
 use cel::{Context, Env, ExecutionError, Program, Value};
 
 /// Longest expression.
-pub(crate) const MAX_BYTES: usize = 1024;
+pub const MAX_BYTES: usize = 1024;
 /// Largest compiled form of a regular expression.
 const MAX_REGEX_BYTES: usize = 64 * 1024;
 static ENVIRONMENT: LazyLock<Arc<Env>> =
@@ -19,30 +19,31 @@ static ENVIRONMENT: LazyLock<Arc<Env>> =
 /// Why an expression cannot be used, or why a value cannot be had from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Error(String);
+pub struct Error(String);
 
 /// The values an expression may use.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Facts {
+pub struct Facts {
     /// Values with fields, by name; the fields are all there are, unless the record is open.
-    pub(crate) records: HashMap<&'static str, Record>,
+    pub records: HashMap<&'static str, Record>,
     /// Values by name.
-    pub(crate) values: HashMap<&'static str, Value>,
+    pub values: HashMap<&'static str, Value>,
     /// Names of values that may be anything: what depends on them is not tried.
-    pub(crate) any: &'static [&'static str],
+    pub any: &'static [&'static str],
 }
 
 /// Values by the name of their field.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Record {
-    pub(crate) fields: HashMap<String, Value>,
+pub struct Record {
+    /// Those that are known.
+    pub fields: HashMap<String, Value>,
     /// What other fields may hold, as an example; `None` where there are none.
-    pub(crate) open: Option<Value>,
+    pub open: Option<Value>,
 }
 
 /// A compiled expression.
 #[derive(Debug)]
-pub(crate) struct Condition {
+pub struct Condition {
     program: Program,
     /// Fields it uses of records, such as ("slots", "amount").
     fields: BTreeSet<(String, String)>,
@@ -53,7 +54,7 @@ impl Condition {
     ///
     /// # Errors
     /// It is too long, does not parse, uses a name that does not exist, or its types do not fit.
-    pub(crate) fn compile(source: &str, examples: &Facts) -> Result<Self, Error> {
+    pub fn compile(source: &str, examples: &Facts) -> Result<Self, Error> {
         if source.len() > MAX_BYTES {
             return Err(Error(format!("has {} bytes, allowed up to {MAX_BYTES}", source.len())));
         }
@@ -95,7 +96,7 @@ impl Condition {
     ///
     /// # Errors
     /// A value it needs is missing, or of the wrong type.
-    pub(crate) fn holds(&self, facts: &Facts) -> Result<bool, Error> {
+    pub fn holds(&self, facts: &Facts) -> Result<bool, Error> {
         match self.program.execute(&context(facts)) {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => Err(no_bool(&other)),

@@ -5,7 +5,7 @@ mod approve;
 mod caps;
 mod catalogue;
 mod compensate;
-mod condition;
+pub mod condition;
 mod config;
 mod converse;
 mod date;

@@ -240,6 +240,14 @@ impl telemetry_service_server::TelemetryService for Idle {
         answer(SubmitLabelResponse {})
     }
 
+    async fn next_audit(&self, _: Request<NextAuditRequest>) -> Answer<NextAuditResponse> {
+        unused()
+    }
+
+    async fn label_audit(&self, _: Request<LabelAuditRequest>) -> Answer<LabelAuditResponse> {
+        unused()
+    }
+
     async fn report_deliveries(
         &self,
         _: Request<ReportDeliveriesRequest>,

@@ -10,7 +10,7 @@ use crate::store::Store;
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Decides on the rollout until `shutdown`. What is exposed longer ago than an event may take is read `grace` later.
-pub async fn run(store: Store, grace: Duration, shutdown: CancellationToken) {
+pub(super) async fn run(store: Store, grace: Duration, shutdown: CancellationToken) {
     let grace_us = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
     let mut failing = false;
     let mut every = tokio::time::interval(EVERY);

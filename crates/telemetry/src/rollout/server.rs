@@ -1,6 +1,7 @@
 //! The rollout over gRPC.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use bundle::Risk;
 use bundle::rollout::Metric;
@@ -15,8 +16,10 @@ use tonic::{Request, Response, Status};
 
 use super::change::changes;
 use super::look::name;
+use super::run::run;
 use super::{Known, Order, Phase, Reading, Seen, State, Verdict};
-use crate::record::{Error, check_id};
+use crate::config::Config;
+use crate::record::{self, Error, check_id};
 use crate::server::{status, timestamp};
 use crate::store::Store;
 
@@ -25,12 +28,27 @@ const SHOWN_ALPHA: f64 = 0.05;
 const PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
 
-/// The service.
-pub(crate) fn service(
-    store: Store,
-    shutdown: CancellationToken,
+/// Starts the controller, and returns how it is spoken to.
+pub(crate) fn start(
+    store: &Store,
+    config: &Config,
+    context: &kit::Context,
 ) -> RolloutServiceServer<impl RolloutService> {
+    let (store, shutdown) = (store.clone(), context.shutdown.clone());
+    let grace = Duration::from_millis(config.rollout_grace_ms);
+    context.tasks.spawn(run(store.clone(), grace, shutdown.clone()));
     RolloutServiceServer::new(Server { store, shutdown })
+}
+
+/// What is said of a turn that put a customer into an arm.
+pub(crate) fn exposure(exposure: &proto::Exposure) -> Result<record::Exposure, Error> {
+    let proto::Exposure { rollout_id, epoch, stage, share, treated } = exposure.clone();
+    check_id("exposure.rollout_id", &rollout_id)?;
+    check_id("exposure.stage", &stage)?;
+    if share > stats::BUCKETS {
+        return Err(Error::invalid("exposure.share", format!("is {share}, allowed 0..={}", stats::BUCKETS)));
+    }
+    Ok(record::Exposure { rollout_id, epoch, stage, share, treated })
 }
 
 struct Server {

@@ -1,0 +1,139 @@
+//! What people say of turns, as the stage takes it: feedback, and labels of turns that were drawn.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::time::SystemTime;
+
+use kit::Link;
+use proto::telemetry_service_client::TelemetryServiceClient;
+use proto::{
+    AuditItem, ExportRequest, Feedback, ForgetConversationsRequest, Intent, IntentDecision, Label,
+    LabelAuditRequest, ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest,
+    TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
+};
+use telemetry::Config;
+use telemetry::config::Audit;
+use tonic::Code;
+
+async fn client(dir: &tempfile::TempDir, audit: Audit) -> TelemetryServiceClient<Link> {
+    let mut context = kit::Context::default();
+    context.server.data_dir = dir.path().to_owned();
+    context.server.database.url = scratch::chosen(dir.path()).map(Into::into);
+    let config = Config { audit, ..Config::default() };
+    let stage = telemetry::server::open(&config, &context, None).await.unwrap();
+    TelemetryServiceClient::new(Link::local(&stage))
+}
+
+/// A record of a turn accepted `age_s` ago.
+fn record(turn_id: &str, age_s: u64, question: &str) -> TurnRecord {
+    let turn = Turn {
+        turn_id: turn_id.to_owned(),
+        conversation_id: "a".to_owned(),
+        outcome: Outcome::Answered.into(),
+        ..Turn::default()
+    };
+    let at = SystemTime::now() - std::time::Duration::from_secs(age_s);
+    let (turn, accepted_at, question) = (Some(turn), Some(at.into()), question.to_owned());
+    TurnRecord { turn, accepted_at, question, ..TurnRecord::default() }
+}
+
+#[tokio::test]
+async fn feedback_on_what_nobody_knows_is_kept_and_of_a_turn_needs_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = client(&dir, Audit::default()).await;
+    let said = Feedback {
+        feedback_id: "f1".to_owned(),
+        conversation_id: "unknown".to_owned(),
+        turn_id: "t9".to_owned(),
+        demonstration: "Use the app.".to_owned(),
+        intent: "card_arrival".to_owned(),
+        ..Feedback::default()
+    };
+    let again = Feedback { demonstration: "Something else.".to_owned(), ..said.clone() };
+    for feedback in [&said, &again] {
+        let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(feedback.clone()) };
+        client.submit_feedback(request).await.unwrap();
+    }
+    let request = ListFeedbackRequest { conversation_id: "unknown".to_owned() };
+    assert_eq!(
+        client.list_feedback(request).await.unwrap().into_inner().feedback,
+        std::slice::from_ref(&said)
+    );
+    // The turn comes late, and is told with what was said of it.
+    let mut late = record("t9", 5, "where is my card?");
+    late.turn.as_mut().unwrap().conversation_id = "unknown".to_owned();
+    client.record(RecordRequest { records: vec![late, record("t8", 4, "and the other?")] }).await.unwrap();
+    let request = ExportRequest { with_said: true, ..ExportRequest::default() };
+    let mut exported = client.export(request).await.unwrap().into_inner();
+    let first = exported.message().await.unwrap().unwrap();
+    assert_eq!(first.feedback, std::slice::from_ref(&said));
+    let label =
+        Label { intent: "card_arrival".to_owned(), source: "feedback".to_owned(), ..Label::default() };
+    assert_eq!(first.labels, [label]);
+    let second = exported.message().await.unwrap().unwrap();
+    assert_eq!((second.feedback, second.labels), (Vec::new(), Vec::new()));
+    // With its conversation goes what was said of a turn that never came.
+    let unborn = Feedback { feedback_id: "f3".to_owned(), turn_id: "t10".to_owned(), ..said.clone() };
+    let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(unborn) };
+    client.submit_feedback(request).await.unwrap();
+    let request = ForgetConversationsRequest { conversation_ids: vec!["unknown".to_owned()] };
+    // The turn, its record, two labels and two pieces of feedback.
+    assert_eq!(client.forget_conversations(request).await.unwrap().into_inner().deleted, 6);
+    let feedback = Some(Feedback { turn_id: String::new(), feedback_id: "f2".to_owned(), ..said });
+    let refused = client.submit_feedback(TelemetryServiceSubmitFeedbackRequest { feedback }).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.message().starts_with("feedback.turn_id: "), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn drawn_turns_wait_for_their_intent_by_stratum_and_no_other_turn_is_labelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = client(&dir, Audit { rate: 0.0, low_confidence_rate: 1.0 }).await;
+    let asked = |turn_id: &str, age_s: u64, question: &str, category: &str, confidence: f64| {
+        let mut record = record(turn_id, age_s, question);
+        let (name, category) = ("refund".to_owned(), category.to_owned());
+        let decision = if category.is_empty() { IntentDecision::OutOfScope } else { IntentDecision::Accept };
+        let intent = Intent { name, category, confidence, decision: decision.into(), ..Intent::default() };
+        record.turn.as_mut().unwrap().intent = Some(intent);
+        record
+    };
+    let records = vec![
+        asked("sure", 50, "a refund?", "cards", 0.9),
+        asked("wordless", 40, "", "cards", 0.1),
+        asked("newer", 10, "no refund?", "cards", 0.1),
+        asked("older", 20, "refund!", "cards", 0.2),
+        asked("foreign", 30, "what's for lunch", "", 0.2),
+        record("unclassified", 60, "and this?"),
+    ];
+    client.clone().record(RecordRequest { records }).await.unwrap();
+    let next = async |stratum: &str| {
+        let request = NextAuditRequest { stratum: stratum.to_owned() };
+        let next = client.clone().next_audit(request).await.unwrap().into_inner();
+        let id = |item: &AuditItem| item.record.clone().unwrap().turn.unwrap().turn_id;
+        (next.item.as_ref().map(id).unwrap_or_default(), next.waiting)
+    };
+    assert_eq!(next("").await, ("foreign".to_owned(), 3));
+    assert_eq!(next("cards/low").await, ("older".to_owned(), 2));
+    let say = async |turn_id: &str, intent: &str, correct: bool, grounded: Option<bool>| {
+        let (turn_id, intent) = (turn_id.to_owned(), intent.to_owned());
+        client.clone().label_audit(LabelAuditRequest { turn_id, intent, correct, grounded }).await
+    };
+    say("older", "", false, Some(false)).await.unwrap();
+    assert_eq!(next("cards/low").await, ("older".to_owned(), 2), "its intent is not said");
+    say("older", "lost_card", false, None).await.unwrap();
+    say("foreign", "", true, None).await.unwrap();
+    assert_eq!(next("").await, ("newer".to_owned(), 1));
+    assert_eq!(next("none/low").await, (String::new(), 0));
+    for (turn, intent, correct) in
+        [("sure", "refund", false), ("newer", "refund", true), ("newer", "", false)]
+    {
+        let refused = say(turn, intent, correct, None).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{turn} {intent} {correct}");
+    }
+    // A turn that is sent again is not drawn again, and waits no more.
+    client
+        .clone()
+        .record(RecordRequest { records: vec![asked("older", 20, "refund!", "cards", 0.2)] })
+        .await
+        .unwrap();
+    assert_eq!(next("").await, ("newer".to_owned(), 1));
+}
