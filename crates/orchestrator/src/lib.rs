@@ -18,6 +18,7 @@ mod ending;
 mod fault;
 mod forget;
 mod gate;
+mod grounding;
 mod handoff;
 mod helpdesk;
 mod inbound;

@@ -70,7 +70,9 @@ pub fn wilson(share: f64, n: f64, confidence: Confidence) -> Interval {
     let centre = share + z * z / (2.0 * n);
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z * z / n;
-    Interval { lower: (centre - half) / scale, upper: (centre + half) / scale }.within(0.0, 1.0)
+    let (lower, upper) = ((centre - half) / scale, (centre + half) / scale);
+    // At 0 and 1 an end is the share itself, which rounding must not miss.
+    Interval { lower: lower.min(share), upper: upper.max(share) }.within(0.0, 1.0)
 }
 
 /// The interval of the difference of two independent shares, first less second, -1..=1; `None` when either is of

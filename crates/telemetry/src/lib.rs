@@ -4,7 +4,7 @@ pub mod config;
 pub mod expire;
 pub mod export;
 pub mod forget;
-pub mod measure;
+pub mod metrics;
 pub mod record;
 pub mod scrape;
 pub mod server;

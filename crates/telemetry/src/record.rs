@@ -1,5 +1,7 @@
 //! What is kept of a turn, in plain types.
 
+use crate::metrics::{Grounding, Step};
+
 /// Why something was not stored or computed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -238,6 +240,18 @@ pub struct Row {
     pub cost_nanos: i64,
     /// Microseconds by stage, and "total".
     pub timings_us: Vec<(String, u64)>,
+    /// Whether a person had the conversation already, so that the turn is no handoff of its own.
+    pub muted: bool,
+    /// Where its workflow stands.
+    pub step: Step,
+    /// Hash of the customer's key, empty for nobody known.
+    pub customer: String,
+    /// Sentences of a written answer.
+    pub grounding: Grounding,
+    /// Name and version of what judged them, empty without any.
+    pub judge: String,
+    /// Prices that the cost was computed by, empty without any.
+    pub prices: String,
     /// The record as it was sent, encoded.
     pub encoded: Vec<u8>,
 }

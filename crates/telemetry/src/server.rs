@@ -1,9 +1,8 @@
 //! The gRPC face of the stage.
 
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -26,7 +25,9 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
-use crate::measure::Latency;
+use crate::metrics::gauges::{self, Shown};
+use crate::metrics::server::{Asked, interval};
+use crate::metrics::{Grounding, Step};
 use crate::record::{
     Arm, Error, Feedback, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id,
     check_stage, scaled,
@@ -38,9 +39,6 @@ use crate::{expire, export};
 /// Name of the stage.
 pub const NAME: &str = "telemetry";
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-const LONGEST_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Records a slow watcher may be behind before it loses the oldest; at some 2 kB each, 2 MB.
 const BACKLOG: usize = 1024;
 
@@ -69,20 +67,25 @@ pub async fn open(
     metrics: Option<TcpListener>,
 ) -> anyhow::Result<kit::Stage> {
     let store = Store::open(context.store(NAME)?).await?;
-    let counters = Arc::new(Counters::new()?);
+    let (config, shown) = (Arc::new(config.clone()), Shown::default());
+    let counters = Arc::new(Counters::new(shown.clone())?);
     if let Some(listener) = metrics {
         context.tasks.spawn(scrape::serve(listener, counters.clone(), context.shutdown.clone()));
     }
+    gauges::export(&shown);
+    let refresh = gauges::run(store.clone(), config.clone(), shown, now_us, context.shutdown.clone());
+    context.tasks.spawn(refresh);
     let retention = expire::run(store.clone(), config.retention_days, now_us, context.shutdown.clone());
     context.tasks.spawn(retention);
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    let server = TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown });
+    let server = TelemetryServiceServer::new(Server { store, config, counters, live, tasks, shutdown });
     Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(context.server.max_message_bytes)))
 }
 
 struct Server {
     store: Store,
+    config: Arc<Config>,
     counters: Arc<Counters>,
     /// Newly stored records, encoded.
     live: broadcast::Sender<Arc<Vec<u8>>>,
@@ -163,8 +166,9 @@ impl TelemetryService for Server {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        let window = window(request.into_inner().window).map_err(status)?;
-        let metrics = Some(metrics(&self.store, window).await.map_err(status)?);
+        let GetMetricsRequest { window, by } = request.into_inner();
+        let asked = Asked::new(window, by).map_err(status)?;
+        let metrics = Some(asked.metrics(&self.store, &self.config).await.map_err(status)?);
         Ok(Response::new(GetMetricsResponse { metrics }))
     }
 
@@ -174,20 +178,17 @@ impl TelemetryService for Server {
         &self,
         request: Request<WatchMetricsRequest>,
     ) -> Result<Response<Self::WatchMetricsStream>, Status> {
-        let request = request.into_inner();
-        let window = window(request.window).map_err(status)?;
-        let every = span("interval", request.interval, 5 * SECOND, SECOND..=HOUR).map_err(status)?;
-        let mut interval = tokio::time::interval(every);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let watched =
-            stream::unfold((interval, self.store.clone()), move |(mut interval, store)| async move {
-                interval.tick().await;
-                let metrics = metrics(&store, window).await.map_err(status);
-                Some((
-                    metrics.map(|metrics| WatchMetricsResponse { metrics: Some(metrics) }),
-                    (interval, store),
-                ))
-            });
+        let WatchMetricsRequest { window, interval: every, by } = request.into_inner();
+        let asked = Asked::new(window, by).map_err(status)?;
+        let mut ticks = tokio::time::interval(interval(every).map_err(status)?);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (store, config) = (self.store.clone(), self.config.clone());
+        let watched = stream::unfold((ticks, store, config), move |(mut ticks, store, config)| async move {
+            ticks.tick().await;
+            let metrics = asked.metrics(&store, &config).await.map_err(status);
+            let response = metrics.map(|metrics| WatchMetricsResponse { metrics: Some(metrics) });
+            Some((response, (ticks, store, config)))
+        });
         Ok(Response::new(watched.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
     }
 
@@ -295,6 +296,16 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
     let intent = turn.intent.clone().unwrap_or_default();
     scaled("turn.intent.confidence", intent.confidence, 1.0, 1.0)?;
     let usage = turn.usage.unwrap_or_default();
+    let grounding = record.grounding.clone().unwrap_or_default();
+    for (field, name) in [
+        ("customer_hash", &record.customer_hash),
+        ("grounding.judge", &grounding.judge),
+        ("price_version", &record.price_version),
+    ] {
+        if !name.is_empty() {
+            check_id(field, name)?;
+        }
+    }
     Ok(Row {
         turn_id: turn.turn_id.clone(),
         conversation_id: turn.conversation_id.clone(),
@@ -311,8 +322,31 @@ fn row(record: &TurnRecord) -> Result<Row, Error> {
         output_tokens: whole("turn.usage.output_tokens", usage.output_tokens)?,
         cost_nanos: whole("turn.cost_usd", scaled("turn.cost_usd", turn.cost_usd, MAX_COST_USD, 1e9)?)?,
         timings_us,
+        muted: record.muted,
+        step: step(turn.workflow.as_ref()),
+        customer: record.customer_hash.clone(),
+        grounding: Grounding {
+            claims: grounding.claims,
+            unsupported: grounding.unsupported,
+            delivered_claims: grounding.delivered_claims,
+            delivered_unsupported: grounding.delivered_unsupported,
+        },
+        judge: grounding.judge,
+        prices: record.price_version.clone(),
         encoded: record.encode_to_vec(),
     })
+}
+
+/// Where a workflow stands: given up by its customer is what ended without an error.
+fn step(workflow: Option<&proto::WorkflowStatus>) -> Step {
+    match workflow {
+        None => Step::Nothing,
+        Some(status) if status.awaiting_confirmation => Step::Confirmation,
+        Some(status) if status.state() == proto::ExecutionState::Cancelled && status.error.is_empty() => {
+            Step::GivenUp
+        }
+        Some(_) => Step::Other,
+    }
 }
 
 fn whole(field: &'static str, value: u64) -> Result<i64, Error> {
@@ -336,48 +370,6 @@ fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {
     TurnRecord::decode(encoded).map_err(|_| Error::Malformed)
 }
 
-async fn metrics(store: &Store, window: Duration) -> Result<proto::Metrics, Error> {
-    let to_us = now_us();
-    let from_us = to_us - window.as_micros() as i64;
-    let metrics = store.metrics(from_us, to_us).await?;
-    let count = |(outcome, turns)| proto::OutcomeCount { outcome: outcome as i32, turns };
-    let latency = |latency: Latency| {
-        let Latency { stage, count, p50_ms, p95_ms } = latency;
-        proto::StageLatency { stage, count, p50_ms, p95_ms }
-    };
-    Ok(proto::Metrics {
-        from: Some(timestamp(from_us)),
-        to: Some(timestamp(to_us)),
-        turns: metrics.turns,
-        conversations: metrics.conversations,
-        outcomes: metrics.outcomes.into_iter().map(count).collect(),
-        planned_escalation_rate: metrics.planned_escalation_rate,
-        unplanned_escalation_rate: metrics.unplanned_escalation_rate,
-        latencies: metrics.latencies.into_iter().map(latency).collect(),
-        cost_per_request_usd: metrics.cost_per_request_usd,
-        cost_usd: metrics.cost_usd,
-        csat: metrics.csat,
-        ratings: metrics.ratings,
-    })
-}
-
-fn window(window: Option<prost_types::Duration>) -> Result<Duration, Error> {
-    span("window", window, HOUR, SECOND..=LONGEST_WINDOW)
-}
-
-fn span(
-    field: &'static str,
-    value: Option<prost_types::Duration>,
-    default: Duration,
-    allowed: RangeInclusive<Duration>,
-) -> Result<Duration, Error> {
-    let Some(value) = value else { return Ok(default) };
-    Duration::try_from(value).ok().filter(|span| allowed.contains(span)).ok_or_else(|| {
-        let (seconds, from, to) = (value.seconds, allowed.start().as_secs(), allowed.end().as_secs());
-        Error::invalid(field, format!("is about {seconds} s, allowed {from}..={to} s"))
-    })
-}
-
 /// Microseconds since 1970 of a moment of the years 1970 to 9999, which the Timestamp type ends with.
 fn micros(field: &'static str, moment: &Timestamp) -> Result<i64, Error> {
     const LAST: i64 = 253_402_300_799;
@@ -388,11 +380,11 @@ fn micros(field: &'static str, moment: &Timestamp) -> Result<i64, Error> {
     Ok(moment.seconds * 1_000_000 + i64::from(moment.nanos) / 1000)
 }
 
-fn timestamp(us: i64) -> Timestamp {
+pub(crate) fn timestamp(us: i64) -> Timestamp {
     let (seconds, micros) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
     Timestamp { seconds, nanos: micros as i32 * 1000 }
 }
 
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64
 }

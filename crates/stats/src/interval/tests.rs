@@ -20,6 +20,7 @@ fn wilson_gives_the_table_of_newcombe() {
         near(share(hits, n).interval(TWO).unwrap(), lower, upper, 5e-5);
     }
     assert_eq!(share(0, 0).interval(TWO), None);
+    assert_eq!(share(603, 603).interval(TWO).unwrap().upper, 1.0);
 }
 
 #[test]
