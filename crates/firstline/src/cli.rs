@@ -74,6 +74,8 @@ enum Command {
     /// Executions of workflows, at a running workflow stage
     #[command(subcommand)]
     Workflow(executions::WorkflowCommand),
+    /// The figures of a window, each with its interval and what it is out of, at a running telemetry stage
+    Metrics(crate::metrics::MetricsArgs),
     /// Whether the promises hold: every message one outcome, no effect twice, no handoff lost; reads the stores
     Audit(crate::audit::AuditArgs),
     /// Delete all that is held of a customer, at a running assistant
@@ -359,6 +361,7 @@ async fn serve(
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
+                Command::Metrics(args) => Box::pin(crate::metrics::run(&settings, args, json)).await,
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
                 Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,
                 Command::Export(args) => Box::pin(crate::customer::export(&settings, args)).await,

@@ -25,6 +25,7 @@ mod supervise;
 mod up;
 
 pub mod mesh;
+mod metrics;
 mod openapi;
 
 pub use cli::run;
