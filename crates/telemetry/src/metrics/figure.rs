@@ -29,7 +29,7 @@ impl Unit {
 }
 
 /// Every name of a figure with its unit and what it says.
-pub const NAMES: [(&str, Unit, &str); 24] = [
+pub const NAMES: [(&str, Unit, &str); 23] = [
     ("csat", Unit::Share, "ratings of 4 or 5, of all ratings"),
     ("csat_delta", Unit::Difference, "csat of the treatment arm less that of the control arm"),
     ("response_rate", Unit::Share, "conversations with a rating, of those the assistant tried to help"),
@@ -77,7 +77,6 @@ pub const NAMES: [(&str, Unit, &str); 24] = [
     ("cost_per_request", Unit::Usd, "cost of all model calls by turns"),
     ("cost_per_conversation", Unit::Usd, "cost of all model calls by conversations"),
     ("cost_per_verified_resolution", Unit::Usd, "cost of all model calls by verified resolutions"),
-    ("intent_accuracy", Unit::Share, "turns whose intent was right, weighted back from a random audit"),
 ];
 
 /// One figure.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use prometheus::core::{Collector, Desc};
-use prometheus::{GaugeVec, Opts, proto::MetricFamily};
+use prometheus::{GaugeVec, Opts, proto as exposition};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +107,7 @@ impl Collector for Gauges {
         Vec::new()
     }
 
-    fn collect(&self) -> Vec<MetricFamily> {
+    fn collect(&self) -> Vec<exposition::MetricFamily> {
         let mut families = Vec::new();
         for (name, unit, says) in NAMES {
             for (ending, aspect) in ASPECTS {
