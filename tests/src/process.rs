@@ -69,6 +69,7 @@ pub struct Processes {
     pub data: TempDir,
     wrapper: Vec<String>,
     arguments: &'static [&'static str],
+    bundle: PathBuf,
     variables: Vec<(String, String)>,
     child: Child,
     ports: Vec<(&'static str, u16)>,
@@ -79,20 +80,30 @@ pub struct Processes {
 impl Processes {
     /// Starts each stage as a process, with more variables, and returns when the assistant listens.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        Self::start_as(&[], &["up", "--processes"], variables)
+        Self::start_as(&[], &["up", "--processes"], &demo(), variables)
+    }
+
+    /// Starts each stage of another bundle as a process.
+    pub fn start_with(bundle: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_as(&[], &["up", "--processes"], bundle, variables)
     }
 
     /// Starts all stages in one process.
     pub fn start_as_one(variables: &[(&str, &str)]) -> Self {
-        Self::start_as(&[], &["up"], variables)
+        Self::start_as(&[], &["up"], &demo(), variables)
     }
 
     /// Starts all stages in one process, run by another program with these arguments.
     pub(crate) fn start_under(wrapper: &[&str], variables: &[(&str, &str)]) -> Self {
-        Self::start_as(wrapper, &["up"], variables)
+        Self::start_as(wrapper, &["up"], &demo(), variables)
     }
 
-    fn start_as(wrapper: &[&str], arguments: &'static [&'static str], more: &[(&str, &str)]) -> Self {
+    fn start_as(
+        wrapper: &[&str],
+        arguments: &'static [&'static str],
+        bundle: &Path,
+        more: &[(&str, &str)],
+    ) -> Self {
         let wrapper: Vec<_> = wrapper.iter().map(|word| word.to_string()).collect();
         let (data, ports, log) = (scratch(), free_ports(), Arc::default());
         let own = |name: &str, value: String| (format!("FIRSTLINE__{name}"), value);
@@ -107,8 +118,9 @@ impl Processes {
         variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         let port = ports.iter().find(|(stage, _)| *stage == "orchestrator").unwrap().1;
         let url = format!("http://127.0.0.1:{port}");
-        let (child, readers) = launch(&wrapper, arguments, &data, &variables, &log);
-        Self { url, data, wrapper, arguments, variables, child, ports, log, readers }
+        let bundle = bundle.to_owned();
+        let (child, readers) = launch(&wrapper, arguments, &bundle, &data, &variables, &log);
+        Self { url, data, wrapper, arguments, bundle, variables, child, ports, log, readers }
     }
 
     /// Kills every process by SIGKILL and starts again in the same place.
@@ -123,7 +135,7 @@ impl Processes {
         let _ = Command::new("kill").arg("-9").args(stages.split_whitespace()).stderr(Stdio::null()).status();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
         (self.child, self.readers) =
-            launch(&self.wrapper, self.arguments, &self.data, &self.variables, &self.log);
+            launch(&self.wrapper, self.arguments, &self.bundle, &self.data, &self.variables, &self.log);
     }
 
     /// Stops in order, by SIGTERM, and starts again in the same place; the exit code and the time that the end took.
@@ -132,7 +144,7 @@ impl Processes {
         let (code, _) = self.end();
         let took = start.elapsed();
         (self.child, self.readers) =
-            launch(&self.wrapper, self.arguments, &self.data, &self.variables, &self.log);
+            launch(&self.wrapper, self.arguments, &self.bundle, &self.data, &self.variables, &self.log);
         (code, took)
     }
 
@@ -204,12 +216,13 @@ impl Processes {
 fn launch(
     wrapper: &[String],
     arguments: &[&str],
+    bundle: &Path,
     data: &TempDir,
     variables: &[(String, String)],
     log: &Arc<Mutex<String>>,
 ) -> (Child, Vec<JoinHandle<()>>) {
     let mut command = wrapped(wrapper, "firstline");
-    command.args(arguments).arg("--bundle").arg(demo()).current_dir(data.path());
+    command.args(arguments).arg("--bundle").arg(bundle).current_dir(data.path());
     command.envs(variables.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -1,8 +1,10 @@
 //! The checker finds what is broken: stores of a real assistant, damaged in every way that a promise speaks of.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use audit::{Event, Finding, Scope};
+use proto::rollout_service_client::RolloutServiceClient;
 use proto::*;
 use tests::{Transport, World, scope, scratch};
 
@@ -38,9 +40,27 @@ async fn lived() -> (tempfile::TempDir, Vec<Event>) {
     let request = SubmitFeedbackRequest { feedback: Some(feedback) };
     world.client.clone().submit_feedback(request).await.unwrap();
     events.push(Event::Feedback { feedback_id: "f1".to_owned() });
+    look(&world).await;
     let received = world.receiver.received();
     events.extend(received.into_iter().map(|got| Event::Request { key: got.key, effect: true }));
     (world.stop().await, events)
+}
+
+/// A rollout begins, and its controller looks once.
+async fn look(world: &World) {
+    const PLAN: &str = "[rollout]\nid = \"r\"\ncategories = [\"cards\"]\ninterval_s = 1\n[[stage]]\nname = \"half\"\n\
+        share = 0.5\n[[guard]]\nmetric = \"escalation_unplanned\"\n";
+    let mut controller = RolloutServiceClient::new(world.links.get("telemetry").unwrap());
+    let (rollout_toml, by) = (PLAN.to_owned(), "anna".to_owned());
+    controller.apply_rollout(ApplyRolloutRequest { rollout_toml, by, dry_run: false }).await.unwrap();
+    let start = Instant::now();
+    loop {
+        let page = controller.list_decisions(ListDecisionsRequest::default()).await.unwrap().into_inner();
+        if page.decisions.len() > 1 {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "the controller does not look");
+    }
 }
 
 fn copied(data: &Path) -> tempfile::TempDir {
@@ -64,6 +84,23 @@ const DAMAGE: &[(&str, &str, &[&str])] = &[
     ("telemetry", "DELETE FROM turns WHERE outcome = 1", &["I1"]),
     ("orchestrator", "DELETE FROM handoff", &["I7"]),
     ("telemetry", "DELETE FROM feedback", &["I8"]),
+    ("telemetry", "DELETE FROM rollout_log WHERE seq = 1", &["I5"]),
+    (
+        "telemetry",
+        "UPDATE rollout_log SET decision = replace(decision, '\"share\":50000', '\"share\":60000') WHERE seq = 2",
+        &["I5"],
+    ),
+    (
+        "telemetry",
+        "UPDATE rollout_log SET decision = replace(decision, '\"version\":1', '\"version\":0') WHERE seq = 2",
+        &["I5"],
+    ),
+    (
+        "telemetry",
+        "UPDATE rollout_log SET decision = replace(decision, '\"verdict\":\"INCONCLUSIVE\"', '\"verdict\":\"FAIL\"')
+            WHERE seq = 2",
+        &["I6"],
+    ),
     ("workflow", "UPDATE execution SET confidence = 0.1", &["I4"]),
     ("workflow", "UPDATE execution SET confirmed_in = 't_other'", &["I4"]),
     ("workflow", "UPDATE execution SET attempts = 2", &["I3"]),
@@ -117,7 +154,7 @@ async fn the_command_fails_when_a_promise_is_broken_and_says_which() {
     };
     let (code, said) = audit();
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(said.matches(" holds ").count(), 8, "{said}");
+    assert_eq!(said.matches(" holds ").count(), 10, "{said}");
     scratch::tamper(data.path(), "orchestrator", "DELETE FROM handoff");
     let (code, said) = audit();
     assert_eq!(code, Some(1), "{said}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{HandoffReason, Outcome};
 
 use crate::stores::{Kept, Stores};
-use crate::{Error, Event, Finding, Scope, UNDO};
+use crate::{Error, Event, Finding, Scope, UNDO, rollout};
 
 /// What is left over may wait so long before it counts as stuck, in microseconds.
 const PATIENCE: i64 = 30_000_000;
@@ -19,6 +19,8 @@ pub(crate) fn all(scope: &Scope, stores: &Stores) -> Result<Vec<Finding>, Error>
         unaccepted(events, stores),
         effects(scope, stores),
         approvals(scope, stores),
+        rollout::rises(&stores.rollout),
+        rollout::falls(&stores.rollout),
         handoffs(events, stores),
         feedback(events, stores),
         resources(scope, stores)?,
@@ -26,13 +28,13 @@ pub(crate) fn all(scope: &Scope, stores: &Stores) -> Result<Vec<Finding>, Error>
     ])
 }
 
-fn finding(promise: &'static str, says: &'static str) -> Finding {
+pub(crate) fn finding(promise: &'static str, says: &'static str) -> Finding {
     Finding { promise, says, looked_at: 0, broken: Vec::new() }
 }
 
 impl Finding {
     /// Counts one thing looked at, and notes what is wrong with it.
-    fn expect(&mut self, holds: bool, broken: impl FnOnce() -> String) {
+    pub(crate) fn expect(&mut self, holds: bool, broken: impl FnOnce() -> String) {
         self.looked_at += 1;
         if !holds {
             self.broken.push(broken());

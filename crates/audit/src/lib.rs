@@ -5,6 +5,7 @@
 
 mod check;
 mod history;
+mod rollout;
 mod stores;
 
 use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ use prost::Message as _;
 use proto::Turn;
 use sql::{Connection, Result, Row, Source, Store, values};
 
+use crate::rollout::{self, Logged};
 use crate::{Error, Scope};
 
 /// A turn of the journal.
@@ -80,6 +81,7 @@ pub(crate) struct Stores {
     pub(crate) executions: BTreeMap<String, Execution>,
     pub(crate) recorded: BTreeSet<String>,
     pub(crate) feedback: BTreeSet<String>,
+    pub(crate) rollout: Vec<Logged>,
     /// Files of SQLite.
     pub(crate) files: Vec<PathBuf>,
 }
@@ -107,6 +109,7 @@ impl Stores {
         stores.recorded = recorded.map_err(failed("telemetry"))?;
         let feedback = telemetry.read(ids("SELECT feedback_id FROM feedback")).await;
         stores.feedback = feedback.map_err(failed("telemetry"))?;
+        stores.rollout = telemetry.read(rollout::log).await.map_err(failed("telemetry"))?;
         Ok(stores)
     }
 }

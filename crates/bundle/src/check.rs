@@ -7,7 +7,7 @@ use crate::intents::Utterances;
 use crate::place::{line_of, nearest};
 use crate::read::{Problem, Problems, Reader, finish};
 use crate::types::*;
-use crate::{intents, layout, questions, workflows};
+use crate::{intents, layout, menu, questions, rollout, workflows};
 
 /// Reads every part of a bundle and checks what refers to what. Returns a count by part, in words.
 ///
@@ -28,6 +28,14 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
             problems.extend(found.0.clone());
             Utterances::default()
         }
+    };
+    let (menu, rollout) = match &assistant {
+        Ok(assistant) => {
+            let menu = menu::read(reader, assistant).map(Option::unwrap_or_default);
+            let rollout = rollout::read(reader, assistant, menu.as_ref().ok());
+            (keep(menu, &mut problems), keep(rollout, &mut problems))
+        }
+        Err(_) => Default::default(),
     };
     let documents = keep(reader.knowledge(), &mut problems);
     let synonyms = keep(reader.synonyms(), &mut problems);
@@ -54,6 +62,8 @@ pub fn check(reader: &Reader) -> Result<Vec<(&'static str, usize)>, Problems> {
         ("lexicons", lexicons.len()),
         ("safety examples", guarded.len()),
         ("questions", asked.len()),
+        ("menu entries", menu.entries.len()),
+        ("rollout stages", rollout.map_or(0, |plan| plan.stages.len())),
     ];
     finish(counts, problems)
 }

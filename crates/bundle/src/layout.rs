@@ -6,11 +6,16 @@ use crate::problem::Problem;
 
 /// Questions with what should come of them, in a bundle.
 pub const QUESTIONS: &str = "eval/questions.jsonl";
+/// How the assistant is switched on, beside a bundle.
+pub(crate) const ROLLOUT: &str = "rollout.toml";
+/// What customers had before, and have who are not treated.
+pub(crate) const MENU: &str = "menu.toml";
 /// Files of the format.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "assistant.toml",
     "curated.toml",
-    "rollout.toml",
+    MENU,
+    ROLLOUT,
     "safety/policy.toml",
     QUESTIONS,
     "eval/grounding.jsonl",
@@ -26,13 +31,14 @@ const FOLDERS: [(&str, &[&str]); 7] = [
     ("safety/lexicons", &[".toml"]),
     ("safety/examples", &[".jsonl"]),
 ];
-const ALLOWED: &str = "assistant.toml, curated.toml, intents/, knowledge/, workflows/, prompts/, safety/, eval/ and notes such as README.md";
+const ALLOWED: &str = "assistant.toml, curated.toml, menu.toml, rollout.toml, intents/, knowledge/, workflows/, prompts/, safety/, eval/ and notes such as README.md";
 const ALLOWED_IN_SAFETY: &str = "policy.toml, lexicons/ and examples/";
 const ALLOWED_IN_EVAL: &str = "questions.jsonl, grounding.jsonl and grounding_dev.jsonl";
 
-/// What measures the assistant and is nothing of it: its hash stays the same when a question is added.
+/// What measures or paces the assistant and is nothing of it: its hash stays the same when a question is added or
+/// a stage is made longer.
 pub(crate) fn is_beside(name: &Path) -> bool {
-    name.starts_with("eval")
+    name.starts_with("eval") || name == Path::new(ROLLOUT)
 }
 
 /// What stands at the top of a bundle, of `safety/` or of `eval/` and is no part of the format. Hidden

@@ -22,7 +22,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Lists and hashes the files of a bundle. Hidden files and folders are no part of it, nor is `eval/`.
+    /// Lists and hashes the files of a bundle. Hidden files and folders are no part of it, nor are `eval/` and
+    /// `rollout.toml`.
     ///
     /// # Errors
     /// No folder, no `assistant.toml` in it, or a file that cannot be read.
@@ -333,10 +334,12 @@ fn list(root: &Path, folder: &Path, files: &mut BTreeMap<PathBuf, blake3::Hash>)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, Problem> {
-    toml::from_str(text).map_err(|error| {
-        let span = error.span().unwrap_or(0..0);
-        Problem::at(file, text, span, error.message().replace('\n', " "))
-    })
+    toml::from_str(text).map_err(|error| not_toml(file, text, &error))
+}
+
+pub(crate) fn not_toml(file: &Path, text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    Problem::at(file, text, span, error.message().replace('\n', " "))
 }
 
 pub(crate) fn finish<T>(value: T, problems: Vec<Problem>) -> Result<T, Problems> {

@@ -9,7 +9,7 @@ use kit::config::Settings;
 
 use crate::ask::{AskArgs, Who};
 use crate::customer::CustomerArgs;
-use crate::{desk, executions};
+use crate::{desk, executions, rollout};
 
 /// Customer support that answers, acts, or hands over to a person.
 #[derive(Parser)]
@@ -76,6 +76,9 @@ enum Command {
     Workflow(executions::WorkflowCommand),
     /// The figures of a window, each with its interval and what it is out of, at a running telemetry stage
     Metrics(crate::metrics::MetricsArgs),
+    /// Whom the assistant is switched on for: stages, guards, automatic rollback
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Whether the promises hold: every message one outcome, no effect twice, no handoff lost; reads the stores
     Audit(crate::audit::AuditArgs),
     /// Delete all that is held of a customer, at a running assistant
@@ -367,6 +370,7 @@ async fn serve(
                 Command::Export(args) => Box::pin(crate::customer::export(&settings, args)).await,
                 Command::Handoff(command) => Box::pin(desk::handoff(&settings, command, json)).await,
                 Command::Workflow(command) => Box::pin(executions::workflow(&settings, command, json)).await,
+                Command::Rollout(command) => Box::pin(rollout::rollout(&settings, command, json)).await,
                 Command::Doctor { target } => Box::pin(crate::doctor::doctor(settings, target, json)).await,
                 Command::Receive { listen, secret } => {
                     crate::receive::receive(listen, &secret, json).await.map(|()| true)

@@ -1,5 +1,8 @@
 //! `firstline handoff`: the desk, over the network.
 
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use kit::config::{Balance, Server, Settings};
@@ -12,6 +15,9 @@ use tonic::Status;
 use crate::client::{address, plain};
 use crate::executions::status;
 use crate::show;
+
+/// How long a listener on this machine may take to answer.
+const KNOCK: Duration = Duration::from_millis(300);
 
 #[derive(Subcommand)]
 pub(crate) enum HandoffCommand {
@@ -88,7 +94,8 @@ pub(crate) enum HandoffCommand {
 /// Where it is asked.
 #[derive(Args)]
 pub(crate) struct Running {
-    /// URL of the running assistant or workflow stage; default: server.listen.orchestrator or server.endpoints.workflow
+    /// URL of the running assistant or of the stage; default: as configured, and the assistant's where the stage is not
+    /// by itself
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 }
@@ -193,11 +200,21 @@ impl Running {
         default: impl Fn(&Server) -> String,
     ) -> anyhow::Result<(Link, String)> {
         let server = settings.server()?;
-        let url = address(&self.endpoint.clone().unwrap_or_else(|| default(&server)));
+        let url = address(&self.endpoint.clone().unwrap_or_else(|| reachable(&server, default(&server))));
         let context = Context { server, ..Context::default() };
         let link = Link::remote(&url, Balance::Single, &context).context("--endpoint")?;
         Ok((link, url))
     }
+}
+
+/// The address of a stage, or that of the assistant where all stages are one process: nobody listens at theirs.
+fn reachable(server: &Server, url: String) -> String {
+    let place = url.split("://").last().unwrap_or_default();
+    let addresses = place.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    let refused =
+        addresses.iter().all(|at| at.ip().is_loopback() && TcpStream::connect_timeout(at, KNOCK).is_err());
+    let front = server.listen.orchestrator;
+    if refused && TcpStream::connect_timeout(&front, KNOCK).is_ok() { front.to_string() } else { url }
 }
 
 pub(crate) fn told(status: &Status, url: &str) -> anyhow::Error {

@@ -19,6 +19,7 @@ mod lint;
 mod receive;
 mod rehearse;
 mod report;
+mod rollout;
 mod schema;
 mod show;
 mod supervise;

@@ -43,6 +43,12 @@ impl Mesh {
         Ok(Self { assistant, stages, context })
     }
 
+    /// The orchestrator with what people on call ask of other stages, at one address.
+    pub fn front(&self) -> Stage {
+        let asked = self.stages.iter().filter(|(name, _)| [telemetry::NAME, workflow::NAME].contains(name));
+        asked.fold(self.assistant.clone(), |front, (_, stage)| front.beside(stage))
+    }
+
     /// Ends background work and waits for it.
     pub async fn stop(self) {
         self.context.finish().await;

@@ -45,7 +45,7 @@ impl Up {
         let mesh = Mesh::start(&self.settings).await?;
         stop_on(stop, &mesh.context.shutdown, &mesh.context.tasks);
         ready(listener.local_addr()?, &dir, self.json);
-        let served = kit::serve::serve(listener, mesh.assistant.clone(), &mesh.context).await;
+        let served = kit::serve::serve(listener, mesh.front(), &mesh.context).await;
         mesh.stop().await;
         served
     }

@@ -126,6 +126,15 @@ impl Stage {
         self
     }
 
+    /// Adds the services of another stage, for callers who know one address.
+    #[must_use]
+    pub fn beside(mut self, other: &Self) -> Self {
+        self.services.extend(&other.services);
+        let routes = std::mem::take(&mut self.routes).into_axum_router();
+        self.routes = routes.merge(other.routes.clone().into_axum_router().reset_fallback()).into();
+        self
+    }
+
     /// The stage as a service that sees the caller's deadline and trace.
     pub fn service(&self) -> InCall<Routes> {
         InCall { inner: self.routes.clone().prepare(), stage: self.name }

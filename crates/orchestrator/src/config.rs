@@ -49,6 +49,9 @@ pub struct Config {
     /// How long a conversation is kept after its last turn, in days, 2..=3650; what is not over stays. An execution is
     /// retried for up to a day, and its conversation told.
     pub retain_days: u32,
+    /// The most of all customers that are treated, 0..=1, whatever the plan of the rollout says: a brake for when its
+    /// controller is gone.
+    pub max_treated_share: f64,
     /// Limits of what customers may cost.
     pub budget: Budget,
     /// Address of the endpoint that helpdesks report to, `POST /v1/connectors/NAME`, such as "127.0.0.1:7780"; empty
@@ -120,6 +123,7 @@ impl Default for Config {
             unsure_support: 0.75,
             reap_every_ms: 5_000,
             retain_days: 90,
+            max_treated_share: 1.0,
             budget: Budget::default(),
             inbound_listen: String::new(),
             connectors: BTreeMap::new(),
@@ -145,6 +149,7 @@ impl kit::Config for Config {
         within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
         within("retain_days", self.retain_days, 2..=3_650, &mut violations);
+        within("max_treated_share", self.max_treated_share, 0.0..=1.0, &mut violations);
         self.budget.validate(&mut violations);
         if !self.inbound_listen.is_empty() && self.inbound_listen.parse::<SocketAddr>().is_err() {
             let message = format!("is {:?}, allowed IP:PORT or \"\" for none", self.inbound_listen);

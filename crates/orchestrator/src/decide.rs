@@ -19,6 +19,7 @@ impl Orchestrator {
             return draft.hand_over(HandoffReason::HumanPreferred);
         }
         draft.classified(fan.intent).await;
+        self.assign(draft, message);
         if !draft.screened(fan.verdict).await {
             return;
         }
@@ -76,8 +77,7 @@ impl Orchestrator {
     }
 
     async fn route(&self, draft: &mut Draft<'_>, message: &Message, question: &str) {
-        if gate::arm(&message.customer_key) != Arm::Treatment {
-            draft.note("the conversation is in the control arm");
+        if draft.turn.arm() != Arm::Treatment {
             return draft.legacy();
         }
         // What the customer chose is meant as it was chosen.

@@ -12,7 +12,7 @@ use crate::spool::{Entry, Spooled};
 use crate::stages::{Failure, Stages};
 use crate::store::Journal;
 use crate::turn::{Orchestrator, now};
-use crate::{notice, retain};
+use crate::{notice, retain, rollout};
 
 const BATCH: u32 = 200;
 /// Well below the largest message of a stage.
@@ -33,6 +33,7 @@ pub(crate) fn start(orchestrator: &Arc<Orchestrator>, context: &kit::Context) {
     context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(land(orchestrator.clone())));
     let notices = notice::tell(orchestrator.clone());
     context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(notices));
+    context.tasks.spawn(rollout::listen(orchestrator.clone(), context.shutdown.clone()));
     context.tasks.spawn(retain::sweep(journal.clone(), config.retain_days, context.shutdown.clone()));
 }
 

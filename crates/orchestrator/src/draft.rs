@@ -51,6 +51,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) waiting: Option<(WorkflowStatus, String)>,
     /// What its model calls cost.
     pub(crate) spends: Vec<Spend>,
+    /// That this turn put the conversation into an arm.
+    pub(crate) exposure: Option<Exposure>,
     pub(crate) asked: bool,
     pub(crate) muted: bool,
     /// How much of a model's answer the passages support.
@@ -73,7 +75,7 @@ impl<'o> Draft<'o> {
             conversation_id: admission.conversation_id.clone(),
             trace_id: admission.trace_id.clone(),
             bundle: orchestrator.bundle.clone(),
-            arm: gate::arm(&admission.customer_key).into(),
+            arm: if orchestrator.rollout.is_none() { Arm::Treatment } else { Arm::Unspecified }.into(),
             ..Turn::default()
         };
         Self {
@@ -95,6 +97,7 @@ impl<'o> Draft<'o> {
             kept: None,
             waiting: None,
             spends: Vec::new(),
+            exposure: None,
             asked: false,
             muted: false,
             grounding: None,
@@ -329,9 +332,10 @@ impl<'o> Draft<'o> {
 
     pub(crate) fn legacy(&mut self) {
         let category = self.category();
-        let title =
-            self.orchestrator.assistant.categories.get(&category).map(|category| category.title.clone());
-        self.reply(title.unwrap_or_default(), Outcome::Legacy);
+        let Orchestrator { menu, assistant, .. } = self.orchestrator;
+        let title = || assistant.categories.get(&category).map(|category| category.title.clone());
+        let shown = menu.as_ref().map(|menu| menu.shown(&category)).or_else(title);
+        self.reply(shown.unwrap_or_default(), Outcome::Legacy);
     }
 
     pub(crate) fn hand_over(&mut self, reason: HandoffReason) {

@@ -28,6 +28,7 @@ impl Draft<'_> {
             accepted_at: Some(timestamp(self.accepted_at)),
             customer_hash: crate::admit::customer_hash(&self.customer_key),
             decisions: self.decisions,
+            exposure: self.exposure,
             muted: self.muted,
             grounding: self.grounding,
             price_version: self.prices,

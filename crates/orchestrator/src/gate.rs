@@ -1,12 +1,7 @@
 //! Decisions of a turn that need nothing but what the stages said: pure functions.
 
 use bundle::Assistant;
-use proto::{Arm, HandoffReason, Intent, IntentDecision, SafetyAction, SafetyStatus, Verdict};
-
-/// The arm of a customer. Until a rollout plan exists everyone is treated; the arm is asked for here only.
-pub(crate) fn arm(_customer_key: &str) -> Arm {
-    Arm::Treatment
-}
+use proto::{HandoffReason, Intent, IntentDecision, SafetyAction, SafetyStatus, Verdict};
 
 /// What the safety verdict allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,7 @@ mod presence;
 mod push;
 mod quote;
 mod retain;
+mod rollout;
 mod screen;
 mod server;
 mod spool;

@@ -23,6 +23,7 @@ use crate::keyword::Keywords;
 use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
 use crate::presence::Presence;
+use crate::rollout::Rollout;
 use crate::screen::Screened;
 use crate::spool::Kind as Spooled;
 use crate::stages::Stages;
@@ -50,7 +51,10 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     personal::warm_up();
     let spent = journal.spent(now()).await.context("the journal")?;
     let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
+    let plan = journal.plan().await.context("the journal")?;
     let orchestrator = Arc::new(Orchestrator {
+        menu: reader.menu()?,
+        rollout: Rollout::new(plan, reader.rollout()?.is_some(), config.max_treated_share),
         intents: Known::all(&reader)?,
         curated: Curated::read(&reader)?,
         actionable: reader.workflows()?.into_iter().flat_map(|workflow| workflow.intents).collect(),

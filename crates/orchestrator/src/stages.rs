@@ -8,6 +8,7 @@ use proto::classifier_service_client::ClassifierServiceClient;
 use proto::generate_response::Event;
 use proto::generator_service_client::GeneratorServiceClient;
 use proto::retriever_service_client::RetrieverServiceClient;
+use proto::rollout_service_client::RolloutServiceClient;
 use proto::safety_service_client::SafetyServiceClient;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::workflow_service_client::WorkflowServiceClient;
@@ -43,6 +44,8 @@ pub(crate) struct Timed<T> {
     pub(crate) ms: f64,
 }
 
+type Telemetry = TelemetryServiceClient<kit::Link>;
+
 /// Clients of all stages.
 #[derive(Debug, Clone)]
 pub(crate) struct Stages {
@@ -51,7 +54,8 @@ pub(crate) struct Stages {
     retriever: RetrieverServiceClient<kit::Link>,
     generator: GeneratorServiceClient<kit::Link>,
     workflow: WorkflowServiceClient<kit::Link>,
-    telemetry: TelemetryServiceClient<kit::Link>,
+    telemetry: Telemetry,
+    rollout: RolloutServiceClient<kit::Link>,
     classify_budget: Duration,
     safety_budget: Duration,
     retrieve_budget: Duration,
@@ -74,7 +78,8 @@ impl Stages {
                 .max_decoding_message_size(max_message_bytes * 4),
             generator: GeneratorServiceClient::new(links.get("generator")?),
             workflow: WorkflowServiceClient::new(links.get("workflow")?),
-            telemetry: TelemetryServiceClient::new(links.get("telemetry")?),
+            telemetry: Telemetry::new(links.get("telemetry")?),
+            rollout: RolloutServiceClient::new(links.get("telemetry")?),
             classify_budget: ms(config.classify_timeout_ms),
             safety_budget: ms(config.safety_timeout_ms),
             retrieve_budget: ms(config.retrieve_timeout_ms),
@@ -220,31 +225,21 @@ impl Stages {
     /// Executions that ended after their turn and whose conversation has not been told.
     pub(crate) async fn notices(&self) -> Result<Vec<Notice>, Failure> {
         let mut client = self.workflow.clone();
-        let request = ListNoticesRequest::default();
-        let listed = once("workflow", self.workflow_budget, request, |request| async move {
-            client.list_notices(request).await
-        });
-        Ok(listed.await?.notices)
+        let list = |request| async move { client.list_notices(request).await };
+        Ok(once("workflow", self.workflow_budget, ListNoticesRequest::default(), list).await?.notices)
     }
 
     pub(crate) async fn acknowledge(&self, execution_id: String) -> Result<(), Failure> {
-        let mut client = self.workflow.clone();
-        let request = AcknowledgeNoticeRequest { execution_id };
-        once("workflow", self.workflow_budget, request, |request| async move {
-            client.acknowledge_notice(request).await
-        })
-        .await?;
-        Ok(())
+        let (mut client, request) = (self.workflow.clone(), AcknowledgeNoticeRequest { execution_id });
+        let acknowledge = |request| async move { client.acknowledge_notice(request).await };
+        once("workflow", self.workflow_budget, request, acknowledge).await.map(|_| ())
     }
 
     /// Deletes the executions of conversations; returns how many.
     pub(crate) async fn forget_executions(&self, conversation_ids: Vec<String>) -> Result<u64, Failure> {
-        let mut client = self.workflow.clone();
-        let request = ForgetExecutionsRequest { conversation_ids };
-        let forgotten = once("workflow", self.workflow_budget, request, |request| async move {
-            client.forget_executions(request).await
-        });
-        Ok(forgotten.await?.executions)
+        let (mut client, request) = (self.workflow.clone(), ForgetExecutionsRequest { conversation_ids });
+        let forget = |request| async move { client.forget_executions(request).await };
+        Ok(once("workflow", self.workflow_budget, request, forget).await?.executions)
     }
 
     /// The executions of a conversation.
@@ -260,61 +255,70 @@ impl Stages {
 
     /// The feedback that telemetry has on a conversation.
     pub(crate) async fn feedback_on(&self, conversation_id: String) -> Result<Vec<Feedback>, Failure> {
-        let mut client = self.telemetry.clone();
         let request = ListFeedbackRequest { conversation_id };
-        let listed = once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
-            client.list_feedback(request).await
-        });
+        let listed =
+            self.telemetry(request, |mut to, request| async move { to.list_feedback(request).await });
         Ok(listed.await?.feedback)
     }
 
     /// Deletes what telemetry has of conversations; returns how much.
     pub(crate) async fn forget_conversations(&self, conversation_ids: Vec<String>) -> Result<u64, Failure> {
-        let mut client = self.telemetry.clone();
         let request = ForgetConversationsRequest { conversation_ids };
-        let forgotten = once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
-            client.forget_conversations(request).await
-        });
-        Ok(forgotten.await?.deleted)
+        let forget = |mut to: Telemetry, request| async move { to.forget_conversations(request).await };
+        Ok(self.telemetry(request, forget).await?.deleted)
     }
 
     pub(crate) async fn record(&self, records: Vec<TurnRecord>) -> Result<(), Failure> {
-        let mut client = self.telemetry.clone();
         let request = RecordRequest { records };
-        once("telemetry", TELEMETRY_BUDGET, request, |request| async move { client.record(request).await })
-            .await?;
-        Ok(())
+        self.telemetry(request, |mut to, request| async move { to.record(request).await }).await.map(|_| ())
     }
 
     pub(crate) async fn feedback(&self, feedback: Feedback) -> Result<(), Failure> {
-        let mut client = self.telemetry.clone();
         let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(feedback) };
-        once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
-            client.submit_feedback(request).await
-        })
-        .await?;
-        Ok(())
+        let submit = |mut to: Telemetry, request| async move { to.submit_feedback(request).await };
+        self.telemetry(request, submit).await.map(|_| ())
     }
 
     pub(crate) async fn deliveries(&self, backlogs: Vec<Backlog>) -> Result<(), Failure> {
-        let (mut client, request) = (self.telemetry.clone(), ReportDeliveriesRequest { backlogs });
-        once("telemetry", TELEMETRY_BUDGET, request, |request| async move {
-            client.report_deliveries(request).await
-        })
-        .await?;
-        Ok(())
+        let request = ReportDeliveriesRequest { backlogs };
+        let report = |mut to: Telemetry, request| async move { to.report_deliveries(request).await };
+        self.telemetry(request, report).await.map(|_| ())
     }
 
     pub(crate) async fn label(&self, label: SubmitLabelRequest) -> Result<(), Failure> {
-        let mut client = self.telemetry.clone();
-        once(
-            "telemetry",
-            TELEMETRY_BUDGET,
-            label,
-            |request| async move { client.submit_label(request).await },
-        )
-        .await?;
-        Ok(())
+        self.telemetry(label, |mut to, request| async move { to.submit_label(request).await })
+            .await
+            .map(|_| ())
+    }
+
+    async fn telemetry<Q, R, F>(
+        &self,
+        request: Q,
+        call: impl FnOnce(Telemetry, Request<Q>) -> F,
+    ) -> Result<R, Failure>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = self.telemetry.clone();
+        once("telemetry", TELEMETRY_BUDGET, request, |request| call(client, request)).await
+    }
+
+    /// What the controller of the rollout says, for as long as it does.
+    pub(crate) async fn watch_plan(&self) -> Result<Plans, Failure> {
+        let mut client = self.rollout.clone();
+        let told = tokio::time::timeout(TELEMETRY_BUDGET, client.watch_plan(WatchPlanRequest {})).await;
+        let told = told.unwrap_or_else(|_| Err(Status::deadline_exceeded("no connection in time")));
+        told.map(|told| Plans(told.into_inner())).map_err(|status| failure("telemetry", &status))
+    }
+}
+
+/// Plans of the rollout on their way.
+pub(crate) struct Plans(Streaming<WatchPlanResponse>);
+
+impl Plans {
+    /// The next word of the controller, which may be that there is no plan; `None` when it has gone.
+    pub(crate) async fn next(&mut self) -> Option<Option<RolloutPlan>> {
+        Some(self.0.next().await?.ok()?.plan)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message as _;
-use proto::{Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
+use proto::{Arm, Handoff, HandoffNotice, Outcome, Role, Turn, TurnRecord, Utterance};
 use sql::{Connection, Error, Result, Row, Source, Store, values};
 
 use crate::admit::Admission;
@@ -42,7 +42,7 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES];
+", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES, crate::rollout::TABLES];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
@@ -78,6 +78,8 @@ pub(crate) struct Conversation {
     /// Turns that ended, since a person last had the conversation.
     pub(crate) turns: u32,
     pub(crate) clarifications: u32,
+    /// The arm of the rollout that it is in, unspecified before that is known.
+    pub(crate) arm: Arm,
     pub(crate) pending: Option<Pending>,
     /// The workflow that is not over.
     pub(crate) open: Option<OpenExecution>,
@@ -307,7 +309,7 @@ fn load(
     conversation: &mut Conversation,
 ) -> Result<bool> {
     let id = &admission.conversation_id;
-    let query = "SELECT customer_key, clarifications, pending, execution_id, confirming, context_from, turns FROM conversation WHERE conversation_id = $1";
+    let query = "SELECT customer_key, clarifications, pending, execution_id, confirming, context_from, turns, arm FROM conversation WHERE conversation_id = $1";
     let from = connection.first(query, values![id], |row| {
         if row.get::<&str, _>(0)? != admission.customer_key {
             return Ok(None);
@@ -319,6 +321,7 @@ fn load(
         let open = |execution_id| OpenExecution { execution_id, awaits };
         conversation.open = row.get::<Option<String>, _>(3)?.map(open);
         conversation.turns = row.get(6)?;
+        conversation.arm = Arm::try_from(row.get::<i32, _>(7)?).unwrap_or_default();
         row.get::<i64, _>(5).map(Some)
     })?;
     let Some(from) = from.flatten() else { return Ok(false) };
@@ -340,6 +343,7 @@ fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Re
     let mut end = end.clone();
     connection.lock(&end.turn.conversation_id)?;
     crate::callback::meet(connection, &mut end)?;
+    crate::rollout::settle(connection, &mut end)?;
     let record = end.record.encode_to_vec();
     let kept = crate::mask::kept(&end.turn);
     let Turn { turn_id, conversation_id, answer, workflow, .. } = kept.as_ref();

@@ -20,6 +20,7 @@ use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
 use crate::mask::Own;
 use crate::presence::Presence;
+use crate::rollout::Rollout;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Finish, Journal, Orphan};
@@ -103,6 +104,9 @@ pub(crate) struct Orchestrator {
     pub(crate) config: Config,
     pub(crate) assistant: Assistant,
     pub(crate) presence: Presence,
+    /// What customers had before the assistant.
+    pub(crate) menu: Option<bundle::Menu>,
+    pub(crate) rollout: Rollout,
     pub(crate) bundle: String,
     pub(crate) curated: Curated,
     pub(crate) keywords: Keywords,

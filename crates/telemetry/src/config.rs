@@ -13,6 +13,8 @@ pub struct Config {
     pub metrics_listen: String,
     /// Age in days after which records, feedback and labels are deleted, 1..=3650.
     pub retention_days: u32,
+    /// How long the rollout waits for what is late, beyond the window of a guard, in milliseconds, 0..=3600000.
+    pub rollout_grace_ms: u64,
     /// Conversations, turns or ratings below which a figure says that there are too few, 1..=1000000.
     pub min_n: u64,
     /// Window in seconds of the figures that Prometheus and OpenTelemetry see, 60..=7776000.
@@ -69,6 +71,7 @@ impl Default for Config {
         Self {
             metrics_listen: "127.0.0.1:9464".to_owned(),
             retention_days: 90,
+            rollout_grace_ms: 10_000,
             min_n: 30,
             metrics_window_s: 86_400,
             metrics_every_s: 60,
@@ -86,6 +89,7 @@ impl kit::Config for Config {
             violations.push(kit::Violation { key: "metrics_listen".to_owned(), message });
         }
         within("retention_days", self.retention_days, 1..=3650, &mut violations);
+        within("rollout_grace_ms", self.rollout_grace_ms, 0..=3_600_000, &mut violations);
         within("min_n", self.min_n, 1..=1_000_000, &mut violations);
         within("metrics_window_s", self.metrics_window_s, 60..=90 * 86_400, &mut violations);
         within("metrics_every_s", self.metrics_every_s, 1..=3600, &mut violations);

@@ -6,7 +6,8 @@ use crate::record::{Error, Feedback};
 use crate::store::Store;
 
 /// In this order: the later ones are found by the earlier ones' rows.
-const DELETIONS: [&str; 4] = [
+const DELETIONS: [&str; 5] = [
+    "DELETE FROM exposures WHERE conversation_id = $1",
     "DELETE FROM records WHERE turn IN (SELECT id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM turns WHERE conversation_id = $1",

@@ -6,6 +6,7 @@ pub mod export;
 pub mod forget;
 pub mod metrics;
 pub mod record;
+pub mod rollout;
 pub mod scrape;
 pub mod server;
 pub mod store;

@@ -1,61 +1,11 @@
 //! What is kept of a turn, in plain types.
 
+mod error;
+pub(crate) mod server;
+
+pub use error::Error;
+
 use crate::metrics::{Grounding, Step};
-
-/// Why something was not stored or computed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A value of the request is outside what is allowed.
-    #[error("{field}: {message}")]
-    Invalid {
-        /// The field of the request.
-        field: &'static str,
-        /// What is wrong and what is allowed.
-        message: String,
-    },
-    /// The store failed; nothing of a request to store is stored.
-    #[error(transparent)]
-    Store(#[from] sql::Error),
-    /// A stored turn does not have the form it was written in.
-    #[error("a stored turn is malformed")]
-    Malformed,
-    /// The stage ends before the answer is complete.
-    #[error("the stage is shutting down")]
-    Stopping,
-}
-
-impl Error {
-    /// The error of a field of the request.
-    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { field, message: message.into() }
-    }
-}
-
-impl kit::Fault for Error {
-    fn kind(&self) -> kit::Kind {
-        match self {
-            Self::Invalid { .. } => kit::Kind::Invalid,
-            Self::Stopping => kit::Kind::Unavailable,
-            Self::Store(_) | Self::Malformed => kit::Kind::Internal,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Invalid { .. } => "INVALID_VALUE",
-            Self::Stopping => "SHUTTING_DOWN",
-            Self::Store(_) => "STORE_FAILED",
-            Self::Malformed => "STORED_TURN_MALFORMED",
-        }
-    }
-
-    fn field(&self) -> Option<&'static str> {
-        match self {
-            Self::Invalid { field, .. } => Some(field),
-            _ => None,
-        }
-    }
-}
 
 /// How a turn ended; the discriminants are the numbers of the contract.
 #[expect(missing_docs, reason = "the contract documents each")]
@@ -244,16 +194,33 @@ pub struct Row {
     pub muted: bool,
     /// Where its workflow stands.
     pub step: Step,
-    /// Hash of the customer's key, empty for nobody known.
-    pub customer: String,
     /// Sentences of a written answer.
     pub grounding: Grounding,
     /// Name and version of what judged them, empty without any.
     pub judge: String,
     /// Prices that the cost was computed by, empty without any.
     pub prices: String,
+    /// Hash of the customer's key, empty without one.
+    pub customer_hash: String,
+    /// That the customer was assigned to an arm in this turn.
+    pub exposure: Option<Exposure>,
     /// The record as it was sent, encoded.
     pub encoded: Vec<u8>,
+}
+
+/// That a customer was assigned to an arm of a rollout.
+#[derive(Debug, Clone)]
+pub struct Exposure {
+    /// Name of the rollout.
+    pub rollout_id: String,
+    /// Times that it began.
+    pub epoch: u32,
+    /// Name of the stage.
+    pub stage: String,
+    /// Share that was treated at that moment, in 1/100000.
+    pub share: u32,
+    /// Whether the customer is treated.
+    pub treated: bool,
 }
 
 /// Longest id, in bytes; UUIDs take 36.

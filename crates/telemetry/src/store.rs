@@ -6,6 +6,7 @@ use sql::{Connection, Source, values};
 
 use crate::metrics::sample::{render, render_details};
 use crate::record::{Error, Feedback, Label, Row};
+use crate::rollout::store as rollout;
 
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
 // metrics read of a row, rendered once instead of at every reading, and stands first because SQLite
@@ -35,6 +36,7 @@ CREATE INDEX turns_of ON turns (conversation_id);
 CREATE INDEX feedback_of ON feedback (conversation_id);
 ",
     "ALTER TABLE labels ADD COLUMN disposition TEXT NOT NULL DEFAULT '';",
+    rollout::MIGRATION,
     "ALTER TABLE turns ADD COLUMN details TEXT NOT NULL DEFAULT '';",
 ];
 
@@ -46,7 +48,7 @@ pub type Cursor = (i64, i64);
 
 /// The store. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Store(pub(crate) sql::Store);
+pub struct Store(pub(crate) sql::Store, pub(crate) rollout::Latest);
 
 impl Store {
     /// Opens or creates the store.
@@ -54,7 +56,7 @@ impl Store {
     /// # Errors
     /// As [`sql::Store::open`].
     pub async fn open(source: Source) -> sql::Result<Self> {
-        sql::Store::open(source, MIGRATIONS).await.map(Self)
+        Ok(Self(sql::Store::open(source, MIGRATIONS).await?, rollout::Latest::default()))
     }
 
     /// Stores turns, all or none, and returns those that were not stored before. Returns when durable.
@@ -65,7 +67,11 @@ impl Store {
         let rows = Arc::new(rows);
         let write = rows.clone();
         let record = move |connection: &mut Connection<'_>| {
-            write.iter().map(|row| insert(connection, row)).collect::<sql::Result<Vec<bool>>>()
+            let new = write.iter().map(|row| insert(connection, row)).collect::<sql::Result<Vec<bool>>>()?;
+            for (row, _) in write.iter().zip(&new).filter(|(_, new)| **new) {
+                rollout::note(connection, row)?;
+            }
+            Ok(new)
         };
         let new = self.0.write(record).await?;
         let rows = Arc::unwrap_or_clone(rows).into_iter().zip(new);
@@ -89,7 +95,11 @@ impl Store {
                 &feedback.comment,
                 received_us
             ];
-            Ok(connection.execute(INSERT, values)? == 1)
+            let new = connection.execute(INSERT, values)? == 1;
+            if new && feedback.rating > 0 {
+                rollout::mark(connection, &feedback.conversation_id)?;
+            }
+            Ok(new)
         };
         Ok(self.0.write(write).await?)
     }
@@ -105,7 +115,8 @@ impl Store {
         let write = move |connection: &mut Connection<'_>| {
             let values =
                 values![&label.turn_id, &label.source, &label.intent, received_us, &label.disposition];
-            connection.execute(INSERT, values).map(|_| ())
+            connection.execute(INSERT, values)?;
+            rollout::mark_turn(connection, &label.turn_id)
         };
         Ok(self.0.write(write).await?)
     }
@@ -131,7 +142,9 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
-        const DELETIONS: [&str; 4] = [
+        const DELETIONS: [&str; 5] = [
+            "DELETE FROM exposures WHERE id IN
+                (SELECT id FROM exposures WHERE received_us < $1 ORDER BY received_us LIMIT $2)",
             "DELETE FROM records WHERE turn IN
                 (SELECT id FROM turns WHERE accepted_us < $1 ORDER BY accepted_us, id LIMIT $2)",
             "DELETE FROM turns WHERE id IN
@@ -207,10 +220,11 @@ mod tests {
             timings_us: Vec::new(),
             muted: false,
             step: Step::Nothing,
-            customer: String::new(),
             grounding: Grounding::default(),
             judge: String::new(),
             prices: String::new(),
+            customer_hash: String::new(),
+            exposure: None,
             encoded: index.to_le_bytes().to_vec(),
         }
     }

@@ -353,6 +353,13 @@ async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_
     let watched = watched.message().await.unwrap().unwrap().metrics.unwrap();
     compare(&by_contract(&watched), &expected, 1.0).unwrap();
     compare(&by_command_line(&stage.url), &expected, 1.0).unwrap();
+    let table = firstline(&["metrics", "--endpoint", &stage.url]).stdout;
+    let line = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+    assert!(
+        line("resolution assumed").contains("insufficient: 0 of at least 20"),
+        "a day is too short: {table}"
+    );
+    assert!(line("containment").contains(" % to "), "{table}");
     until("Prometheus", &expected, || by_prometheus(&stage.scrape())).await;
     until("OpenTelemetry", &expected, || by_opentelemetry(&collector)).await;
 }

@@ -137,7 +137,7 @@ fn conversations(
     put("escalation_planned", "", count(&planned) as f64, n);
     put("escalation_unplanned", "", count(&unplanned) as f64, n);
     let contained = |turns: &Vec<&TurnRecord>| !escalated(turns) && quiet(turns, 1);
-    put("containment", "", count(&contained) as f64, count(&|turns| escalated(turns) || quiet(turns, 1)));
+    put("containment", "", count(&contained) as f64, count(&|turns| quiet(turns, 1)));
 
     let solved = |turns: &Vec<&TurnRecord>| {
         said.iter().filter(|said| said.conversation_id == of(turns)).find_map(|said| said.resolved)
@@ -161,12 +161,7 @@ fn conversations(
     let assumed = |turns: &Vec<&TurnRecord>| !escalated(turns) && solved(turns).is_none() && quiet(turns, 72);
     let verified = count(&|turns| confirmed(turns) && !returned(turns));
     put("resolution_confirmed", "", count(&confirmed) as f64, n);
-    put(
-        "resolution_assumed",
-        "",
-        count(&assumed) as f64,
-        count(&|turns| escalated(turns) || quiet(turns, 72)),
-    );
+    put("resolution_assumed", "", count(&assumed) as f64, count(&|turns| quiet(turns, 72)));
     put("resolution_verified", "", verified as f64, n);
     let solved_somehow = |turns: &Vec<&TurnRecord>| confirmed(turns) || assumed(turns);
     let reversed = count(&|turns| solved_somehow(turns) && returned(turns));

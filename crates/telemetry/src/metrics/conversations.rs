@@ -92,11 +92,11 @@ pub(super) struct Standing {
     pub(super) unplanned: u64,
     /// By reason, in the order of `Reason::ALL`.
     pub(super) by_reason: [u64; Reason::ALL.len()],
-    /// Escalated, or silent for an hour.
+    /// Silent for an hour.
     pub(super) closed: u64,
     /// Closed without a person.
     pub(super) contained: u64,
-    /// Escalated, or silent for 72 hours.
+    /// Silent for 72 hours.
     pub(super) ripe: u64,
     /// The customer said that it is solved, and no person took over.
     pub(super) confirmed: u64,
@@ -211,9 +211,10 @@ impl Standing {
         for (count, reason) in self.by_reason.iter_mut().zip(Reason::ALL) {
             *count += u64::from(known.reasons & bit(reason) != 0);
         }
-        self.closed += u64::from(escalated || known.quiet_for(CLOSED, now_us));
+        // Whatever became of it: who counted escalations at once and the rest later would see too many of them.
+        self.closed += u64::from(known.quiet_for(CLOSED, now_us));
         self.contained += u64::from(!escalated && known.quiet_for(CLOSED, now_us));
-        self.ripe += u64::from(escalated || known.quiet_for(QUIET, now_us));
+        self.ripe += u64::from(known.quiet_for(QUIET, now_us));
         self.routed += u64::from(known.routed);
         self.misrouted += u64::from(known.routed && known.misrouted);
         let confirmed = !escalated && known.resolved == Some(true);

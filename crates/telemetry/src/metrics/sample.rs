@@ -91,7 +91,7 @@ pub(crate) fn render_details(row: &Row) -> String {
         "{} {} {claims} {unsupported} {delivered_claims} {delivered_unsupported} {}\u{1e}{}\u{1e}{}",
         u8::from(row.muted),
         row.step as u8,
-        row.customer,
+        row.customer_hash,
         row.judge,
         row.prices
     )
