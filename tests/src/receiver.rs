@@ -8,6 +8,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -79,12 +85,13 @@ async fn take(
     axum::Json(serde_json::json!({ "reference": "REF-1" })).into_response()
 }
 
-/// An OTLP collector that keeps spans by trace: service name and span name.
+/// An OTLP collector that keeps spans by trace: service name and span name; and the newest metrics.
 #[derive(Debug)]
 pub struct Collector {
     /// Where it listens.
     pub url: String,
     spans: Spans,
+    metrics: Arc<Mutex<ExportMetricsServiceRequest>>,
     whole: Arc<Mutex<String>>,
     server: JoinHandle<()>,
 }
@@ -97,18 +104,25 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let spans = Spans::default();
-        let whole = Arc::<Mutex<String>>::default();
-        let service = TraceServiceServer::new(Sink(spans.clone(), whole.clone()));
+        let (metrics, whole) = (Arc::default(), Arc::<Mutex<String>>::default());
+        let traced = TraceServiceServer::new(Sink(spans.clone(), whole.clone()));
+        let measured = MetricsServiceServer::new(Gauge(Arc::clone(&metrics), whole.clone()));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let serving = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
+        let serving = tonic::transport::Server::builder().add_service(traced).add_service(measured);
+        let serving = serving.serve_with_incoming(incoming);
         #[expect(clippy::disallowed_methods, reason = "aborted when the handle is dropped")]
         let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self { url, spans, whole, server }
+        Self { url, spans, metrics, whole, server }
     }
 
     /// All that was exported, attributes and events too.
     pub fn whole(&self) -> String {
         self.whole.lock().unwrap().clone()
+    }
+
+    /// The last metrics that were exported.
+    pub fn metrics(&self) -> ExportMetricsServiceRequest {
+        self.metrics.lock().unwrap().clone()
     }
 
     /// Spans by trace id, each as service name and span name.
@@ -148,5 +162,20 @@ impl TraceService for Sink {
             }
         }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+struct Gauge(Arc<Mutex<ExportMetricsServiceRequest>>, Arc<Mutex<String>>);
+
+#[tonic::async_trait]
+impl MetricsService for Gauge {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        let request = request.into_inner();
+        self.1.lock().unwrap().push_str(&format!("{request:?}"));
+        *self.0.lock().unwrap() = request;
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
     }
 }

@@ -14,7 +14,8 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 const QUESTION: &str = "How long does a replacement card take to arrive?";
-const SAID: &str = "A replacement debit or credit card sent by standard post in the UK takes 3 to 5 working days to arrive [1].";
+const SAID: &str = "A replacement debit or credit card sent by standard post in the UK takes 3 to 5 working days to arrive [1]. \
+                    It costs 7000 pounds [1].";
 /// What the server's chat template adds to every prompt.
 const TEMPLATE: u64 = 1000;
 const ANSWER: u64 = 512;
@@ -63,10 +64,13 @@ fn by_model(turn: &Turn) -> bool {
     turn.model != "extractive"
 }
 
-async fn decisions(world: &World, turn: &Turn) -> String {
+async fn record(world: &World, turn: &Turn) -> TurnRecord {
     let request = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
-    let explained = world.client.clone().explain_turn(request).await.unwrap().into_inner();
-    explained.record.unwrap().decisions.join("\n")
+    world.client.clone().explain_turn(request).await.unwrap().into_inner().record.unwrap()
+}
+
+async fn decisions(world: &World, turn: &Turn) -> String {
+    record(world, turn).await.decisions.join("\n")
 }
 
 fn tokens(turn: &Turn) -> u64 {
@@ -98,6 +102,10 @@ async fn a_customer_who_asks_a_hundred_times_spends_one_budget_and_nobody_elses(
     }
     let turns = asking.join_all().await.concat();
     let (written, spared): (Vec<&Turn>, Vec<&Turn>) = turns.iter().partition(|turn| by_model(turn));
+    let grounding = record(&first, written[0]).await.grounding.unwrap();
+    assert_eq!((grounding.claims, grounding.unsupported), (2, 1), "{grounding:?}");
+    assert_eq!((grounding.delivered_claims, grounding.delivered_unsupported), (1, 0), "{grounding:?}");
+    assert_eq!(record(&first, spared[0]).await.grounding, None, "verbatim sentences need no judge");
     let told: u64 = turns.iter().map(tokens).sum();
     let total: u64 = spent.lock().unwrap().iter().sum();
     assert_eq!(told, total, "every call is in the usage of its turn");

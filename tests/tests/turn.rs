@@ -79,6 +79,8 @@ both! {
             let after = world.say(&turn.conversation_id, "How do I change my PIN?").await;
             assert_eq!(after.handoff.as_ref().unwrap().handoff_id, turn.handoff.unwrap().handoff_id);
             assert_eq!(after.answer, "");
+            let told = world.client.clone().explain_turn(ExplainTurnRequest { turn_id: after.turn_id }).await.unwrap();
+            assert!(told.into_inner().record.unwrap().muted, "it is no handoff of its own");
         }
     }
 

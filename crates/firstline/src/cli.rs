@@ -74,6 +74,8 @@ enum Command {
     /// Executions of workflows, at a running workflow stage
     #[command(subcommand)]
     Workflow(executions::WorkflowCommand),
+    /// The figures of a window, each with its interval and what it is out of, at a running telemetry stage
+    Metrics(crate::metrics::MetricsArgs),
     /// Whom the assistant is switched on for: stages, guards, automatic rollback
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -362,6 +364,7 @@ async fn serve(
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
+                Command::Metrics(args) => Box::pin(crate::metrics::run(&settings, args, json)).await,
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
                 Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,
                 Command::Data(command) => Box::pin(crate::data::run(&settings, command, json)).await,

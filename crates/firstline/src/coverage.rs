@@ -110,7 +110,7 @@ impl Stages {
         let last = async {
             loop {
                 match receiver.recv().await {
-                    Some(Event::Final(answer)) => return answer,
+                    Some(Event::Final(answer)) => return *answer,
                     Some(Event::Delta { .. }) => {}
                     None => return Answer::default(),
                 }

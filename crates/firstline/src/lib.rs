@@ -27,6 +27,7 @@ mod supervise;
 mod up;
 
 pub mod mesh;
+mod metrics;
 mod openapi;
 
 pub use cli::run;

@@ -109,6 +109,12 @@ pub struct Answer {
     pub model_failure: String,
     /// Whether the model was stopped because it gave its prompt away; the answer is empty then.
     pub leaked: bool,
+    /// Sentences that were written and held back, since the passages do not support them.
+    pub unsupported: u32,
+    /// What judged the support; empty for verbatim sentences, which need no judge.
+    pub judge: String,
+    /// The prices of `cost_usd`; empty when the model has none.
+    pub prices: String,
 }
 
 impl Answer {

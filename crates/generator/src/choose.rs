@@ -53,6 +53,8 @@ pub enum Opinion {
         usage: Usage,
         /// Cost of `usage` in US dollars.
         cost_usd: f64,
+        /// The prices of that; empty when the model has none.
+        prices: String,
     },
 }
 
@@ -93,6 +95,7 @@ impl Writer {
             "required": ["intent"],
             "additionalProperties": false,
         });
+        let start = Instant::now();
         let span = write::span(&config.model, most.output);
         let chosen = async {
             let mut reply = model.open_json(&prompt, config.choice_max_tokens, &schema, end).await?;
@@ -119,10 +122,10 @@ impl Writer {
         };
         let (model, usage) =
             chosen.as_ref().map_or(("", Usage::default()), |(_, model, usage)| (model, *usage));
-        write::close(&span, model, usage, failed);
+        write::close(&span, (&config.model, start), model, usage, failed);
         let (name, model, usage) = chosen?;
         let cost_usd = price.map_or(0.0, |price| price.cost_usd(usage));
-        Ok(Opinion::Given { name, model, usage, cost_usd })
+        Ok(Opinion::Given { name, model, usage, cost_usd, prices: config.price_version() })
     }
 }
 

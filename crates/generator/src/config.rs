@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Usage;
+use crate::support::JUDGE;
 
 /// Where `OPENAI_BASE_URL` is not set either.
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -176,6 +177,21 @@ impl Config {
         }
         self.api_key = self.api_key.or_else(|| set("OPENAI_API_KEY").map(SecretString::from));
         self
+    }
+
+    /// The prices of the model, such as "gpt-5-mini 0.25/0.025/2": US dollars for a million tokens of prompt, cached
+    /// prompt and completion. Empty when it has none.
+    pub(crate) fn price_version(&self) -> String {
+        let Some(price) = self.prices.get(&self.model) else { return String::new() };
+        let Price { input_usd_per_million: input, output_usd_per_million: output, .. } = price;
+        let cached = price.cached_input_usd_per_million.unwrap_or(*input);
+        format!("{} {input}/{cached}/{output}", self.model)
+    }
+
+    /// What judges the support of a model's sentences, with all that its verdict depends on.
+    pub(crate) fn judge(&self) -> String {
+        let Self { sentence_threshold, overlap_weight, .. } = self;
+        format!("{JUDGE} at {sentence_threshold}, overlap {overlap_weight}")
     }
 
     pub(crate) fn timeout(&self) -> Duration {

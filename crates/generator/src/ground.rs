@@ -38,6 +38,8 @@ pub(crate) struct Grounder<'a> {
     block: Option<(usize, BlockKind)>,
     /// Number of the last released item of the current list.
     number: u32,
+    /// Sentences that state something and were held back.
+    unsupported: u32,
 }
 
 /// A sentence of the model: its block and its bytes.
@@ -50,12 +52,28 @@ impl<'a> Grounder<'a> {
         let sources = (0..request.passages.len()).map(|passage| source(judge, &evidence, passage)).collect();
         let question = judge.read(&request.question);
         let text = String::new();
-        Self { judge, evidence, sources, question, threshold, text, decided: 0, block: None, number: 0 }
+        Self {
+            judge,
+            evidence,
+            sources,
+            question,
+            threshold,
+            text,
+            decided: 0,
+            block: None,
+            number: 0,
+            unsupported: 0,
+        }
     }
 
     /// Everything the model wrote so far.
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Sentences so far that state something and were held back.
+    pub(crate) fn unsupported(&self) -> u32 {
+        self.unsupported
     }
 
     /// Takes the next words and gives out the sentences that are complete and supported.
@@ -127,10 +145,12 @@ impl<'a> Grounder<'a> {
         if block.kind == BlockKind::Heading || text.contains(NO_ANSWER) {
             return None;
         }
-        let (support, unit) = self.support(&text, &cited)?;
-        if support < self.threshold {
+        let supported = self.support(&text, &cited).filter(|(support, _)| *support >= self.threshold);
+        let Some((support, unit)) = supported else {
+            // What states nothing, such as "Sure!", is no claim.
+            self.unsupported += u32::from(!self.judge.read(&text).subjects().is_empty());
             return None;
-        }
+        };
         let gap = self.gap(block);
         let unit = &self.evidence.units[unit];
         let citation = Citation { passage: unit.passage, quote: self.evidence.quote(unit).to_owned() };
@@ -276,6 +296,17 @@ mod tests {
             );
             assert_eq!(citations[1].quote, "It arrives within 3 to 5 working days.");
         }
+    }
+
+    #[test]
+    fn what_was_held_back_is_counted_where_it_states_something() {
+        let (judge, request) = (Judge::new(0.0), request());
+        let mut grounder = Grounder::new(&judge, &request, crate::Config::default().sentence_threshold);
+        grounder.push(
+            "Sure! A replacement card costs 5 pounds [1]. It costs 7 pounds [1]. We deliver pizza [9].",
+        );
+        grounder.finish(true);
+        assert_eq!(grounder.unsupported(), 2);
     }
 
     #[test]

@@ -137,7 +137,8 @@ impl GeneratorService for Server {
             Opinion::Skipped(why) => {
                 proto::ChooseIntentResponse { skipped: why.to_owned(), ..Default::default() }
             }
-            Opinion::Given { name, model, usage, cost_usd } => proto::ChooseIntentResponse {
+            Opinion::Given { name, model, usage, cost_usd, prices } => proto::ChooseIntentResponse {
+                price_version: prices,
                 failure: name.as_ref().err().map(ToString::to_string).unwrap_or_default(),
                 name: name.ok().flatten().unwrap_or_default(),
                 model,
@@ -213,7 +214,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
 fn response(event: Event, sources: &[proto::Passage], modelled: bool) -> proto::GenerateResponse {
     let event = match event {
         Event::Delta { text, restart } => Sent::Delta(proto::Delta { text, restart }),
-        Event::Final(answer) => Sent::Final(generation(answer, sources, modelled)),
+        Event::Final(answer) => Sent::Final(generation(*answer, sources, modelled)),
     };
     proto::GenerateResponse { event: Some(event) }
 }
@@ -246,5 +247,8 @@ fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> pro
         support: answer.support,
         model_configured: modelled,
         leaked: answer.leaked,
+        unsupported: answer.unsupported,
+        judge: answer.judge,
+        price_version: answer.prices,
     }
 }

@@ -8,6 +8,9 @@ use crate::lexicon::{Lexicon, Pool};
 use crate::terms::{Terms, is_number};
 use crate::tokens::{Reading, Token};
 
+/// Name of this judge; the number grows with every change of its weights.
+pub(crate) const JUDGE: &str = "support/1";
+
 /// A word counts as matched in the best sentence from this on.
 const MATCHED: f64 = 0.7;
 /// Farthest that two neighbouring words may stand apart in the source and still be in order.

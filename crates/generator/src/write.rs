@@ -39,7 +39,7 @@ pub enum Event {
         restart: bool,
     },
     /// The whole answer; the last event.
-    Final(Answer),
+    Final(Box<Answer>),
 }
 
 /// Why a model gave no answer.
@@ -123,7 +123,7 @@ impl Writer {
             }
         };
         // A receiver that is gone wants no answer.
-        let _ = events.send(Event::Final(Answer { support, ..answer })).await;
+        let _ = events.send(Event::Final(Box::new(Answer { support, ..answer }))).await;
     }
 
     fn log(&self, error: &Error, request: &Request) {
@@ -146,14 +146,14 @@ impl Writer {
         found: Option<Extract>,
         events: &Sender<Event>,
     ) -> Answer {
-        let Answer { usage, cost_usd, model, prompt_version, .. } = tried;
+        let Answer { usage, cost_usd, prices, model, prompt_version, .. } = tried;
         match error {
             Error::Leak => {
-                Answer { usage, cost_usd, model, prompt_version, leaked: true, ..Answer::default() }
+                Answer { usage, cost_usd, prices, model, prompt_version, leaked: true, ..Answer::default() }
             }
             _ => {
                 let model_failure = in_words(error);
-                Answer { usage, cost_usd, model_failure, ..self.extract(found, events).await }
+                Answer { usage, cost_usd, prices, model_failure, ..self.extract(found, events).await }
             }
         }
     }
@@ -207,10 +207,11 @@ impl Attempt<'_> {
         request: &Request,
         end: Instant,
     ) -> Result<(), Error> {
-        let span = span(&self.writer.config.model, model.max_tokens());
+        let (asked, start) = (&self.writer.config.model, Instant::now());
+        let span = span(asked, model.max_tokens());
         let outcome = self.run(model, prompt, request, end).instrument(span.clone()).await;
         let failed = outcome.as_ref().err().map(Error::reason);
-        close(&span, &self.answer.model, self.answer.usage, failed);
+        close(&span, (asked, start), &self.answer.model, self.answer.usage, failed);
         outcome
     }
 
@@ -237,6 +238,8 @@ impl Attempt<'_> {
         let read = self.read(&mut reply, mark, &mut grounder, &mut watch).await;
         // Tokens are spent whether the answer is used or not.
         self.spend(usage(reply.usage, &text, grounder.text(), model.max_tokens()));
+        self.answer.unsupported = grounder.unsupported();
+        self.answer.judge = config.judge();
         self.answer.model = reply.model.take().unwrap_or_else(|| config.model.clone());
         self.answer.prompt_version = prompt.version().to_owned();
         read
@@ -246,6 +249,7 @@ impl Attempt<'_> {
         let config = &self.writer.config;
         self.answer.usage = usage;
         self.answer.cost_usd = config.prices.get(&config.model).map_or(0.0, |price| price.cost_usd(usage));
+        self.answer.prices = config.price_version();
     }
 
     async fn read(
@@ -307,8 +311,16 @@ pub(crate) fn span(model: &str, max_tokens: u64) -> tracing::Span {
     )
 }
 
-/// Records what came of a model call.
-pub(crate) fn close(span: &tracing::Span, model: &str, usage: Usage, failed: Option<&'static str>) {
+/// Records what came of a call of the model `asked` for since `start`, in its span and as metrics.
+pub(crate) fn close(
+    span: &tracing::Span,
+    (asked, start): (&str, Instant),
+    model: &str,
+    usage: Usage,
+    failed: Option<&'static str>,
+) {
+    let Usage { input, output, .. } = usage;
+    kit::ModelCall { asked, answered: model, input, output, time: start.elapsed(), failed }.measure();
     span.record("gen_ai.response.model", model);
     span.record("gen_ai.usage.input_tokens", usage.input);
     span.record("gen_ai.usage.output_tokens", usage.output);

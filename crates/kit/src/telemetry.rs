@@ -1,4 +1,4 @@
-//! Logs and traces of a process. Traces leave only when an `OTEL_*` endpoint is set.
+//! Logs, traces and metrics of a process. Traces and metrics leave only when an `OTEL_*` endpoint is set.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -20,19 +21,26 @@ pub fn exporting() -> bool {
 
 /// Flushes what is still to be exported when it is shut down.
 #[derive(Debug)]
-#[must_use = "spans are lost unless it is shut down"]
-pub struct Guard(Option<SdkTracerProvider>);
+#[must_use = "spans and metrics are lost unless it is shut down"]
+pub struct Guard {
+    traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+}
 
 impl Guard {
-    /// Exports the last spans; blocks for some seconds at most.
+    /// Exports the last spans and metrics; blocks for some seconds at most.
     pub fn shutdown(self) {
-        if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+        if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
             tracing::warn!(%error, "the last spans were not exported");
+        }
+        if let Some(Err(error)) = self.metrics.map(|provider| provider.shutdown()) {
+            tracing::warn!(%error, "the last metrics were not exported");
         }
     }
 }
 
-/// Starts logs and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` form is set, traces.
+/// Starts logs and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` or `_METRICS_` form is set, traces and
+/// metrics.
 /// Logs go to stderr: readable on a terminal, JSON elsewhere; `RUST_LOG` wins over `level`.
 /// Must run inside the runtime, since the exporter connects there.
 ///
@@ -47,7 +55,7 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
         true => logs.with_ansi(!no_color).boxed(),
         false => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    let provider = provider(service)?;
+    let provider = traces(service)?;
     let traces = provider.as_ref().map(|provider| {
         let level = tracing_subscriber::filter::LevelFilter::INFO;
         tracing_opentelemetry::layer().with_tracer(provider.tracer("firstline")).with_filter(level)
@@ -55,26 +63,55 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
     EXPORTING.store(provider.is_some(), Ordering::Relaxed);
     // A second call in one process (tests run several stages) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).try_init();
-    Ok(Guard(provider))
+    Ok(Guard { traces: provider, metrics: metrics(service)? })
 }
 
-fn provider(service: &'static str) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
+fn set(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| !value.is_empty())
+}
+
+/// Whether there is an endpoint for everything, or for this alone.
+fn leaves(endpoint: &str) -> bool {
     let disabled = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    if disabled || !(set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
+    !disabled && (set("OTEL_EXPORTER_OTLP_ENDPOINT") || set(endpoint))
+}
+
+fn resource(service: &'static str) -> Resource {
+    let resource =
+        Resource::builder().with_attribute(opentelemetry::KeyValue::new("service.namespace", "firstline"));
+    match set("OTEL_SERVICE_NAME") {
+        true => resource.build(),
+        false => resource.with_service_name(service).build(),
+    }
+}
+
+fn traces(service: &'static str) -> anyhow::Result<Option<SdkTracerProvider>> {
+    if !leaves("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .build()
         .context("cannot build the trace exporter from the OTEL_* variables")?;
-    let resource =
-        Resource::builder().with_attribute(opentelemetry::KeyValue::new("service.namespace", "firstline"));
-    let resource = match set("OTEL_SERVICE_NAME") {
-        true => resource.build(),
-        false => resource.with_service_name(service).build(),
-    };
-    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+    let provider =
+        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(service));
+    Ok(Some(provider.build()))
+}
+
+/// Exports every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds, a minute when that is not set.
+fn metrics(service: &'static str) -> anyhow::Result<Option<SdkMeterProvider>> {
+    if !leaves("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
+        return Ok(None);
+    }
+    let exporter = opentelemetry_otlp::MetricExporter::builder()
+        .with_tonic()
+        .build()
+        .context("cannot build the metric exporter from the OTEL_* variables")?;
+    let provider =
+        SdkMeterProvider::builder().with_periodic_exporter(exporter).with_resource(resource(service));
+    let provider = provider.build();
+    opentelemetry::global::set_meter_provider(provider.clone());
+    Ok(Some(provider))
 }
 
 /// The name of a status code as the RPC semantic conventions spell it.

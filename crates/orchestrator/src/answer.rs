@@ -9,6 +9,7 @@ use proto::*;
 
 use crate::draft::Draft;
 use crate::gate;
+use crate::grounding;
 use crate::stages::{Failure, Generating};
 use crate::turn::Orchestrator;
 
@@ -204,6 +205,7 @@ impl Orchestrator {
                         return Err(reason);
                     }
                     let text = own.restore(&verdict.text);
+                    draft.first_words();
                     draft.tell(Event::Delta(Delta { text, restart: delta.restart })).await;
                 }
             }
@@ -239,11 +241,15 @@ impl Orchestrator {
             draft.note("nothing of the answer is fit to be shown");
             return Err(HandoffReason::Ungrounded);
         }
-        let citations = draft.verified(generation.citations);
+        let citations = draft.verified(generation.citations.clone());
+        let standing = citations.clone();
         let citations = self.presentable(draft, citations, &verdict.text, question).await?;
         if citations.is_empty() {
             draft.note("no citation stands in the passages");
             return Err(HandoffReason::Ungrounded);
+        }
+        if let Some(grounding) = &mut draft.grounding {
+            grounding::deliver(grounding, &generation, &standing);
         }
         draft.answer(verdict.text, citations, &generation.model).await;
         Ok(())

@@ -285,8 +285,11 @@ impl Orchestrator {
 
 impl Draft<'_> {
     /// Adds what a model call cost to the turn.
-    pub(crate) fn pays(&mut self, usage: Option<Usage>, cost_usd: f64) {
+    pub(crate) fn pays(&mut self, usage: Option<Usage>, cost_usd: f64, prices: &str) {
         let usage = usage.unwrap_or_default();
+        if !prices.is_empty() {
+            prices.clone_into(&mut self.prices);
+        }
         let total = self.turn.usage.get_or_insert_default();
         total.input_tokens += usage.input_tokens;
         total.output_tokens += usage.output_tokens;

@@ -8,6 +8,7 @@ use proto::*;
 use crate::admit::Admission;
 use crate::budget::Spend;
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
+use crate::grounding;
 use crate::handoff::words;
 use crate::stages::{Failure, Timed};
 use crate::store::Conversation;
@@ -56,6 +57,10 @@ pub(crate) struct Draft<'o> {
     pub(crate) exposure: Option<Exposure>,
     pub(crate) asked: bool,
     pub(crate) muted: bool,
+    /// How much of a model's answer the passages support.
+    pub(crate) grounding: Option<Grounding>,
+    /// The prices of what its model calls cost.
+    pub(crate) prices: String,
     pub(crate) start: Instant,
     pub(crate) accepted_at: i64,
 }
@@ -98,6 +103,8 @@ impl<'o> Draft<'o> {
             exposure: None,
             asked: false,
             muted: false,
+            grounding: None,
+            prices: String::new(),
             start,
             accepted_at: admission.accepted_at,
         }
@@ -121,6 +128,12 @@ impl<'o> Draft<'o> {
 
     pub(crate) fn add_ms(&mut self, stage: &str, ms: f64) {
         *self.turn.timings_ms.entry(stage.to_owned()).or_default() += ms;
+    }
+
+    /// Books the time until the customer sees the first words of an answer, once.
+    pub(crate) fn first_words(&mut self) {
+        let ms = self.start.elapsed().as_secs_f64() * 1e3;
+        self.turn.timings_ms.entry("first_words".to_owned()).or_insert(ms);
     }
 
     /// Books the time of a call; a failure is noted and passed on.
@@ -281,7 +294,8 @@ impl<'o> Draft<'o> {
         let by = format!("{written} {} {}", generation.model, generation.prompt_version);
         self.note(by.trim_end());
         self.turn.model.clone_from(&generation.model);
-        self.pays(generation.usage, generation.cost_usd);
+        self.grounding = grounding::written(generation);
+        self.pays(generation.usage, generation.cost_usd, &generation.price_version);
     }
 
     /// Citations of passages of this turn whose quote stands there.

@@ -30,6 +30,9 @@ impl Draft<'_> {
             decisions: self.decisions,
             exposure: self.exposure,
             consent: self.consent,
+            muted: self.muted,
+            grounding: self.grounding,
+            price_version: self.prices,
         };
         Finish {
             turn: self.turn,
@@ -70,13 +73,20 @@ pub(crate) fn meet_handoff(end: &mut Finish, open: HandoffNotice) {
     end.handoff = None;
     end.pending = None;
     match (end.turn.outcome(), &mut end.turn.handoff) {
-        (Outcome::Handoff, Some(notice)) => notice.handoff_id = open.handoff_id,
+        (Outcome::Handoff, Some(notice)) => {
+            notice.handoff_id = open.handoff_id;
+            end.record.muted = true;
+        }
         (Outcome::ActionDone | Outcome::ActionPending, _) => {}
         _ => {
             end.turn.answer.clear();
             end.turn.citations.clear();
             end.turn.handoff = Some(open);
             end.turn.set_outcome(Outcome::Handoff);
+            end.record.muted = true;
+            if let Some(grounding) = &mut end.record.grounding {
+                (grounding.delivered_claims, grounding.delivered_unsupported) = (0, 0);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod fault;
 mod feedback;
 mod forget;
 mod gate;
+mod grounding;
 mod handoff;
 mod helpdesk;
 mod inbound;

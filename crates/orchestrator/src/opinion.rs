@@ -38,7 +38,7 @@ impl Orchestrator {
         };
         self.settle(draft, Some(charge), usage);
         let Ok(chosen) = draft.took("generator", chosen) else { return intent };
-        draft.pays(chosen.usage, chosen.cost_usd);
+        draft.pays(chosen.usage, chosen.cost_usd, &chosen.price_version);
         if let Some(why) = [&chosen.skipped, &chosen.failure].into_iter().find(|why| !why.is_empty()) {
             draft.note(format!("no third opinion: {why}"));
             return intent;

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use telemetry::metrics::{By, Grounding, Step};
 use telemetry::record::{Arm, Exposure, Outcome, Reason, Row};
 use telemetry::store::Store;
 
@@ -40,6 +41,11 @@ fn row(index: usize) -> Row {
             .zip(STAGES)
             .map(|(n, stage)| (stage.to_owned(), 700 + (index as u64 * 7919 + n) % 90_000))
             .collect(),
+        muted: false,
+        step: Step::Nothing,
+        grounding: Grounding { claims: 4, unsupported: 0, delivered_claims: 4, delivered_unsupported: 0 },
+        judge: "support/1 at 0.4".to_owned(),
+        prices: String::new(),
         customer_hash: format!("{index:016x}"),
         exposure: None,
         encoded: vec![7; 1500],
@@ -61,9 +67,10 @@ async fn main() -> anyhow::Result<()> {
         println!("record, batches of {batch}, one after another: {rate:.0} turns/s");
         stored += turns;
     }
+    let config = std::sync::Arc::new(telemetry::Config::default());
     for _ in 0..7 {
         let begin = Instant::now();
-        let figures = store.metrics(0, i64::MAX).await?;
+        let figures = store.metrics(0, i64::MAX, By::Nothing, &config).await?.metrics;
         println!("metrics over {} turns: {:.1} ms", figures.turns, begin.elapsed().as_secs_f64() * 1e3);
     }
     exposures(&store, stored).await?;

@@ -6,7 +6,7 @@ pub mod expire;
 pub mod export;
 pub mod forget;
 pub mod labels;
-pub mod measure;
+pub mod metrics;
 pub mod record;
 pub mod rollout;
 pub mod scrape;

@@ -1,71 +1,12 @@
 //! What is kept of a turn, in plain types.
 
+mod error;
+pub(crate) mod server;
+
+pub use error::Error;
+
 use crate::audit::Drawn;
-
-/// Why something was not stored or computed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A value of the request is outside what is allowed.
-    #[error("{field}: {message}")]
-    Invalid {
-        /// The field of the request.
-        field: &'static str,
-        /// What is wrong and what is allowed.
-        message: String,
-    },
-    /// The store failed; nothing of a request to store is stored.
-    #[error(transparent)]
-    Store(#[from] sql::Error),
-    /// `rollout.toml` has problems.
-    #[error(transparent)]
-    Plan(#[from] bundle::Problems),
-    /// The state of the rollout does not allow it.
-    #[error(transparent)]
-    Refused(#[from] crate::rollout::Refused),
-    /// A stored turn does not have the form it was written in.
-    #[error("a stored turn is malformed")]
-    Malformed,
-    /// The stage ends before the answer is complete.
-    #[error("the stage is shutting down")]
-    Stopping,
-}
-
-impl Error {
-    /// The error of a field of the request.
-    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { field, message: message.into() }
-    }
-}
-
-impl kit::Fault for Error {
-    fn kind(&self) -> kit::Kind {
-        match self {
-            Self::Invalid { .. } | Self::Plan(_) => kit::Kind::Invalid,
-            Self::Refused(_) => kit::Kind::Precondition,
-            Self::Stopping => kit::Kind::Unavailable,
-            Self::Store(_) | Self::Malformed => kit::Kind::Internal,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Invalid { .. } => "INVALID_VALUE",
-            Self::Plan(_) => "INVALID_PLAN",
-            Self::Refused(_) => "ROLLOUT_REFUSED",
-            Self::Stopping => "SHUTTING_DOWN",
-            Self::Store(_) => "STORE_FAILED",
-            Self::Malformed => "STORED_TURN_MALFORMED",
-        }
-    }
-
-    fn field(&self) -> Option<&'static str> {
-        match self {
-            Self::Invalid { field, .. } => Some(field),
-            Self::Plan(_) => Some("rollout_toml"),
-            _ => None,
-        }
-    }
-}
+use crate::metrics::{Grounding, Step};
 
 /// How a turn ended; the discriminants are the numbers of the contract.
 #[expect(missing_docs, reason = "the contract documents each")]
@@ -250,6 +191,16 @@ pub struct Row {
     pub cost_nanos: i64,
     /// Microseconds by stage, and "total".
     pub timings_us: Vec<(String, u64)>,
+    /// Whether a person had the conversation already, so that the turn is no handoff of its own.
+    pub muted: bool,
+    /// Where its workflow stands.
+    pub step: Step,
+    /// Sentences of a written answer.
+    pub grounding: Grounding,
+    /// Name and version of what judged them, empty without any.
+    pub judge: String,
+    /// Prices that the cost was computed by, empty without any.
+    pub prices: String,
     /// Hash of the customer's key, empty without one.
     pub customer_hash: String,
     /// That the customer was assigned to an arm in this turn.

@@ -13,6 +13,7 @@ use prometheus::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::gauges::{Gauges, Shown};
 use crate::record::{Outcome, Row};
 
 /// What was stored since the process began.
@@ -32,12 +33,13 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counters at zero.
+    /// Counters at zero, beside the figures that are shown.
     ///
     /// # Errors
     /// A name or label Prometheus does not allow.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(shown: Shown) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        registry.register(Box::new(Gauges::new(shown)))?;
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counter.clone())).map(|()| counter)
@@ -80,7 +82,7 @@ impl Counters {
     /// Counts a turn; call once for each turn stored for the first time.
     pub fn count_turn(&self, row: &Row) {
         self.turns.with_label_values(&[row.outcome.name(), row.arm.name()]).inc();
-        if row.outcome == Outcome::Handoff {
+        if row.outcome == Outcome::Handoff && !row.muted {
             self.handoffs.with_label_values(&[row.reason.name()]).inc();
         }
         for (stage, micros) in &row.timings_us {
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_a_helpdesk_grows_older_by_itself_and_is_zero_without_any() {
-        let counters = Counters::new().unwrap();
+        let counters = Counters::new(Shown::default()).unwrap();
         let shown = || {
             counters.age();
             TextEncoder::new().encode_to_string(&counters.registry.gather()).unwrap()

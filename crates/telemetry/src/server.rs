@@ -1,9 +1,8 @@
 //! The gRPC face of the stage.
 
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -26,13 +25,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::labels::server::{exported, feedback, given_feedback};
-use crate::measure::Latency;
-use crate::record::{
-    Arm, Error, Label, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id, check_stage,
-    scaled,
-};
+use crate::metrics::gauges::{self, Shown};
+use crate::metrics::server::{Asked, interval};
+use crate::record::server::{micros, row};
+use crate::record::{Error, Label};
 use crate::scrape::{self, Counters};
 use crate::store::Store;
 use crate::{audit, expire, export, rollout};
@@ -40,9 +38,6 @@ use crate::{audit, expire, export, rollout};
 /// Name of the stage.
 pub const NAME: &str = "telemetry";
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-const LONGEST_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Records a slow watcher may be behind before it loses the oldest; at some 2 kB each, 2 MB.
 const BACKLOG: usize = 1024;
 
@@ -71,17 +66,20 @@ pub async fn open(
     metrics: Option<TcpListener>,
 ) -> anyhow::Result<kit::Stage> {
     let store = Store::open(context.store(NAME)?).await?;
-    let counters = Arc::new(Counters::new()?);
+    let (config, shown) = (Arc::new(config.clone()), Shown::default());
+    let counters = Arc::new(Counters::new(shown.clone())?);
     if let Some(listener) = metrics {
         context.tasks.spawn(scrape::serve(listener, counters.clone(), context.shutdown.clone()));
     }
+    gauges::export(&shown);
+    let refresh = gauges::run(store.clone(), config.clone(), shown, now_us, context.shutdown.clone());
+    context.tasks.spawn(refresh);
     let retention = expire::run(store.clone(), config.retention_days, now_us, context.shutdown.clone());
     context.tasks.spawn(retention);
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    let controller = rollout::server::start(&store, config, context);
-    let server =
-        TelemetryServiceServer::new(Server { store, counters, live, tasks, shutdown, audit: config.audit });
+    let controller = rollout::server::start(&store, &config, context);
+    let server = TelemetryServiceServer::new(Server { store, config, counters, live, tasks, shutdown });
     Ok(kit::Stage::new(NAME)
         .with(controller)
         .with(server.max_decoding_message_size(context.server.max_message_bytes)))
@@ -89,13 +87,12 @@ pub async fn open(
 
 struct Server {
     store: Store,
+    config: Arc<Config>,
     counters: Arc<Counters>,
     /// Newly stored records, encoded.
     live: broadcast::Sender<Arc<Vec<u8>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    /// Which turns are drawn for people to label.
-    audit: config::Audit,
 }
 
 impl Server {
@@ -124,7 +121,8 @@ impl TelemetryService for Server {
 
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         let records = request.into_inner().records;
-        let numbered = |(index, record)| row(record, &self.audit).map_err(|error| in_record(index, error));
+        let numbered =
+            |(index, record)| row(record, &self.config.audit).map_err(|error| in_record(index, error));
         let rows = records.iter().enumerate().map(numbered).collect::<Result<Vec<_>, _>>().map_err(status)?;
         let stored = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let (store, counters, live) = (self.store.clone(), self.counters.clone(), self.live.clone());
@@ -172,8 +170,9 @@ impl TelemetryService for Server {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
-        let window = window(request.into_inner().window).map_err(status)?;
-        let metrics = Some(metrics(&self.store, window).await.map_err(status)?);
+        let GetMetricsRequest { window, by } = request.into_inner();
+        let asked = Asked::new(window, by).map_err(status)?;
+        let metrics = Some(asked.metrics(&self.store, &self.config).await.map_err(status)?);
         Ok(Response::new(GetMetricsResponse { metrics }))
     }
 
@@ -183,20 +182,17 @@ impl TelemetryService for Server {
         &self,
         request: Request<WatchMetricsRequest>,
     ) -> Result<Response<Self::WatchMetricsStream>, Status> {
-        let request = request.into_inner();
-        let window = window(request.window).map_err(status)?;
-        let every = span("interval", request.interval, 5 * SECOND, SECOND..=HOUR).map_err(status)?;
-        let mut interval = tokio::time::interval(every);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let watched =
-            stream::unfold((interval, self.store.clone()), move |(mut interval, store)| async move {
-                interval.tick().await;
-                let metrics = metrics(&store, window).await.map_err(status);
-                Some((
-                    metrics.map(|metrics| WatchMetricsResponse { metrics: Some(metrics) }),
-                    (interval, store),
-                ))
-            });
+        let WatchMetricsRequest { window, interval: every, by } = request.into_inner();
+        let asked = Asked::new(window, by).map_err(status)?;
+        let mut ticks = tokio::time::interval(interval(every).map_err(status)?);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (store, config) = (self.store.clone(), self.config.clone());
+        let watched = stream::unfold((ticks, store, config), move |(mut ticks, store, config)| async move {
+            ticks.tick().await;
+            let metrics = asked.metrics(&store, &config).await.map_err(status);
+            let response = metrics.map(|metrics| WatchMetricsResponse { metrics: Some(metrics) });
+            Some((response, (ticks, store, config)))
+        });
         Ok(Response::new(watched.take_until(self.shutdown.clone().cancelled_owned()).boxed()))
     }
 
@@ -284,114 +280,8 @@ fn in_record(index: usize, error: Error) -> Error {
     }
 }
 
-fn row(record: &TurnRecord, audit: &config::Audit) -> Result<Row, Error> {
-    let turn = record.turn.as_ref().ok_or_else(|| Error::invalid("turn", "is missing"))?;
-    check_id("turn.turn_id", &turn.turn_id)?;
-    check_id("turn.conversation_id", &turn.conversation_id)?;
-    let accepted = record.accepted_at.as_ref();
-    let accepted = accepted.ok_or_else(|| Error::invalid("accepted_at", "is missing"))?;
-    let outcome = Outcome::from_number(turn.outcome.into())
-        .ok_or_else(|| Error::invalid("turn.outcome", format!("is {}, allowed 1..=7", turn.outcome)))?;
-    let reason = match (&turn.handoff, outcome) {
-        (Some(handoff), Outcome::Handoff) => Reason::from_number(handoff.reason.into()).ok_or_else(|| {
-            Error::invalid("turn.handoff.reason", format!("is {}, allowed 0..=15", handoff.reason))
-        })?,
-        _ => Reason::Unspecified,
-    };
-    if turn.timings_ms.len() > MAX_TIMINGS {
-        let message = format!("has {} stages, allowed 0..={MAX_TIMINGS}", turn.timings_ms.len());
-        return Err(Error::invalid("turn.timings_ms", message));
-    }
-    let timing = |(stage, millis): (&String, &f64)| {
-        check_stage("turn.timings_ms", stage)?;
-        Ok((stage.clone(), scaled("turn.timings_ms", *millis, MAX_TIMING_MS, 1e3)?))
-    };
-    let mut timings_us = turn.timings_ms.iter().map(timing).collect::<Result<Vec<_>, Error>>()?;
-    timings_us.sort();
-    let intent = turn.intent.clone().unwrap_or_default();
-    scaled("turn.intent.confidence", intent.confidence, 1.0, 1.0)?;
-    let usage = turn.usage.unwrap_or_default();
-    Ok(Row {
-        turn_id: turn.turn_id.clone(),
-        conversation_id: turn.conversation_id.clone(),
-        accepted_us: micros("accepted_at", accepted)?,
-        outcome,
-        reason,
-        arm: if turn.arm() == proto::Arm::Treatment { Arm::Treatment } else { Arm::Control },
-        intent: intent.name,
-        category: intent.category,
-        confidence: intent.confidence,
-        bundle: turn.bundle.clone(),
-        model: turn.model.clone(),
-        input_tokens: whole("turn.usage.input_tokens", usage.input_tokens)?,
-        output_tokens: whole("turn.usage.output_tokens", usage.output_tokens)?,
-        cost_nanos: whole("turn.cost_usd", scaled("turn.cost_usd", turn.cost_usd, MAX_COST_USD, 1e9)?)?,
-        timings_us,
-        customer_hash: record.customer_hash.clone(),
-        exposure: record.exposure.as_ref().map(rollout::server::exposure).transpose()?,
-        drawn: audit::server::drawn(record, audit),
-        encoded: record.encode_to_vec(),
-    })
-}
-
-fn whole(field: &'static str, value: u64) -> Result<i64, Error> {
-    i64::try_from(value).map_err(|_| Error::invalid(field, format!("is {value}, allowed 0..={}", i64::MAX)))
-}
-
 pub(crate) fn decode(encoded: &[u8]) -> Result<TurnRecord, Error> {
     TurnRecord::decode(encoded).map_err(|_| Error::Malformed)
-}
-
-async fn metrics(store: &Store, window: Duration) -> Result<proto::Metrics, Error> {
-    let to_us = now_us();
-    let from_us = to_us - window.as_micros() as i64;
-    let metrics = store.metrics(from_us, to_us).await?;
-    let count = |(outcome, turns)| proto::OutcomeCount { outcome: outcome as i32, turns };
-    let latency = |latency: Latency| {
-        let Latency { stage, count, p50_ms, p95_ms } = latency;
-        proto::StageLatency { stage, count, p50_ms, p95_ms }
-    };
-    Ok(proto::Metrics {
-        from: Some(timestamp(from_us)),
-        to: Some(timestamp(to_us)),
-        turns: metrics.turns,
-        conversations: metrics.conversations,
-        outcomes: metrics.outcomes.into_iter().map(count).collect(),
-        planned_escalation_rate: metrics.planned_escalation_rate,
-        unplanned_escalation_rate: metrics.unplanned_escalation_rate,
-        latencies: metrics.latencies.into_iter().map(latency).collect(),
-        cost_per_request_usd: metrics.cost_per_request_usd,
-        cost_usd: metrics.cost_usd,
-        csat: metrics.csat,
-        ratings: metrics.ratings,
-    })
-}
-
-fn window(window: Option<prost_types::Duration>) -> Result<Duration, Error> {
-    span("window", window, HOUR, SECOND..=LONGEST_WINDOW)
-}
-
-fn span(
-    field: &'static str,
-    value: Option<prost_types::Duration>,
-    default: Duration,
-    allowed: RangeInclusive<Duration>,
-) -> Result<Duration, Error> {
-    let Some(value) = value else { return Ok(default) };
-    Duration::try_from(value).ok().filter(|span| allowed.contains(span)).ok_or_else(|| {
-        let (seconds, from, to) = (value.seconds, allowed.start().as_secs(), allowed.end().as_secs());
-        Error::invalid(field, format!("is about {seconds} s, allowed {from}..={to} s"))
-    })
-}
-
-/// Microseconds since 1970 of a moment of the years 1970 to 9999, which the Timestamp type ends with.
-fn micros(field: &'static str, moment: &Timestamp) -> Result<i64, Error> {
-    const LAST: i64 = 253_402_300_799;
-    let (0..=LAST, 0..=999_999_999) = (moment.seconds, moment.nanos) else {
-        let message = format!("is {} s and {} ns, allowed 0..={LAST} s", moment.seconds, moment.nanos);
-        return Err(Error::invalid(field, message));
-    };
-    Ok(moment.seconds * 1_000_000 + i64::from(moment.nanos) / 1000)
 }
 
 pub(crate) fn timestamp(us: i64) -> Timestamp {

@@ -1,13 +1,12 @@
 //! The durable store: turns as columns, their records as bytes, feedback and labels.
 
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use sql::{Connection, Source, values};
 
 use crate::audit;
-use crate::measure::{Metrics, Ratings, Sample, Tally};
-use crate::record::{Error, Outcome, Reason, Row};
+use crate::metrics::sample::{render, render_details};
+use crate::record::{Error, Row};
 use crate::rollout::store as rollout;
 
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
@@ -41,10 +40,9 @@ CREATE INDEX feedback_of ON feedback (conversation_id);
     crate::labels::TABLES,
     audit::TABLES,
     rollout::MIGRATION,
+    "ALTER TABLE turns ADD COLUMN details TEXT NOT NULL DEFAULT '';",
 ];
 
-/// Turns that one scan adds up: some 10 ms.
-const TURNS_A_SCAN: u32 = 10_000;
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
 const ROWS_A_DELETION: i64 = 500;
 
@@ -81,33 +79,6 @@ impl Store {
         let new = self.0.write(record).await?;
         let rows = Arc::unwrap_or_clone(rows).into_iter().zip(new);
         Ok(rows.filter_map(|(row, new)| new.then_some(row)).collect())
-    }
-
-    /// The figures of turns accepted and ratings received in `from_us..to_us`, microseconds since 1970.
-    ///
-    /// # Errors
-    /// `Store`, `Malformed`.
-    pub async fn metrics(&self, from_us: i64, to_us: i64) -> Result<Metrics, Error> {
-        const RATINGS: &str = "SELECT count(*), count(*) FILTER (WHERE rating >= 4) FROM feedback
-            WHERE received_us >= $1 AND received_us < $2 AND rating > 0";
-        // Piece by piece, so that a long window neither holds a connection nor outlives its caller.
-        let (tally, mut after) = (Arc::new(Mutex::new(Tally::default())), Some((from_us, 0)));
-        while let Some(place) = after {
-            let tally = tally.clone();
-            let add = move |connection: &mut Connection<'_>| {
-                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(add_turns(connection, &mut tally, place, to_us))
-            };
-            after = self.0.read(add).await??;
-        }
-        let read = move |connection: &mut Connection<'_>| {
-            let ratings = |row: &sql::Row<'_>| Ok((row.get::<i64, _>(0)?, row.get::<i64, _>(1)?));
-            connection.first(RATINGS, values![from_us, to_us], ratings)
-        };
-        let (given, positive) = self.0.read(read).await?.unwrap_or_default();
-        let ratings = Ratings { given: given.unsigned_abs(), positive: positive.unsigned_abs() };
-        let tally = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(tally.metrics(ratings))
     }
 
     /// At most `limit` encoded records accepted after `after` and before `to_us`, oldest first, each
@@ -153,33 +124,14 @@ impl Store {
     }
 }
 
-/// Adds the next turns behind a place; returns the last one's place unless that was all.
-fn add_turns(
-    connection: &mut Connection<'_>,
-    tally: &mut Tally,
-    after: Cursor,
-    to_us: i64,
-) -> Result<Option<Cursor>, Error> {
-    const SCAN: &str = "SELECT accepted_us, id, sample FROM turns
-        WHERE (accepted_us, id) > ($1, $2) AND accepted_us < $3 ORDER BY accepted_us, id LIMIT $4";
-    let (mut added, mut last, mut wrong) = (0, None, None);
-    connection.query(SCAN, values![after.0, after.1, to_us, TURNS_A_SCAN], |turn| {
-        let sample = parse(turn.get(2)?).ok_or(Error::Malformed);
-        wrong = wrong.take().or(sample.and_then(|sample| tally.add(&sample)).err());
-        (added, last) = (added + 1, Some((turn.get(0)?, turn.get(1)?)));
-        Ok(())
-    })?;
-    wrong.map_or_else(|| Ok(last.filter(|_| added == TURNS_A_SCAN)), Err)
-}
-
 /// Inserts a turn; false when it is there already.
 fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
     const TURN: &str =
         "INSERT INTO turns (accepted_us, sample, turn_id, conversation_id, outcome, reason, arm,
-            intent, category, confidence, bundle, model, input_tokens, output_tokens, cost_nanos)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+            intent, category, confidence, bundle, model, input_tokens, output_tokens, cost_nanos, details)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         ON CONFLICT (turn_id) DO NOTHING RETURNING id";
-    let sample = render(row);
+    let (sample, details) = (render(row), render_details(row));
     let values = values![
         row.accepted_us,
         &sample,
@@ -195,7 +147,8 @@ fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
         &row.model,
         row.input_tokens,
         row.output_tokens,
-        row.cost_nanos
+        row.cost_nanos,
+        &details
     ];
     let Some(id) = connection.first(TURN, values, |turn| turn.get::<i64, _>(0))? else { return Ok(false) };
     connection.execute("INSERT INTO records VALUES ($1, $2)", values![id, &row.encoded])?;
@@ -205,53 +158,14 @@ fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
     Ok(true)
 }
 
-/// What metrics read of a turn, such as "3 4 1200 classifier=1250,total=400000, c7": outcome, reason,
-/// cost, microseconds by stage, conversation.
-fn render(row: &Row) -> String {
-    let mut text = format!("{} {} {} ", row.outcome as u8, row.reason as u8, row.cost_nanos);
-    for (stage, micros) in &row.timings_us {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{stage}={micros},");
-    }
-    text + " " + &row.conversation_id
-}
-
-/// What `render` wrote; `None` for anything else.
-fn parse(text: &str) -> Option<Sample<'_>> {
-    let (outcome, text) = cut(text, b' ')?;
-    let (reason, text) = cut(text, b' ')?;
-    let (cost, text) = cut(text, b' ')?;
-    let (mut timings, conversation_id) = cut(text, b' ')?;
-    let mut timings_us = Vec::with_capacity(16);
-    while !timings.is_empty() {
-        let (stage, rest) = cut(timings, b'=')?;
-        let (micros, rest) = cut(rest, b',')?;
-        timings_us.push((stage, micros.parse().ok()?));
-        timings = rest;
-    }
-    Some(Sample {
-        conversation_id,
-        outcome: Outcome::from_number(outcome.parse().ok()?)?,
-        reason: Reason::from_number(reason.parse().ok()?)?,
-        cost_nanos: cost.parse().ok()?,
-        timings_us,
-    })
-}
-
-/// Splits at the first `separator`, an ASCII byte. For so few bytes the block search of `split_once`
-/// costs more than it saves.
-fn cut(text: &str, separator: u8) -> Option<(&str, &str)> {
-    let at = text.bytes().position(|byte| byte == separator)?;
-    Some((&text[..at], &text[at + 1..]))
-}
-
 #[cfg(test)]
 mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::labels::Feedback;
-    use crate::record::{Arm, Label};
+    use crate::metrics::{By, Grounding, Step};
+    use crate::record::{Arm, Label, Outcome, Reason};
 
     fn row(index: i64) -> Row {
         Row {
@@ -270,6 +184,11 @@ mod tests {
             output_tokens: 0,
             cost_nanos: 0,
             timings_us: Vec::new(),
+            muted: false,
+            step: Step::Nothing,
+            grounding: Grounding::default(),
+            judge: String::new(),
+            prices: String::new(),
             customer_hash: String::new(),
             exposure: None,
             drawn: Some(audit::Drawn { stratum: "none/low".to_owned(), probability: 1.0 }),
@@ -317,7 +236,8 @@ mod tests {
         let shutdown = CancellationToken::new();
         let deleted = crate::expire::delete_before(&store, 1200, &shutdown).await.unwrap();
         assert_eq!(deleted, 3 * 1200 + 2);
-        let left = store.metrics(0, 10_000).await.unwrap();
+        let config = Arc::new(crate::Config::default());
+        let left = store.metrics(0, 10_000, By::Nothing, &config).await.unwrap().metrics;
         assert_eq!((left.turns, left.ratings), (100, 1));
         let left =
             (count(&store, "records").await, count(&store, "labels").await, count(&store, "audit").await);

@@ -94,7 +94,7 @@ async fn rate(client: &mut Client, feedback_id: &str, rating: u32) -> Result<(),
 }
 
 async fn metrics(client: &mut Client) -> proto::Metrics {
-    client.get_metrics(GetMetricsRequest { window: None }).await.unwrap().into_inner().metrics.unwrap()
+    client.get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner().metrics.unwrap()
 }
 
 async fn check_fixture(client: &mut Client) {
@@ -160,8 +160,10 @@ async fn prometheus_counts_a_turn_once_however_often_it_is_sent_and_closes_on_sh
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut client = client(&context, Some(listener)).await;
+    let muted = TurnRecord { muted: true, ..handoff("t5", "b", HandoffReason::SafetyPolicy) };
     for _ in 0..3 {
-        client.record(RecordRequest { records: fixture() }).await.unwrap();
+        let records = fixture().into_iter().chain([muted.clone()]).collect();
+        client.record(RecordRequest { records }).await.unwrap();
         rate(&mut client, "f1", 5).await.unwrap();
     }
     let text = scrape(address).await;
@@ -169,7 +171,7 @@ async fn prometheus_counts_a_turn_once_however_often_it_is_sent_and_closes_on_sh
         "HTTP/1.1 200 OK",
         "content-type: text/plain; version=0.0.4",
         "firstline_turns_total{arm=\"treatment\",outcome=\"answered\"} 1",
-        "firstline_turns_total{arm=\"treatment\",outcome=\"handoff\"} 2",
+        "firstline_turns_total{arm=\"treatment\",outcome=\"handoff\"} 3",
         "firstline_turns_total{arm=\"control\",outcome=\"legacy\"} 1",
         "firstline_handoffs_total{reason=\"low_confidence\"} 1",
         "firstline_handoffs_total{reason=\"safety_policy\"} 1",
@@ -314,7 +316,7 @@ async fn bad_requests_name_the_field_and_what_is_allowed_and_store_nothing() {
     assert_eq!(client.submit_label(label).await.unwrap_err().code(), Code::InvalidArgument);
     for seconds in [0, -5, 90 * 86_400 + 1] {
         let window = Some(prost_types::Duration { seconds, nanos: 0 });
-        let status = client.get_metrics(GetMetricsRequest { window }).await.unwrap_err();
+        let status = client.get_metrics(GetMetricsRequest { window, by: 0 }).await.unwrap_err();
         assert!(status.message().ends_with("allowed 1..=7776000 s"), "{}", status.message());
     }
 }

@@ -21,7 +21,7 @@ async fn choose(config: Config) -> Opinion {
 #[tokio::test]
 async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
     let fake_model = Model::scripted(vec![whole(r#"{"intent": "card_pin"}"#)]).await;
-    let Opinion::Given { name, model, usage, cost_usd } = choose(config(&fake_model.url)).await else {
+    let Opinion::Given { name, model, usage, cost_usd, .. } = choose(config(&fake_model.url)).await else {
         panic!("a model is configured");
     };
     assert_eq!((name, model.as_str()), (Ok(Some("card_pin".to_owned())), "tiny-1"));

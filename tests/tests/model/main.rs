@@ -87,7 +87,7 @@ async fn ask(config: Config, question: &str, deadline: Option<Instant>) -> Outco
                 }
                 assert_eq!(answer.abstained(), answer.text.is_empty());
                 assert_eq!(answer.abstained(), answer.citations.is_empty());
-                return Outcome { answer, shown, deltas };
+                return Outcome { answer: *answer, shown, deltas };
             }
         }
     }
@@ -120,6 +120,8 @@ async fn a_stream_becomes_an_answer_with_citations_usage_and_cost() {
     assert_eq!(answer.model, "tiny-1");
     assert_eq!(answer.usage, Usage { input: 100, cached: 40, output: 20 });
     assert!((answer.cost_usd - (60.0 + 20.0 + 200.0) / 1e6).abs() < 1e-12, "{}", answer.cost_usd);
+    assert_eq!(answer.prices, "tiny 1/0.5/10");
+    assert_eq!((answer.unsupported, answer.judge.as_str()), (0, "support/1 at 0.4, overlap 0"));
     assert!(answer.prompt_version.starts_with("answer@2-"));
     let (headers, body) = fake.take_seen().pop().unwrap();
     assert_eq!(headers["authorization"], "Bearer sk-test");

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::control::{Decision, State};
 use super::observe::{begin, observe};
 use super::order::{Entry, Order, Refused};
-use crate::record::{Error, Exposure, Outcome, Row};
+use crate::record::{Error, Exposure, Outcome, Reason, Row};
 use crate::store::Store;
 
 pub(crate) const MIGRATION: &str = "
@@ -242,10 +242,26 @@ pub(crate) fn note(connection: &mut Connection<'_>, row: &Row) -> sql::Result<()
     if let Some(exposure) = &row.exposure {
         expose(connection, row, exposure)?;
     }
+    if row.grounding.unsupported > 0 || row.reason == Reason::Ungrounded {
+        unground(connection, "withheld_us", row)?;
+    }
+    if row.grounding.delivered_unsupported > 0 {
+        unground(connection, "ungrounded_us", row)?;
+    }
     if row.exposure.is_some() || row.outcome == Outcome::Handoff {
         mark(connection, &row.conversation_id)?;
     }
     Ok(())
+}
+
+/// Notes the first answer without ground since the exposure of a conversation. What a turn says of it is in no column, so
+/// that one which came before the turn that exposed its conversation is missed: two processes had to hold them.
+fn unground(connection: &mut Connection<'_>, column: &str, row: &Row) -> sql::Result<()> {
+    let update = format!(
+        "UPDATE exposures SET {column} = $1 WHERE conversation_id = $2 AND exposed_us <= $1
+            AND coalesce({column}, $1 + 1) > $1"
+    );
+    connection.execute(&update, values![row.accepted_us, &row.conversation_id]).map(|_| ())
 }
 
 /// Keeps who was exposed: of a customer, and without a key of a conversation, the first time in a rollout alone.
@@ -279,15 +295,13 @@ fn expose(connection: &mut Connection<'_>, row: &Row, exposure: &Exposure) -> sq
 /// Notes the first bad event of each kind since the exposure of a conversation: of what is stored, in whatever order it
 /// came.
 pub(crate) fn mark(connection: &mut Connection<'_>, conversation_id: &str) -> sql::Result<()> {
-    // Numbers of the contract: outcome 3 is a handoff; reasons 3, 8, 14 and 16 are planned, 7 is ungrounded, 9 a
-    // failed guard, 15 overload.
+    // Numbers of the contract: outcome 3 is a handoff; reasons 3, 8, 14 and 16 are planned, 9 is a failed guard, 15
+    // overload.
     const UPDATE: &str = "UPDATE exposures SET
         escalated_us = (SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
             AND outcome = 3 AND reason NOT IN (3, 8, 14, 16) AND accepted_us >= exposed_us),
         failed_us = (SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
             AND outcome = 3 AND reason IN (9, 15) AND accepted_us >= exposed_us),
-        withheld_us = (SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
-            AND outcome = 3 AND reason = 7 AND accepted_us >= exposed_us),
         rated_us = (SELECT min(received_us) FROM feedback WHERE feedback.conversation_id = exposures.conversation_id
             AND rating > 0),
         dissatisfied_us = (SELECT min(received_us) FROM feedback
