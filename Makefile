@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test check attack bench bench-index
+.PHONY: help build demo models test check attack simulate bench bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -39,6 +39,11 @@ check: ## format, lints, the rules of the house, the contracts
 
 attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
 	$(CARGO) bench --package tests --bench attack
+
+simulate: ## the controller of a rollout with made-up customers: false alarms and detections, target/simulate/report.html
+	@tools/need cc build-essential
+	$(CARGO) build --release --package firstline
+	$(FIRSTLINE) simulate --table --scenario equal --scenario worse --scenario slower --scenario drift --report target/simulate/report.html
 
 bench: build ## cost of the pipeline against bare calls, and of its commits against bare syncs, interleaved in one run
 	@tools/need strace strace

@@ -9,6 +9,7 @@ use kit::config::Settings;
 
 use crate::ask::{AskArgs, Who};
 use crate::customer::CustomerArgs;
+use crate::simulate::SimulateArgs;
 use crate::{desk, executions, rollout};
 
 /// Customer support that answers, acts, or hands over to a person.
@@ -85,6 +86,8 @@ enum Command {
     Forget(CustomerArgs),
     #[command(flatten)]
     Data(crate::data::DataCommand),
+    /// What the controller of a rollout does with customers that are made up: false alarms, detections, a report
+    Simulate(SimulateArgs),
     /// Measure a stage, or the whole assistant, on a data set
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -309,6 +312,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<bool> {
             crate::lint::lint(&dir, &Settings::discover(config.as_deref())?, strict, json)
         }
         Command::IngestOne { format } => crate::bundles::ingest_one(&format),
+        Command::Simulate(args) => crate::simulate::simulate(&args, json),
         Command::Eval(EvalCommand::Intents { train, val, test, tier }) => {
             let encoder = crate::eval::encoder(&Settings::discover(config.as_deref())?, tier)?;
             crate::eval::intents(encoder.as_ref(), &train, val.as_deref(), &test, json)
@@ -378,9 +382,11 @@ async fn serve(
                 Command::Eval(EvalCommand::Assistant(args)) => {
                     Box::pin(crate::golden::assistant(settings, args, json)).await
                 }
-                Command::Bundle(_) | Command::Eval(_) | Command::IngestOne { .. } | Command::Up { .. } => {
-                    Ok(true)
-                }
+                Command::Bundle(_)
+                | Command::Eval(_)
+                | Command::IngestOne { .. }
+                | Command::Simulate(_)
+                | Command::Up { .. } => Ok(true),
             };
             tokio::task::spawn_blocking(|| guard.shutdown()).await?;
             result

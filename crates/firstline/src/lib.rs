@@ -23,6 +23,7 @@ mod report;
 mod rollout;
 mod schema;
 mod show;
+mod simulate;
 mod supervise;
 mod up;
 

@@ -19,6 +19,7 @@ mod tick;
 pub use control::{Action, Decision, Phase, State};
 pub use evidence::Evidence;
 pub use guard::{Reading, Verdict};
+pub use look::name;
 pub use order::{Entry, Order, Refused};
 pub use replay::{Broken, Line, replay};
 pub use store::{Known, Logged};

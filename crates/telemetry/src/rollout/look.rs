@@ -211,7 +211,7 @@ fn said(reading: &Reading) -> String {
 }
 
 /// A metric as the plan spells it.
-pub(super) fn name(metric: Metric) -> &'static str {
+pub fn name(metric: Metric) -> &'static str {
     match metric {
         Metric::EscalationUnplanned => "escalation_unplanned",
         Metric::Dissatisfied => "dissatisfied",
