@@ -75,19 +75,18 @@ fn line(history: &History, at: impl Fn(&Point) -> f64) -> String {
     history.points.iter().map(point).collect::<Vec<_>>().join(" ")
 }
 
-/// The share over time: it stays until it changes.
-fn step(history: &History) -> String {
+/// The share over time, and the highest: it stays until it changes.
+fn step(history: &History) -> Value {
     let width = WIDTH / hours(history);
-    let (mut points, mut last) = (Vec::new(), 0.0);
-    for point in &history.points {
-        let (x, share) = (point.hours * width, f64::from(point.share) / 1e5);
-        points.extend([format!("{x:.1},{last:.1}"), format!("{x:.1},{:.1}", (1.0 - share) * HEIGHT)]);
-        last = (1.0 - share) * HEIGHT;
-    }
-    if let Some(first) = history.points.first() {
-        points[0] = format!("0,{:.1}", (1.0 - f64::from(first.share) / 1e5) * HEIGHT);
-    }
-    points.join(" ")
+    let most = history.points.iter().map(|point| point.share).max().unwrap_or(0).max(1);
+    let y = |point: &Point| (1.0 - f64::from(point.share) / f64::from(most)) * HEIGHT;
+    let corner = |pair: &[Point]| {
+        let x = pair[1].hours * width;
+        format!("{x:.1},{:.1} {x:.1},{:.1}", y(&pair[0]), y(&pair[1]))
+    };
+    let first = history.points.first().map(|first| format!("0,{:.1}", y(first)));
+    let points: Vec<_> = first.into_iter().chain(history.points.windows(2).map(corner)).collect();
+    context! { points => points.join(" "), most => format!("{} %", f64::from(most) / 1e3) }
 }
 
 /// The evidence of each guard, as a multiple of its limit.

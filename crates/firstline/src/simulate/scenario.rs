@@ -1,6 +1,7 @@
 //! What is simulated: a file, or one that is built in.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -173,8 +174,12 @@ fn one_contact() -> u32 {
     1
 }
 
-fn within<'de, D: Deserializer<'de>>(value: D, least: f64, most: f64) -> Result<f64, D::Error> {
-    let value = f64::deserialize(value)?;
+fn within<'de, T, D>(value: D, least: T, most: T) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + PartialOrd + Display + Copy,
+    D: Deserializer<'de>,
+{
+    let value = T::deserialize(value)?;
     let fits = (least..=most).contains(&value);
     if fits { Ok(value) } else { Err(D::Error::custom(format!("{value} is not within {least} to {most}"))) }
 }
@@ -204,9 +209,9 @@ fn concentration<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::
 }
 
 fn customers<'de, D: Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
-    within(value, 1.0, 1e9).map(|value| value as u64)
+    within(value, 1, 1_000_000_000)
 }
 
 fn contacts<'de, D: Deserializer<'de>>(value: D) -> Result<u32, D::Error> {
-    within(value, 1.0, 100.0).map(|value| value as u32)
+    within(value, 1, 100)
 }

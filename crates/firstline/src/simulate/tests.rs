@@ -103,6 +103,7 @@ fn a_scenario_names_the_line_of_what_is_wrong() {
     let event = "[event.failed]\ncontrol = 0.5\n";
     assert_eq!(wrong(&format!("{head}{event}treated = 1.2")), "s.toml:5: 1.2 is not within 0 to 1");
     assert_eq!(wrong("customers = 10\ndays = 0"), "s.toml:2: 0 is not within 0.001 to 366");
+    assert_eq!(wrong("customers = 0\ndays = 1"), "s.toml:1: 0 is not within 1 to 1000000000");
     assert!(wrong(&format!("{head}user = 3")).starts_with("s.toml:3: unknown field `user`"));
     assert!(wrong(&format!("{head}[event.fail]")).starts_with("s.toml:3: unknown variant `fail`"));
     assert!(wrong(&format!("{head}{event}treated = 0.1\ndrift = 3")).contains("event.failed"));
