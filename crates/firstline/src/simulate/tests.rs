@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use bundle::rollout::{Guard, Metric};
+use bundle::rollout::{Guard, Metric, Stage};
 
 use super::scenario::{BUILT_IN, Event, parse};
 use super::table::{Counted, count};
@@ -134,4 +134,39 @@ fn the_page_stands_alone_and_says_what_the_table_says() {
     let cells = format!("<td>{}</td><td>{}</td><td class=\"num\">20</td>", cell.row, cell.truth);
     assert!(page.contains(&cells) && page.contains("100.0 (51)"), "{page}");
     assert!(page.contains(counts.rules[2].name));
+}
+
+/// Staff first, then half of all customers, then all, with a person in between.
+#[test]
+fn audiences_approvals_and_tripwires_of_a_plan_are_simulated_too() {
+    let metric = Metric::EscalationUnplanned;
+    let half = plans::single(0.5, plans::guard(metric, 1.0, 0.01, 1800));
+    let stage = |name: &str| Stage { name: name.to_owned(), ..half.stages[0].clone() };
+    let staff = Stage { audience: "staff".to_owned(), min_customers: 50, ..stage("internal") };
+    let stages = vec![staff, Stage { approval: true, ..stage("p50") }, Stage { share: 1.0, ..stage("all") }];
+    let plan = Plan { stages, ..half.clone() };
+    let one = Scenario::of(4000, 40.0, metric, Event::of(0.2, 1.0));
+    let scenario = Scenario { audience: 0.1, ..one };
+    let mut history = History::new(&scenario, &plan);
+    let mut staff = 0;
+    let outcome = run(&scenario, &plan, 1, |looked| {
+        history.take(looked);
+        staff = if looked.decision.stage == "internal" { looked.when.treated } else { staff };
+        true
+    });
+    assert_eq!(outcome.unwrap().stage, "all");
+    let changes: Vec<_> = history.changes.iter().map(|change| (change.action, change.share)).collect();
+    assert_eq!(changes, [("advanced", 50_000), ("advanced", 100_000)]);
+    // A tenth of 100 customers each half hour, until there are fifty.
+    assert!((30..70).contains(&staff), "{staff}");
+    let event = Event { treated: 0.7, ..Event::of(0.0, 1.0) };
+    let failing = Scenario::of(4000, 40.0, Metric::Failed, event);
+    let watched = Guard { dry_run: true, ..plans::guard(Metric::Failed, 1.0, 0.01, 1800) };
+    let mut reasons = Vec::new();
+    run(&failing, &Plan { guards: vec![watched], ..half }, 1, |looked| {
+        reasons.clone_from(&looked.decision.reasons);
+        true
+    })
+    .unwrap();
+    assert!(reasons[0].starts_with("tripwire"), "{reasons:?}");
 }
