@@ -69,15 +69,17 @@ impl History {
 
     pub(super) fn take(&mut self, looked: &Looked<'_>) {
         let decision = looked.decision;
-        let changed = !matches!(decision.action, Action::Kept | Action::Held);
+        let room = self.changes.len() < CHANGES;
+        let changed = room && !matches!(decision.action, Action::Kept | Action::Held);
         if self.looks.is_multiple_of(self.every) || changed {
             self.points.push(Point::of(looked));
         }
         self.looks += 1;
         let said = self.changes.last().map(|change| (change.action, &change.reasons));
-        let held =
-            decision.action == Action::Held && said != Some((decision.action.name(), &decision.reasons));
-        if (changed || held) && self.changes.len() < CHANGES {
+        let held = room
+            && decision.action == Action::Held
+            && said != Some((decision.action.name(), &decision.reasons));
+        if changed || held {
             self.changes.push(Change::of(looked.when, decision));
         }
         self.missing.clone_from(&decision.missing);
