@@ -2,12 +2,12 @@
 //! the raw records tells.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
+mod calls;
 mod recount;
+mod stage;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use kit::config::Balance;
@@ -17,62 +17,8 @@ use prost_types::Timestamp;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::*;
 use recount::{Counts, Key, Raw, recount};
-use tests::{Collector, command, firstline, scratch};
-
-/// The telemetry stage as a process of its own.
-struct Stage {
-    child: Child,
-    url: String,
-    metrics: String,
-    _data: tempfile::TempDir,
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Stage {
-    fn start(collector: &str) -> Self {
-        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [listen, metrics] = ports.map(|port| port.local_addr().unwrap().to_string());
-        let data = scratch();
-        let mut command = command("telemetry");
-        command
-            .current_dir(data.path())
-            .args(["--listen", &listen])
-            .env("FIRSTLINE__SERVER__DATA_DIR", data.path());
-        for (name, value) in [
-            ("FIRSTLINE__TELEMETRY__METRICS_LISTEN", metrics.as_str()),
-            ("FIRSTLINE__TELEMETRY__METRICS_EVERY_S", "1"),
-            ("FIRSTLINE__TELEMETRY__MIN_N", "20"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
-        ] {
-            command.env(name, value);
-        }
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let mut said = String::new();
-        while !said.contains("\"serving\"") {
-            said.push_str(&log.next().unwrap_or_else(|| panic!("it did not start: {said}")));
-        }
-        // Someone must read what follows, or the writer stops at a full pipe.
-        std::thread::spawn(move || log.for_each(|line| eprintln!("{line}")));
-        Self { child, url: format!("http://{listen}"), metrics, _data: data }
-    }
-
-    /// What Prometheus would read.
-    fn scrape(&self) -> String {
-        let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: firstline\r\nconnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-}
+use stage::{Stage, scrape};
+use tests::{Collector, firstline};
 
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -327,7 +273,9 @@ async fn until(who: &str, expected: &BTreeMap<Key, Counts>, mut told: impl FnMut
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_recount_tells() {
     let collector = Collector::start().await;
-    let stage = Stage::start(&collector.url);
+    let scraped = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let settings = [("METRICS_LISTEN", scraped.as_str()), ("METRICS_EVERY_S", "1"), ("MIN_N", "20")];
+    let stage = Stage::start("telemetry", &settings, &collector.url);
     let link = kit::Link::remote(&stage.url, Balance::Single, &kit::Context::default()).unwrap();
     let mut client = TelemetryServiceClient::new(link);
     let now = jiff::Timestamp::now().as_second();
@@ -360,6 +308,6 @@ async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_
         "a day is too short: {table}"
     );
     assert!(line("containment").contains(" % to "), "{table}");
-    until("Prometheus", &expected, || by_prometheus(&stage.scrape())).await;
+    until("Prometheus", &expected, || by_prometheus(&scrape(&scraped))).await;
     until("OpenTelemetry", &expected, || by_opentelemetry(&collector)).await;
 }
