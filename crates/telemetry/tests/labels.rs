@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use kit::Link;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{
-    AuditItem, ExportRequest, Feedback, ForgetConversationsRequest, Intent, IntentDecision, Label,
-    LabelAuditRequest, ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest,
+    AuditItem, ExportRequest, Feedback, ForgetConversationsRequest, GetMetricsRequest, Intent,
+    IntentDecision, Label, LabelAuditRequest, ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest,
     TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
 };
 use telemetry::Config;
@@ -136,4 +136,41 @@ async fn drawn_turns_wait_for_their_intent_by_stratum_and_no_other_turn_is_label
         .await
         .unwrap();
     assert_eq!(next("").await, ("newer".to_owned(), 1));
+}
+
+#[tokio::test]
+async fn accuracy_is_told_of_all_turns_by_the_drawn_ones_and_their_probabilities() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = client(&dir, Audit { rate: 0.2, low_confidence_rate: 1.0 }).await;
+    let confident = |mut record: TurnRecord, confidence| {
+        let intent = Intent { name: "card_arrival".to_owned(), confidence, ..Intent::default() };
+        record.turn.as_mut().unwrap().intent = Some(intent);
+        record
+    };
+    let records = (0..400).map(|n| {
+        let record = record(&format!("t{n}"), 60, "Where is my card?");
+        confident(record, if n % 2 == 0 { 0.3 } else { 0.9 })
+    });
+    client.record(RecordRequest { records: records.collect() }).await.unwrap();
+    // Of the unsure turns every second is right, of the sure ones all are.
+    let (mut hits, mut weights, mut squares, mut drawn) = (0.0, 0.0, 0.0, 0_u64);
+    while let Some(item) = client.next_audit(NextAuditRequest::default()).await.unwrap().into_inner().item {
+        let turn = item.record.unwrap().turn.unwrap();
+        let correct = turn.intent.unwrap().confidence > 0.5 || drawn.is_multiple_of(2);
+        let intent = if correct { String::new() } else { "something_else".to_owned() };
+        let request = LabelAuditRequest { turn_id: turn.turn_id, intent, correct, grounded: None };
+        client.label_audit(request).await.unwrap();
+        let weight = 1.0 / item.probability;
+        hits += if correct { weight } else { 0.0 };
+        (weights, squares, drawn) = (weights + weight, squares + weight * weight, drawn + 1);
+    }
+    let found = client.get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner();
+    let figures = found.metrics.unwrap().figures;
+    let accuracy = figures.iter().find(|figure| figure.name == "intent_accuracy").unwrap();
+    assert_eq!(accuracy.n, drawn);
+    assert!((200..320).contains(&drawn), "{drawn}");
+    assert!((accuracy.value.unwrap() - hits / weights).abs() < 1e-12);
+    let alike = format!("weighs as much as {:.0} turns drawn alike", weights * weights / squares);
+    assert!(accuracy.note.contains(&alike), "{accuracy:?}");
+    assert!(accuracy.lower.unwrap() < hits / weights && hits / weights < accuracy.upper.unwrap());
 }

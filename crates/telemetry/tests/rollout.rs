@@ -1,6 +1,5 @@
 //! The controller over its contract and on its store: which customers count, which events, and that everything is read
 //! once.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::time::{Duration, Instant};
 

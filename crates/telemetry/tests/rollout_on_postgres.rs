@@ -1,7 +1,5 @@
 //! The same tests with the stores on a real PostgreSQL, see `scratch::chosen`; and what only a shared store can show.
 
-#![expect(clippy::unwrap_used, reason = "these are tests, also outside of #[test] functions")]
-
 #[path = "rollout.rs"]
 mod rollout;
 

@@ -52,6 +52,11 @@ pub(crate) async fn label(store: &Store, request: LabelAuditRequest) -> Result<(
     store.label_audit(turn_id, intent, grounded, now_us()).await
 }
 
+/// Whether the classifier took the turn of an encoded record for what it is.
+pub(crate) fn is_right(encoded: &[u8], intent: &str) -> bool {
+    decode(encoded).is_ok_and(|record| predicted(&record) == intent)
+}
+
 /// What the classifier takes a turn for.
 fn predicted(record: &TurnRecord) -> &str {
     let intent = record.turn.as_ref().and_then(|turn| turn.intent.as_ref());

@@ -29,7 +29,7 @@ impl Unit {
 }
 
 /// Every name of a figure with its unit and what it says.
-pub const NAMES: [(&str, Unit, &str); 23] = [
+pub const NAMES: [(&str, Unit, &str); 24] = [
     ("csat", Unit::Share, "ratings of 4 or 5, of all ratings"),
     ("csat_delta", Unit::Difference, "csat of the treatment arm less that of the control arm"),
     ("response_rate", Unit::Share, "conversations with a rating, of those the assistant tried to help"),
@@ -57,6 +57,11 @@ pub const NAMES: [(&str, Unit, &str); 23] = [
         "resolution_reversed",
         Unit::Share,
         "of confirmed and assumed ones, those who came back for it within 7 days",
+    ),
+    (
+        "intent_accuracy",
+        Unit::Share,
+        "turns whose intent was right, of all with a question and an intent: estimated from those that were drawn for the audit and labelled",
     ),
     (
         "correction_rate",

@@ -14,6 +14,7 @@ pub(super) fn of(group: &str, tally: &Tally, to_us: i64, config: &Config) -> Vec
     let standing = tally.conversations.standing(to_us);
     let mut figures = vec![Figure::share("csat", tally.ratings, least)];
     figures.extend(conversations(&standing, least));
+    figures.push(accuracy(tally, least));
     figures.push(Figure::share("correction_rate", tally.corrections(), least));
     figures.extend(support(tally, config));
     let mut stages: Vec<_> = tally.stages.iter().collect();
@@ -52,6 +53,16 @@ fn conversations(standing: &Standing, least: u64) -> Vec<Figure> {
         of(standing.routed)("misrouting", standing.misrouted),
     ]);
     figures
+}
+
+/// By turns that were drawn with known probabilities, so that it speaks of all of them.
+fn accuracy(tally: &Tally, least: u64) -> Figure {
+    let drawn = &tally.audited;
+    let share = drawn.share();
+    let figure = Figure::empty("intent_accuracy", share.unwrap_or_default() * drawn.n() as f64, drawn.n());
+    let alike = format!("weighs as much as {:.0} turns drawn alike", drawn.effective_n());
+    let told = figure.told(least, share, drawn.interval(Confidence::TwoSided95));
+    if told.value.is_some() { told.noted(&alike) } else { told }
 }
 
 fn support(tally: &Tally, config: &Config) -> Vec<Figure> {

@@ -48,6 +48,11 @@ impl Store {
             add_labels(connection, reading, place, from_us, to_us)
         })
         .await?;
+        let begin = (from_us, String::new(), String::new());
+        self.all(&reading, begin, move |connection, reading, place| {
+            add_audits(connection, reading, place, from_us, to_us)
+        })
+        .await?;
         let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
         let window = std::mem::replace(&mut reading.0, Window::new(by));
         Ok(window.report(to_us, config))
@@ -150,6 +155,32 @@ fn add_labels(
         };
         window.correct(&correction);
         (added, last) = (added + 1, Some((label.get(0)?, turn_id.to_owned(), source.to_owned())));
+        Ok(())
+    })?;
+    Ok(last.filter(|_| added == WORDS_A_SCAN))
+}
+
+/// Adds the next turns of the window that were drawn for the audit and that people labelled.
+fn add_audits(
+    connection: &mut Connection<'_>,
+    (window, _): &mut Reading,
+    after: &Place,
+    from_us: i64,
+    to_us: i64,
+) -> Result<Option<Place>, Error> {
+    const SCAN: &str = "SELECT a.sampled_us, a.turn_id, a.probability, l.intent, r.encoded,
+            t.arm, t.category, t.intent, t.model
+        FROM audit a JOIN labels l ON l.turn_id = a.turn_id AND l.source = 'audit' AND l.intent <> ''
+            JOIN turns t ON t.turn_id = a.turn_id JOIN records r ON r.turn = t.id
+        WHERE (a.sampled_us, a.turn_id) > ($1, $2) AND t.accepted_us >= $3 AND t.accepted_us < $4
+        ORDER BY a.sampled_us, a.turn_id LIMIT $5";
+    let (mut added, mut last) = (0, None);
+    let values = values![after.0, &after.1, from_us, to_us, WORDS_A_SCAN as u32];
+    connection.query(SCAN, values, |drawn| {
+        let (turn_id, right): (&str, &str) = (drawn.get(1)?, drawn.get(3)?);
+        let hit = crate::audit::server::is_right(drawn.get(4)?, right);
+        window.audit(&kind(drawn, 5)?, hit, drawn.get(2)?);
+        (added, last) = (added + 1, Some((drawn.get(0)?, turn_id.to_owned(), String::new())));
         Ok(())
     })?;
     Ok(last.filter(|_| added == WORDS_A_SCAN))

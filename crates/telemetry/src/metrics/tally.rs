@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use hdrhistogram::Histogram;
-use stats::Share;
+use stats::{Share, Weighted};
 
 use super::conversations::Conversations;
 use super::sample::{Grounding, Sample};
@@ -116,6 +116,8 @@ pub(super) struct Tally {
     /// Those of them that somebody corrected, by the hash of their ids, and workflows rejected at their confirmation.
     corrected: HashSet<u64>,
     pub(super) rejected: u64,
+    /// Drawn turns that people labelled, and those of them that were understood.
+    pub(super) audited: Weighted,
 }
 
 /// The time until the customer saw the first words.
@@ -141,6 +143,7 @@ impl Tally {
             understood: 0,
             corrected: HashSet::new(),
             rejected: 0,
+            audited: Weighted::default(),
         }
     }
 

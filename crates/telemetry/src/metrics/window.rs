@@ -152,6 +152,11 @@ impl Window {
         self.tallies(&label.kind).for_each(|tally| tally.correct(label, elsewhere));
     }
 
+    /// Adds a turn that was drawn with a probability and labelled by a person.
+    pub fn audit(&mut self, kind: &Kind<'_>, hit: bool, probability: f64) {
+        self.tallies(kind).for_each(|tally| tally.audited.add(hit, probability));
+    }
+
     /// What comes of it, at the end of the window in microseconds since 1970.
     pub fn report(self, to_us: i64, config: &Config) -> Report {
         let metrics = self.all.metrics();

@@ -3,6 +3,7 @@
 use bundle::rollout::{Action, Guard, Kind, Metric};
 use serde::{Deserialize, Serialize};
 use stats::sequential::exceedance;
+use stats::{Confidence, Share, newcombe};
 
 use super::evidence::Evidence;
 use super::tick::Seen;
@@ -87,8 +88,20 @@ fn relative(guard: &Guard, evidence: &Evidence, least: u64, mut reading: Reading
         let words = format!("more than {} times as often as without the assistant", guard.r0);
         return Reading { verdict: Verdict::Fail, words, ..reading };
     }
+    if let Some(margin) = guard.hold_margin.filter(|margin| excess(&reading) > *margin) {
+        let words = format!("more than {} points more often than without the assistant", percent(margin));
+        return Reading { verdict: Verdict::Fail, action: Action::Hold, words, ..reading };
+    }
     let fewer = reading.treated.n.min(reading.control.n);
     enough(fewer, least, "in each arm", reading)
+}
+
+/// By how much the rate of treated customers exceeds that of the menu's at least, with 95 % at this look: quick and not
+/// valid over many looks, which is why it only holds.
+fn excess(reading: &Reading) -> f64 {
+    let share = |seen: &Seen| Share { hits: seen.events, n: seen.n };
+    let left = newcombe(share(&reading.treated), share(&reading.control), Confidence::OneSided95);
+    left.map_or(0.0, |left| left.lower)
 }
 
 fn absolute(guard: &Guard, treated: Seen, least: u64, mut reading: Reading) -> Reading {

@@ -105,6 +105,10 @@ impl RolloutService for Server {
         let ApplyRolloutRequest { rollout_toml, by, dry_run } = request.into_inner();
         check_id("by", &by).map_err(status)?;
         let plan = bundle::rollout::parse(&rollout_toml).map_err(|problems| status(problems.into()))?;
+        if let Some(stage) = plan.stages.iter().find(|stage| stage.mirror > 0.0) {
+            let message = format!("stage {:?}: orchestrators do not answer unseen; leave it out", stage.name);
+            return Err(status(Error::invalid("rollout_toml", message)));
+        }
         let before = self.known().await?;
         let changes = changes(before.as_ref().map(|known| known.state.plan()), &plan);
         let after = if dry_run {

@@ -254,6 +254,20 @@ fn what_is_held_does_not_rise() {
 }
 
 #[test]
+fn a_margin_holds_before_there_is_evidence_to_roll_back() {
+    let mut careful = plan();
+    careful.guards[0].hold_margin = Some(0.02);
+    let some = || tick("p5", 5000, 60, (9, 60));
+    let decision = Run::at_five(careful).hour(some());
+    assert_eq!((decision.action, decision.share), (Action::Held, 5000), "{decision:?}");
+    assert_eq!(
+        decision.reasons,
+        ["escalation_unplanned: FAIL, more than 2 points more often than without the assistant"]
+    );
+    assert_eq!(Run::at_five(plan()).hour(some()).action, Action::Advanced);
+}
+
+#[test]
 fn a_tripwire_needs_no_statistics() {
     let failing = Tick { last: Failures { turns: 20, failed: 10 }, ..tick("p5", 5000, 1, (0, 0)) };
     let leaking = Tick { incidents: 1, ..tick("p5", 5000, 1, (0, 0)) };
