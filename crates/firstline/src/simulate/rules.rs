@@ -37,7 +37,8 @@ struct Rules {
     failures: u32,
     window: Window,
     all: [Seen; 2],
-    came: [u64; 2],
+    /// By the share at which they happened.
+    came: Vec<Arms>,
     /// Of the logarithm of the evidence.
     limit: f64,
 }
@@ -72,11 +73,16 @@ impl Rules {
     }
 
     fn event_order(&mut self, looked: &Looked<'_>) -> bool {
-        let [control, treated] = &mut self.came;
-        *control += looked.came[0];
-        *treated += looked.came[1];
-        let share = f64::from(looked.state.share()) / f64::from(BUCKETS);
-        excess(&[Arms { share, treated: *treated, control: *control }], 1.0) >= self.limit
+        let [control, treated] = looked.came;
+        let share = f64::from(looked.share) / f64::from(BUCKETS);
+        match self.came.last_mut() {
+            Some(last) if last.share == share => {
+                last.control += control;
+                last.treated += treated;
+            }
+            _ => self.came.push(Arms { share, treated, control }),
+        }
+        excess(&self.came, 1.0) >= self.limit
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) struct Outcome {
 /// What is to be seen after a look of the controller.
 pub(super) struct Looked<'a> {
     pub(super) when: When,
-    pub(super) state: &'a State,
+    /// Of the customers that were treated until then, in buckets.
+    pub(super) share: u32,
     pub(super) decision: &'a Decision,
     /// Units of the first guard whose time is over.
     pub(super) matured: Option<Matured>,
@@ -56,6 +57,7 @@ pub(super) fn run(
     let mut outcome = Outcome::default();
     let mut at_s = 0.0;
     while at_s < total_s {
+        let share = state.share();
         let tick = world.interval(&state, at_s, at_s + interval_s);
         at_s += interval_s;
         let at_us = (at_s * 1e6) as i64;
@@ -69,7 +71,7 @@ pub(super) fn run(
         }
         let over = decision.phase == Phase::RolledBack;
         outcome.rolled_back = over.then_some(when);
-        let seen = Looked { when, state: &state, decision: &decision, matured, came: world.came() };
+        let seen = Looked { when, share, decision: &decision, matured, came: world.came() };
         if !look(&seen) || over {
             break;
         }
