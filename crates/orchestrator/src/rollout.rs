@@ -140,7 +140,8 @@ fn assign(plan: &RolloutPlan, share: u32, asked: &Asked<'_>) -> Assigned {
         return settled(Arm::Control, "the stage of the rollout does not have the category");
     }
     let arm = if treated { Arm::Treatment } else { Arm::Control };
-    let exposure = (asked.arm == Arm::Unspecified).then(|| Exposure {
+    // While nobody is treated nobody is in an arm: a customer counts from when there is something to compare with.
+    let exposure = (asked.arm == Arm::Unspecified && share > 0).then(|| Exposure {
         rollout_id: plan.rollout_id.clone(),
         epoch: plan.epoch,
         stage: plan.stage.clone(),
@@ -310,6 +311,7 @@ mod tests {
         let other = assign(&plan(more), more, &asked(key, &cards, Arm::Unspecified));
         assert_eq!((other.arm, other.exposure.unwrap().treated), (Arm::Treatment, true));
         assert_eq!(assign(&plan(0), 0, &asked(key, &cards, Arm::Treatment)).arm, Arm::Control);
+        assert_eq!(assign(&plan(0), 0, &asked(key, &cards, Arm::Unspecified)).exposure, None);
     }
 
     #[test]

@@ -10,8 +10,10 @@ use super::tick::Seen;
 
 /// Events, of both arms together, below which an odd-looking alarm is not raised.
 const LEAST_EVENTS: u64 = 5;
-/// Chance at which ratings are taken to be given by different shares of the arms.
-const BIAS_ALPHA: f64 = 0.01;
+/// Chance at which ratings are taken to be given by different shares of the arms. Where treated customers merely rate
+/// twice as often, a guard at 0.01 is alarmed falsely in 5.5 % of runs with 0.01 here, in 1.8 % with 0.1, in 0.8 % with
+/// 0.3, which holds more of those who rate alike (400 simulated runs each).
+const BIAS_ALPHA: f64 = 0.1;
 /// Intervals in a row that have to be too costly.
 pub(super) const COSTLY: u32 = 3;
 
@@ -119,7 +121,9 @@ fn absolute(guard: &Guard, treated: Seen, least: u64, mut reading: Reading) -> R
 fn both(guard: &Guard, evidence: &Evidence, least: u64, reading: Reading) -> Reading {
     let treated = evidence.treated(guard.metric);
     let slow = exceedance(treated.n, treated.events, 1.0 - guard.q);
-    let reading = relative(guard, evidence, least, Reading { treated, ..reading });
+    let mut reading = relative(guard, evidence, least, Reading { treated, ..reading });
+    // Whichever is less decides.
+    reading.evidence = reading.evidence.min(slow);
     if slow < reading.limit {
         if reading.verdict == Verdict::Fail {
             let words = "slower than the menu, but within the SLA".to_owned();
