@@ -1,5 +1,6 @@
 //! The controller over its contract and on its store: which customers count, which events, and that everything is read
 //! once.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::time::{Duration, Instant};
 
