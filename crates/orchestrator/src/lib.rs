@@ -39,7 +39,7 @@ mod presence;
 mod push;
 mod quote;
 mod retain;
-mod rollout;
+pub mod rollout;
 mod screen;
 mod server;
 mod spool;

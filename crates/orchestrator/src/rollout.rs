@@ -1,12 +1,13 @@
 //! For whom the assistant is switched on: the plan of the controller, which may be gone, and what follows for a customer.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message as _;
 use proto::{Arm, Exposure, Intent, IntentDecision, Message, RolloutPhase, RolloutPlan};
 use sql::{Connection, values};
 use stats::bucket;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::draft::Draft;
@@ -29,7 +30,7 @@ const AUDIENCE: &str = "audience";
 
 /// What this process knows of the rollout.
 #[derive(Debug)]
-pub(crate) struct Rollout {
+pub struct Rollout {
     view: Mutex<View>,
     /// Whether the bundle has a rollout: then nobody is treated before a plan is known.
     planned: bool,
@@ -65,8 +66,9 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Rollout {
-    /// What the journal remembers, until the controller says something.
-    pub(crate) fn new(plan: Option<RolloutPlan>, planned: bool, most: f64) -> Self {
+    /// What the journal remembers, until the controller says something. Nobody is treated before a plan is known when the
+    /// bundle is `planned` to be rolled out, and never more than the share `most`, 0..=1.
+    pub fn new(plan: Option<RolloutPlan>, planned: bool, most: f64) -> Self {
         let view = View { plan: plan.map(Arc::new), heard: Instant::now() };
         Self { view: Mutex::new(view), planned, most: stats::buckets(most) }
     }
@@ -76,7 +78,7 @@ impl Rollout {
     }
 
     /// Takes the controller's word; `false` when it is older than what is known.
-    fn hear(&self, plan: RolloutPlan) -> bool {
+    pub fn hear(&self, plan: RolloutPlan) -> bool {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         let older =
             |known: &Arc<RolloutPlan>| known.rollout_id == plan.rollout_id && known.version > plan.version;
@@ -107,6 +109,12 @@ impl Rollout {
             return settled(Arm::Treatment, "a workflow goes on");
         }
         assign(&plan, share(&plan, heard.elapsed()).min(self.most), asked)
+    }
+
+    /// The share of all customers that is treated now, in 1/100000; 0 without a plan.
+    pub fn share(&self) -> u32 {
+        let View { plan, heard } = self.view();
+        plan.map_or(0, |plan| share(&plan, heard.elapsed()).min(self.most))
     }
 }
 

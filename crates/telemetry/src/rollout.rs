@@ -12,7 +12,7 @@ mod observe;
 mod order;
 mod replay;
 mod run;
-pub(crate) mod server;
+pub mod server;
 pub(crate) mod store;
 mod tick;
 

@@ -180,7 +180,8 @@ impl RolloutService for Server {
     }
 }
 
-fn plan(state: &State) -> RolloutPlan {
+/// What orchestrators are told of a state.
+pub fn plan(state: &State) -> RolloutPlan {
     let (plan, stage) = (state.plan(), state.serving());
     let audiences = state.audiences().into_iter();
     let audiences = audiences.map(|(name, share)| RolloutAudience { name: name.to_owned(), share });
