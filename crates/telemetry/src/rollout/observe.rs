@@ -59,24 +59,35 @@ fn exposed(
     state: &State,
     seen: &mut Cursor,
 ) -> sql::Result<(Vec<Exposed>, u64)> {
-    const QUERY: &str = "SELECT stage, share, sticky, count(*) FILTER (WHERE treated = 1),
-            count(*) FILTER (WHERE treated = 0), max(id), count(*) FILTER (WHERE $4 <> '' AND bundle <> $4)
-        FROM exposures WHERE id > $1 AND rollout_id = $2 AND epoch = $3
-        GROUP BY stage, share, sticky ORDER BY stage, share, sticky";
+    const QUERY: &str = "SELECT stage, share, sticky, treated, id, bundle FROM exposures
+        WHERE id > $1 AND rollout_id = $2 AND epoch = $3";
     let plan = state.plan();
-    let mut strangers = 0;
-    let values = values![seen.exposure, &plan.id, state.epoch(), &plan.candidate];
-    let rows = connection.query(QUERY, values, |row| {
-        seen.exposure = seen.exposure.max(row.get(5)?);
-        strangers += count(row.get(6)?);
-        Ok(Exposed {
-            stage: row.get(0)?,
-            share: row.get(1)?,
-            sticky: row.get(2)?,
-            treated: count(row.get(3)?),
-            control: count(row.get(4)?),
-        })
+    let (mut rows, mut strangers) = (BTreeMap::<String, BTreeMap<(u32, bool), [u64; 2]>>::new(), 0);
+    let from = seen.exposure;
+    // Added up here: the database would sort all of them first.
+    connection.query(QUERY, values![from, &plan.id, state.epoch()], |row| {
+        let (stage, share, sticky, treated): (&str, u32, bool, bool) =
+            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        seen.exposure = seen.exposure.max(row.get(4)?);
+        strangers += u64::from(!plan.candidate.is_empty() && row.get::<&str, _>(5)? != plan.candidate);
+        if !rows.contains_key(stage) {
+            rows.insert(stage.to_owned(), BTreeMap::new());
+        }
+        if let Some(shares) = rows.get_mut(stage) {
+            shares.entry((share, sticky)).or_default()[usize::from(treated)] += 1;
+        }
+        Ok(())
     })?;
+    let rows = rows.into_iter().flat_map(|(stage, shares)| {
+        shares.into_iter().map(move |((share, sticky), [control, treated])| Exposed {
+            stage: stage.clone(),
+            share,
+            sticky,
+            treated,
+            control,
+        })
+    });
+    let rows = rows.collect();
     Ok((rows, strangers))
 }
 
@@ -110,34 +121,34 @@ fn matured(
 ) -> sql::Result<Vec<Matured>> {
     let window_us = i64::from(guard.window_s) * 1_000_000;
     let query = format!(
-        "SELECT share * 4 + sticky * 2 + treated AS kind, count(*), count(*) FILTER (WHERE {event}),
-            count(*) FILTER (WHERE rated_us <= exposed_us + {window_us}), max(id)
+        "SELECT share, sticky, treated, id, CASE WHEN {event} THEN 1 ELSE 0 END,
+            CASE WHEN rated_us <= exposed_us + {window_us} THEN 1 ELSE 0 END
         FROM exposures WHERE id > $1 AND rollout_id = $2 AND epoch = $3 AND id < coalesce(
-            (SELECT min(id) FROM exposures WHERE received_us > $4), 9223372036854775807)
-        GROUP BY kind ORDER BY kind"
+            (SELECT min(id) FROM exposures WHERE received_us > $4), 9223372036854775807)"
     );
     let start = seen.matured.get(&guard.metric).copied().unwrap_or(state.before());
     let mut last = start;
     let values = values![start, &state.plan().id, state.epoch(), until_us - window_us];
-    let mut rows: BTreeMap<(u32, bool), Matured> = BTreeMap::new();
+    let mut rows: BTreeMap<(u32, bool), [Seen; 2]> = BTreeMap::new();
     connection.query(&query, values, |row| {
-        let kind: u32 = row.get(0)?;
-        let (share, sticky, treated) = (kind / 4, kind & 2 != 0, kind & 1 != 0);
-        let units = Seen { n: count(row.get(1)?), events: count(row.get(2)?), rated: count(row.get(3)?) };
-        last = last.max(row.get(4)?);
-        let (none, metric) = (Seen::default(), guard.metric);
-        let both = rows.entry((share, sticky)).or_insert(Matured {
-            metric,
-            share,
-            sticky,
-            treated: none,
-            control: none,
-        });
-        *if treated { &mut both.treated } else { &mut both.control } = units;
+        let (share, sticky, treated): (u32, bool, bool) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        last = last.max(row.get(3)?);
+        let units = &mut rows.entry((share, sticky)).or_default()[usize::from(treated)];
+        units.n += 1;
+        units.events += row.get::<i64, _>(4)?.unsigned_abs();
+        units.rated += row.get::<i64, _>(5)?.unsigned_abs();
         Ok(())
     })?;
     seen.matured.insert(guard.metric, last);
-    Ok(rows.into_values().collect())
+    let metric = guard.metric;
+    let rows = rows.into_iter().map(|((share, sticky), [control, treated])| Matured {
+        metric,
+        share,
+        sticky,
+        treated,
+        control,
+    });
+    Ok(rows.collect())
 }
 
 /// Turns since the last look, and what treated ones cost.
