@@ -53,6 +53,17 @@ alpha = 0.02
 window_s = 2
 "#;
 
+/// A stage before the others, in which nobody is treated.
+const SHADOW: &str = r#"[[stage]]
+name = "shadow"
+share = 0
+mirror = 1
+mirror_usd_per_day = 1
+min_hours = 0.0
+min_customers = 40
+approval = false
+"#;
+
 /// The demo with a rollout; `first` is the stage that it begins with.
 fn candidate(first: &str) -> TempDir {
     let copied = altered(str::to_owned);
@@ -60,6 +71,16 @@ fn candidate(first: &str) -> TempDir {
     let head = PLAN.find("[[stage]]").unwrap();
     std::fs::write(copied.path().join("rollout.toml"), format!("{}{}", &PLAN[..head], &PLAN[begin..]))
         .unwrap();
+    copied
+}
+
+/// The same after a stage in which everything is answered unseen.
+fn shadowed() -> TempDir {
+    let copied = candidate("p50");
+    let file = copied.path().join("rollout.toml");
+    let plan =
+        std::fs::read_to_string(&file).unwrap().replacen("[[stage]]", &format!("{SHADOW}[[stage]]"), 1);
+    std::fs::write(file, plan).unwrap();
     copied
 }
 
@@ -257,5 +278,35 @@ async fn without_its_controller_the_orchestrator_lowers_the_share_and_never_rais
     under.until(&mut next, &asked, |now| now.plan.as_ref().unwrap().version >= version).await;
     let log = under.command(&["decisions"]);
     assert!(!log.contains("p80"), "held is held: {log}");
+    assert_eq!(under.processes.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_candidate_that_would_not_help_is_seen_before_anybody_meets_it() {
+    let bundle = shadowed();
+    sabotage(bundle.path());
+    let under = Under::start(bundle.path());
+    let mut next = 0;
+    let now = under.until(&mut next, &owned(&ANSWERED), |now| now.unseen.unwrap().n >= 40).await;
+    assert_eq!(now.plan.unwrap().share, 0);
+    let units = now.unseen.unwrap();
+    assert!(units.events * 2 > units.n, "{units:?}");
+    assert!(!under.treats(0..100_000, "shadow").await);
+    let status = under.command(&["status"]);
+    assert!(status.contains("the next stage waits for unseen answers that help"), "{status}");
+    let answers = under.command(&["unseen", "--limit", "1"]);
+    assert!(answers.contains("HANDOFF") && answers.contains("asked"), "{answers}");
+    assert_eq!(under.processes.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_candidate_that_helps_unseen_is_switched_on_for_the_next_stage() {
+    let bundle = shadowed();
+    let under = Under::start(bundle.path());
+    let mut next = 0;
+    let share = |now: &Rollout| now.plan.as_ref().unwrap().share;
+    let now = under.until(&mut next, &owned(&ANSWERED), |now| share(now) >= 50_000).await;
+    assert!(now.unseen.unwrap().n >= 40, "{now:?}");
+    assert!(under.treats(0..50_000, "risen").await);
     assert_eq!(under.processes.stop(), Some(0));
 }

@@ -53,6 +53,9 @@ pub struct Stage {
     pub mirror: f64,
     /// What unseen answers may cost a day in US dollars, above 0 to 1000000 with a mirror, else 0.
     pub mirror_usd_per_day: f64,
+    /// Largest share of unseen answers that would go to a person unplanned, for the next stage, 0..=1; only with a mirror.
+    #[serde(default)]
+    pub max_escalation: f64,
     /// Value of the customer's attribute `audience` that this stage is for, up to 256 bytes; empty means everybody.
     pub audience: String,
     /// Categories in which customers are treated; names of the bundle, never empty.
@@ -61,7 +64,7 @@ pub struct Stage {
     pub max_risk: Risk,
     /// Hours before the next stage, 0..=8760.
     pub min_hours: f64,
-    /// Treated customers seen in this stage before the next, 0..=100000000; 0 where the share is 0.
+    /// Treated customers seen in this stage before the next, 0..=100000000; with a mirror, conversations answered unseen.
     pub min_customers: u32,
     /// Whether a person has to agree to the next stage.
     pub approval: bool,

@@ -81,7 +81,9 @@ name = "shadow"
 share = 0.0
 mirror = 0.05
 mirror_usd_per_day = 5.0
+max_escalation = 0.25
 min_hours = 12
+min_customers = 80
 [[stage]]
 name = "internal"
 audience = "staff"
@@ -138,6 +140,7 @@ fn a_plan_is_read_to_the_last_field() {
         share,
         mirror: 0.0,
         mirror_usd_per_day: 0.0,
+        max_escalation: 0.0,
         audience: String::new(),
         categories: texts(&["cards", "transfers"]),
         max_risk: Risk::Low,
@@ -176,7 +179,14 @@ fn a_plan_is_read_to_the_last_field() {
         holdback: 0.1,
         min_customers: 200,
         stages: vec![
-            Stage { mirror: 0.05, mirror_usd_per_day: 5.0, min_hours: 12.0, ..stage("shadow", 0.0) },
+            Stage {
+                mirror: 0.05,
+                mirror_usd_per_day: 5.0,
+                max_escalation: 0.25,
+                min_hours: 12.0,
+                min_customers: 80,
+                ..stage("shadow", 0.0)
+            },
             staff,
             Stage { min_customers: 50, approval: false, ..stage("p1", 0.01) },
             Stage { certificate: BTreeMap::from(certificate), ..stage("p50", 0.5) },

@@ -1,5 +1,7 @@
 //! `firstline rollout`: whom the assistant is switched on for, and why, at a running telemetry stage.
 
+mod print;
+
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -10,6 +12,7 @@ use proto::*;
 use serde_json::{Value, json};
 use telemetry::rollout::Line;
 
+use self::print::{page, show_share, unseen, unseen_value, value};
 use crate::client::bundle_dir;
 use crate::desk::{Person, Running, time, told};
 use crate::show;
@@ -68,6 +71,17 @@ pub(crate) enum RolloutCommand {
         /// Only those after this number
         #[arg(long, value_name = "N", default_value_t = 0)]
         after: i64,
+        #[command(flatten)]
+        at: Running,
+    },
+    /// What the assistant would have said where the menu answered, newest first
+    Unseen {
+        /// At most so many, up to 100
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+        /// Only those before this place
+        #[arg(long, value_name = "PLACE", default_value_t = 0)]
+        before: i64,
         #[command(flatten)]
         at: Running,
     },
@@ -131,6 +145,15 @@ pub(crate) async fn rollout(
         RolloutCommand::Abort { how } => order(settings, Order::Abort, how, as_json).await,
         RolloutCommand::Rearm { how } => order(settings, Order::Rearm, how, as_json).await,
         RolloutCommand::Decisions { after, at } => decisions(settings, after, &at, as_json).await,
+        RolloutCommand::Unseen { limit, before, at } => {
+            let mut there = There::open(settings, &at)?;
+            let request = ListUnseenRequest { before, page_size: limit };
+            let found = there.client.list_unseen(request).await.map_err(|status| there.told(&status))?;
+            for answer in found.into_inner().answers {
+                show::line(&if as_json { unseen_value(&answer).to_string() } else { unseen(&answer) });
+            }
+            Ok(true)
+        }
         RolloutCommand::Replay { file } => replay(&file, as_json),
     }
 }
@@ -280,112 +303,4 @@ fn print(rollout: Option<Rollout>, as_json: bool) -> anyhow::Result<bool> {
     };
     show::line(&if as_json { value(&rollout).to_string() } else { page(&rollout) });
     Ok(true)
-}
-
-fn show_share(share: u64) -> String {
-    format!("{} %", share as f64 / 1000.0)
-}
-
-/// The ladder, the guards and what is missing, for a terminal.
-fn page(rollout: &Rollout) -> String {
-    let plan = rollout.plan.clone().unwrap_or_default();
-    let phase =
-        plan.phase().as_str_name().trim_start_matches("ROLLOUT_PHASE_").replace('_', " ").to_lowercase();
-    let looked = time(rollout.looked_at.as_ref());
-    let mut lines = vec![
-        format!(
-            "{}  {phase}, {} of customers, version {}, last look {}",
-            plan.rollout_id,
-            show_share(plan.share.into()),
-            plan.version,
-            looked.as_str().unwrap_or("-")
-        ),
-        String::new(),
-    ];
-    for stage in &rollout.stages {
-        let mark = match (stage.current, stage.serving) {
-            (true, true) => "->",
-            (true, false) => "(>",
-            (false, true) => "v ",
-            (false, false) => "  ",
-        };
-        let whom = if stage.audience.is_empty() {
-            show_share(stage.share.into())
-        } else {
-            format!("audience {}", stage.audience)
-        };
-        let customers = format!(", {} treated customers so far", rollout.customers);
-        lines.push(format!(
-            "  {mark} {:<16}{whom}{}",
-            stage.name,
-            if stage.current { &customers } else { "" }
-        ));
-    }
-    lines.push(String::new());
-    lines.extend(rollout.readings.iter().map(reading));
-    let said =
-        |what: &str, all: &[String]| all.iter().map(|one| format!("  {what} {one}")).collect::<Vec<_>>();
-    lines.extend(said(&format!("{}:", rollout.action), &rollout.reasons));
-    lines.extend(said("the next stage waits for", &rollout.missing));
-    lines.join("\n")
-}
-
-fn reading(reading: &GuardReading) -> String {
-    let units = |units: Option<RolloutUnits>| {
-        let RolloutUnits { n, events } = units.unwrap_or_default();
-        format!("{events} of {n}")
-    };
-    let ratio = reading.ratio.map_or_else(
-        || "ratio -".to_owned(),
-        |ratio| {
-            let upper = reading.upper.map_or_else(|| "...".to_owned(), |upper| format!("{upper:.2}"));
-            format!("ratio {ratio:.2} [{:.2}, {upper}]", reading.lower.unwrap_or_default())
-        },
-    );
-    let verdict = reading.verdict().as_str_name().trim_start_matches("ROLLOUT_VERDICT_");
-    let dry = if reading.dry_run { " (only reported)" } else { "" };
-    format!(
-        "  {:<22}{verdict:<14}treated {}, menu {}, {ratio}, evidence {:.2} of {:.2}: {}{dry}",
-        reading.metric,
-        units(reading.treated),
-        units(reading.control),
-        reading.evidence,
-        reading.limit,
-        reading.words
-    )
-}
-
-fn value(rollout: &Rollout) -> Value {
-    let plan = rollout.plan.clone().unwrap_or_default();
-    let stages = rollout.stages.iter().map(|stage| {
-        json!({ "name": stage.name, "share": f64::from(stage.share) / 1e5, "audience": show::text(&stage.audience),
-            "current": stage.current, "serving": stage.serving })
-    });
-    let units = |units: Option<RolloutUnits>| {
-        let RolloutUnits { n, events } = units.unwrap_or_default();
-        json!({ "n": n, "events": events })
-    };
-    let readings = rollout.readings.iter().map(|read| {
-        json!({ "metric": read.metric, "verdict": show::name(read.verdict().as_str_name(), "ROLLOUT_VERDICT_"),
-            "words": read.words, "action": read.action, "dry_run": read.dry_run, "treated": units(read.treated),
-            "control": units(read.control), "ratio": read.ratio, "lower": read.lower, "upper": read.upper,
-            "evidence": read.evidence, "limit": read.limit })
-    });
-    json!({
-        "rollout_id": plan.rollout_id,
-        "phase": show::name(plan.phase().as_str_name(), "ROLLOUT_PHASE_"),
-        "version": plan.version,
-        "epoch": plan.epoch,
-        "share": f64::from(plan.share) / 1e5,
-        "stage": rollout.stages.iter().find(|stage| stage.current).map(|stage| &stage.name),
-        "stages": stages.collect::<Vec<_>>(),
-        "verdict": show::name(rollout.verdict().as_str_name(), "ROLLOUT_VERDICT_"),
-        "action": rollout.action,
-        "reasons": rollout.reasons,
-        "missing": rollout.missing,
-        "customers": rollout.customers,
-        "entered_at": time(rollout.entered_at.as_ref()),
-        "looked_at": time(rollout.looked_at.as_ref()),
-        "readings": readings.collect::<Vec<_>>(),
-    })
 }

@@ -23,6 +23,7 @@ impl Orchestrator {
             intent: draft.turn.intent.clone(),
             customer_key: message.customer_key.clone(),
             attributes: message.attributes.clone(),
+            dry_run: draft.is_unseen,
         };
         let proposed = self.stages.propose(request).await;
         let proposed = match draft.took("workflow", proposed) {
@@ -38,6 +39,9 @@ impl Orchestrator {
         }
         let status = proposed.status.clone().unwrap_or_default();
         draft.workflow(status.clone()).await;
+        if let Some(rehearsal) = &proposed.rehearsal {
+            draft.note(rehearsed(rehearsal));
+        }
         if proposed.exhausted {
             draft.note("the customer could not be understood three times");
             draft.hand_over(HandoffReason::Loop);
@@ -76,7 +80,8 @@ impl Orchestrator {
             verdict: Some(verdict),
             turn_id,
             attributes: message.attributes.clone(),
-            dry_run: false,
+            dry_run: draft.is_unseen,
+            outside_rollout: !self.is_in_rollout(&status.name),
         };
         let confirmed = self.stages.confirm(request).await;
         let Ok(confirmed) = draft.took("workflow", confirmed) else {
@@ -95,6 +100,13 @@ impl Orchestrator {
             _ if confirmed.explained => draft.reply(confirmed.message, Outcome::Clarify),
             _ => draft.hand_over(HandoffReason::WorkflowFailed),
         }
+    }
+
+    /// Whether the rollout has an intent of a workflow now.
+    fn is_in_rollout(&self, workflow: &str) -> bool {
+        let intents = self.workflows.get(workflow).into_iter().flatten();
+        let mut known = intents.filter_map(|intent| self.intents.get(intent));
+        self.rollout.is_none() || known.any(|known| self.rollout.has(&known.category, known.risk))
     }
 
     /// Answers from the passages, or says why not: with `least` support where the intent is unsure.
@@ -277,6 +289,16 @@ impl Orchestrator {
             kept.push(citation);
         }
         Ok(kept)
+    }
+}
+
+/// What a dry run found, in words; nothing that the customer filled in.
+fn rehearsed(found: &Rehearsal) -> String {
+    let Rehearsal { refused, why, needs_approval, target, method, .. } = found;
+    match (refused.as_str(), needs_approval) {
+        ("", true) => format!("dry run: a person would have to approve a {method} to {target}"),
+        ("", false) => format!("dry run: a yes would send a {method} to {target}"),
+        (reason, _) => format!("dry run: the gate would refuse, {reason}: {why}"),
     }
 }
 

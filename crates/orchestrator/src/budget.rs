@@ -243,7 +243,7 @@ impl Orchestrator {
     /// least one byte, so that only the length of the answer is an assumption.
     pub(crate) async fn charge(&self, draft: &mut Draft<'_>, bytes: usize) -> Option<Charge> {
         let tokens = bytes as u64 + PROMPT_TOKENS + u64::from(self.config.budget.answer_tokens);
-        let (key, at) = (key(&draft.customer_key, &draft.turn.conversation_id), draft.accepted_at);
+        let (key, at) = (draft.payer, draft.accepted_at);
         let charge = if self.journal.sql.is_shared() {
             let spend = Spend { day: at.div_euclid(DAY), key, tokens: signed(tokens) };
             match self.journal.charge(spend, self.config.budget.clone()).await {

@@ -6,10 +6,11 @@ use proto::converse_response::Event;
 use proto::*;
 
 use crate::admit::Admission;
-use crate::budget::Spend;
+use crate::budget::{self, Spend};
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
 use crate::grounding;
 use crate::handoff::words;
+use crate::rollout::Mirrored;
 use crate::stages::{Failure, Timed};
 use crate::store::Conversation;
 use crate::turn::{Events, Orchestrator, receipt};
@@ -42,6 +43,8 @@ pub(crate) struct Draft<'o> {
     /// What the journal keeps of them without a verdict.
     pub(crate) stored: String,
     pub(crate) customer_key: String,
+    /// Whom model calls are charged to.
+    pub(crate) payer: budget::Key,
     /// Whether the turn may be used to train models, as the number of the contract.
     pub(crate) consent: i32,
     pub(crate) pending: Option<Pending>,
@@ -55,6 +58,10 @@ pub(crate) struct Draft<'o> {
     pub(crate) spends: Vec<Spend>,
     /// That this turn put the conversation into an arm.
     pub(crate) exposure: Option<Exposure>,
+    /// That the assistant answers too where the menu does, read by nobody.
+    pub(crate) mirrored: Option<Mirrored>,
+    /// That this is such an answer: nothing of it may have an effect.
+    pub(crate) is_unseen: bool,
     pub(crate) asked: bool,
     pub(crate) muted: bool,
     /// How much of a model's answer the passages support.
@@ -94,6 +101,7 @@ impl<'o> Draft<'o> {
             said: admission.text.clone(),
             stored: admission.masked.clone().unwrap_or_else(|| admission.text.clone()),
             customer_key: admission.customer_key.clone(),
+            payer: budget::key(&admission.customer_key, &admission.conversation_id),
             consent: admission.consent,
             pending: None,
             beside: None,
@@ -101,6 +109,8 @@ impl<'o> Draft<'o> {
             waiting: None,
             spends: Vec::new(),
             exposure: None,
+            mirrored: None,
+            is_unseen: false,
             asked: false,
             muted: false,
             grounding: None,

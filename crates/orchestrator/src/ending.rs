@@ -33,10 +33,14 @@ impl Draft<'_> {
             muted: self.muted,
             grounding: self.grounding,
             price_version: self.prices,
+            unseen: self.is_unseen,
         };
+        // What ended otherwise is not the menu's.
+        let mirrored = self.mirrored.is_some() && self.turn.outcome() == Outcome::Legacy;
         Finish {
             turn: self.turn,
             record,
+            mirrored,
             masked: self.masked,
             clarifications,
             pending: self.pending,

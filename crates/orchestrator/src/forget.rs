@@ -100,8 +100,10 @@ pub(crate) fn forget(connection: &mut Connection<'_>, id: &str) -> Result<Option
     if connection.first(open, values![id], |_| Ok(()))?.is_some() {
         return Ok(None);
     }
-    let spooled = "DELETE FROM spool WHERE turn_id IN (SELECT turn_id FROM turn WHERE conversation_id = $1)";
-    connection.execute(spooled, values![id])?;
+    for spooled in ["turn_id", crate::unseen::ID] {
+        let of = format!("(SELECT {spooled} FROM turn WHERE conversation_id = $1)");
+        connection.execute(&format!("DELETE FROM spool WHERE turn_id IN {of}"), values![id])?;
+    }
     // Feedback is kept as it came, and says itself what it is about.
     let query = "SELECT seq, payload FROM spool WHERE kind IN ($1, $2)";
     let kind = Kind::Feedback as i32;

@@ -47,6 +47,7 @@ mod stages;
 mod store;
 mod suggest;
 mod turn;
+mod unseen;
 
 pub use config::{Budget, Config, Training};
 pub use connector::Connector;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::{Arm, Exposure, Intent, IntentDecision, Message, RolloutPhase, RolloutPlan};
+use proto::{Arm, Exposure, Intent, IntentDecision, Message, Risk, RolloutPhase, RolloutPlan};
 use sql::{Connection, values};
 use stats::bucket;
 use tokio::time::Instant;
@@ -50,7 +50,17 @@ pub(crate) struct Assigned {
     pub(crate) arm: Arm,
     /// Set when the conversation was not in an arm yet, and is now.
     pub(crate) exposure: Option<Exposure>,
+    /// Set when the assistant answers too, read by nobody.
+    pub(crate) mirrored: Option<Mirrored>,
     pub(crate) why: &'static str,
+}
+
+/// That the assistant answers a conversation of the menu unseen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mirrored {
+    pub(crate) exposure: Exposure,
+    /// What all such answers of a day may cost, in US dollars.
+    pub(crate) usd_per_day: f64,
 }
 
 /// What is asked of a conversation.
@@ -58,6 +68,7 @@ pub(crate) struct Assigned {
 pub(crate) struct Asked<'a> {
     /// The customer's key, or the id of the conversation.
     pub(crate) key: &'a str,
+    pub(crate) conversation_id: &'a str,
     pub(crate) audience: &'a str,
     pub(crate) intent: Option<&'a Intent>,
     /// The arm that the conversation is in.
@@ -97,7 +108,7 @@ impl Rollout {
     /// The arm of a conversation for this turn.
     pub(crate) fn assign(&self, asked: &Asked<'_>) -> Assigned {
         let View { plan, heard } = self.view();
-        let settled = |arm, why| Assigned { arm, exposure: None, why };
+        let settled = |arm, why| Assigned { arm, exposure: None, mirrored: None, why };
         let Some(plan) = plan else {
             return match self.planned {
                 false => settled(Arm::Treatment, "there is no rollout"),
@@ -108,7 +119,18 @@ impl Rollout {
         if asked.in_workflow {
             return settled(Arm::Treatment, "a workflow goes on");
         }
-        assign(&plan, share(&plan, heard.elapsed()).min(self.most), asked)
+        let silent = heard.elapsed();
+        let mut assigned = assign(&plan, share(&plan, silent).min(self.most), asked);
+        assigned.mirrored = assigned.mirrored.filter(|_| !is_silent(&plan, silent));
+        assigned
+    }
+
+    /// Whether the rollout has a category now, and somebody is treated.
+    pub(crate) fn has(&self, category: &str, risk: Risk) -> bool {
+        match self.view().plan {
+            None => !self.planned,
+            Some(plan) => plan.phase() == RolloutPhase::Running && is_eligible(&plan, category, risk),
+        }
     }
 
     /// The share of all customers that is treated now, in 1/100000; 0 without a plan.
@@ -120,14 +142,19 @@ impl Rollout {
 
 /// The share that counts, when the controller was heard so long ago.
 fn share(plan: &RolloutPlan, silent: Duration) -> u32 {
-    let interval = plan.interval.and_then(|interval| Duration::try_from(interval).ok()).unwrap_or_default();
     if plan.phase() != RolloutPhase::Running {
         0
-    } else if silent > interval * SILENT_INTERVALS + ON_ITS_WAY {
+    } else if is_silent(plan, silent) {
         plan.share.min(plan.fallback_share)
     } else {
         plan.share
     }
+}
+
+/// Whether the controller seems to be gone.
+fn is_silent(plan: &RolloutPlan, silent: Duration) -> bool {
+    let interval = plan.interval.and_then(|interval| Duration::try_from(interval).ok()).unwrap_or_default();
+    silent > interval * SILENT_INTERVALS + ON_ITS_WAY
 }
 
 /// The arm of a conversation under a plan, when customers below `share` are treated.
@@ -136,31 +163,48 @@ fn assign(plan: &RolloutPlan, share: u32, asked: &Asked<'_>) -> Assigned {
     let own = named.filter(|_| plan.phase() == RolloutPhase::Running).map_or(0, |audience| audience.share);
     let share = share.max(own);
     let treated = bucket(&plan.salt, asked.key) < share && asked.arm != Arm::Control;
-    let settled = |arm, why| Assigned { arm, exposure: None, why };
+    let settled = |arm, why| Assigned { arm, exposure: None, mirrored: None, why };
     let Some(intent) = asked.intent.filter(|intent| is_about_something(intent)) else {
         // What it is about cannot be said: an arm that is open goes on with it.
         let open = treated && asked.arm == Arm::Treatment;
         return settled(if open { Arm::Treatment } else { Arm::Control }, "the category is not known");
     };
-    // A risk that is not stated is high.
-    let risk = if intent.risk() == proto::Risk::Unspecified { proto::Risk::High } else { intent.risk() };
-    if !plan.categories.contains(&intent.category) || risk as i32 > plan.max_risk {
+    if !is_eligible(plan, &intent.category, intent.risk()) {
         return settled(Arm::Control, "the stage of the rollout does not have the category");
     }
     let arm = if treated { Arm::Treatment } else { Arm::Control };
-    // While nobody is treated nobody is in an arm: a customer counts from when there is something to compare with.
-    let exposure = (asked.arm == Arm::Unspecified && share > 0).then(|| Exposure {
+    let exposure = |share, treated| Exposure {
         rollout_id: plan.rollout_id.clone(),
         epoch: plan.epoch,
         stage: plan.stage.clone(),
         share,
         treated,
-    });
-    Assigned {
-        arm,
-        exposure,
-        why: if treated { "treated by the rollout" } else { "in the control of the rollout" },
-    }
+    };
+    let first = asked.arm == Arm::Unspecified;
+    // While nobody is treated nobody is in an arm: a customer counts from when there is something to compare with.
+    let exposed = (first && share > 0).then(|| exposure(share, treated));
+    // One message of a conversation: those after it answer what the menu said.
+    let mirrored = first && !treated && bucket(&unseen_salt(plan), asked.conversation_id) < mirror(plan);
+    let mirrored =
+        mirrored.then(|| Mirrored { exposure: exposure(0, true), usd_per_day: plan.mirror_usd_per_day });
+    let why = if treated { "treated by the rollout" } else { "in the control of the rollout" };
+    Assigned { arm, exposure: exposed, mirrored, why }
+}
+
+/// Conversations that are answered unseen, in 1/100000.
+fn mirror(plan: &RolloutPlan) -> u32 {
+    if plan.phase() == RolloutPhase::Running { plan.mirror_share } else { 0 }
+}
+
+/// Not the plan's own, or those who are answered unseen would be those who are treated first.
+fn unseen_salt(plan: &RolloutPlan) -> String {
+    format!("{}/unseen", plan.salt)
+}
+
+fn is_eligible(plan: &RolloutPlan, category: &str, risk: Risk) -> bool {
+    // A risk that is not stated is high.
+    let risk = if risk == Risk::Unspecified { Risk::High } else { risk };
+    plan.categories.iter().any(|known| known == category) && risk as i32 <= plan.max_risk
 }
 
 fn is_about_something(intent: &Intent) -> bool {
@@ -171,18 +215,21 @@ fn is_about_something(intent: &Intent) -> bool {
 impl Orchestrator {
     /// Puts the conversation into an arm, once it is known what it is about.
     pub(crate) fn assign(&self, draft: &mut Draft<'_>, message: &Message) {
-        let key =
-            if message.customer_key.is_empty() { &draft.turn.conversation_id } else { &message.customer_key };
+        if draft.is_unseen {
+            return draft.turn.set_arm(Arm::Treatment);
+        }
+        let conversation_id = &draft.turn.conversation_id;
         let asked = Asked {
-            key,
+            key: if message.customer_key.is_empty() { conversation_id } else { &message.customer_key },
+            conversation_id,
             audience: message.attributes.get(AUDIENCE).map_or("", String::as_str),
             intent: draft.turn.intent.as_ref(),
             arm: draft.conversation.arm,
             in_workflow: draft.conversation.is_in_workflow(),
         };
-        let Assigned { arm, exposure, why } = self.rollout.assign(&asked);
+        let Assigned { arm, exposure, mirrored, why } = self.rollout.assign(&asked);
         draft.turn.set_arm(arm);
-        draft.exposure = exposure;
+        (draft.exposure, draft.mirrored) = (exposure, mirrored);
         if !self.rollout.is_none() {
             draft.note(why);
         }
@@ -233,8 +280,9 @@ async fn hear(rollout: &Rollout, stages: &Stages, journal: &Journal) {
 /// conversation is in: of the control without any.
 pub(crate) fn settle(connection: &mut Connection<'_>, end: &mut Finish) -> sql::Result<()> {
     let id = end.turn.conversation_id.clone();
-    if let Some(exposure) = &end.record.exposure {
-        let arm = if exposure.treated { Arm::Treatment } else { Arm::Control };
+    let treated = end.record.exposure.as_ref().map(|exposure| exposure.treated);
+    if let Some(treated) = treated.or(end.mirrored.then_some(false)) {
+        let arm = if treated { Arm::Treatment } else { Arm::Control };
         let update = "UPDATE conversation SET arm = $1 WHERE conversation_id = $2 AND arm = 0";
         connection.execute(update, values![arm as i32, &id])?;
     }
@@ -269,120 +317,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests {
-    use stats::BUCKETS;
-
-    use super::*;
-
-    fn plan(share: u32) -> RolloutPlan {
-        RolloutPlan {
-            rollout_id: "r".into(),
-            version: 3,
-            epoch: 1,
-            salt: "s".into(),
-            stage: "p5".into(),
-            share,
-            fallback_share: share / 5,
-            audiences: vec![proto::RolloutAudience { name: "staff".into(), share: BUCKETS }],
-            categories: vec!["cards".into()],
-            max_risk: proto::Risk::Medium.into(),
-            interval: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-            phase: RolloutPhase::Running.into(),
-            ..RolloutPlan::default()
-        }
-    }
-
-    fn intent(category: &str, risk: proto::Risk) -> Intent {
-        Intent {
-            category: category.into(),
-            risk: risk.into(),
-            decision: IntentDecision::Accept.into(),
-            ..Intent::default()
-        }
-    }
-
-    fn asked<'a>(key: &'a str, intent: &'a Intent, arm: Arm) -> Asked<'a> {
-        Asked { key, audience: "", intent: Some(intent), arm, in_workflow: false }
-    }
-
-    #[test]
-    fn a_conversation_is_exposed_once_and_stays_in_control_when_the_share_rises() {
-        let cards = intent("cards", proto::Risk::Low);
-        let (bucket_of, key) = (bucket("s", "c1"), "c1");
-        let first = assign(&plan(bucket_of), bucket_of, &asked(key, &cards, Arm::Unspecified));
-        let exposure = first.exposure.unwrap();
-        assert_eq!((first.arm, exposure.treated, exposure.share), (Arm::Control, false, bucket_of));
-        let more = bucket_of + 1;
-        let later = assign(&plan(more), more, &asked(key, &cards, Arm::Control));
-        assert_eq!((later.arm, later.exposure), (Arm::Control, None));
-        // Another conversation of the same customer is treated now, and back in control when the share falls.
-        let other = assign(&plan(more), more, &asked(key, &cards, Arm::Unspecified));
-        assert_eq!((other.arm, other.exposure.unwrap().treated), (Arm::Treatment, true));
-        assert_eq!(assign(&plan(0), 0, &asked(key, &cards, Arm::Treatment)).arm, Arm::Control);
-        assert_eq!(assign(&plan(0), 0, &asked(key, &cards, Arm::Unspecified)).exposure, None);
-    }
-
-    #[test]
-    fn only_eligible_conversations_enter_an_arm() {
-        for (category, risk) in
-            [("fraud", proto::Risk::Low), ("cards", proto::Risk::High), ("cards", proto::Risk::Unspecified)]
-        {
-            let intent = intent(category, risk);
-            let assigned = assign(&plan(BUCKETS), BUCKETS, &asked("c1", &intent, Arm::Unspecified));
-            assert_eq!((assigned.arm, assigned.exposure), (Arm::Control, None), "{category} {risk:?}");
-        }
-        // A question out of scope goes on in the arm of the conversation, but puts none into one.
-        let unknown =
-            Intent { decision: IntentDecision::OutOfScope.into(), ..intent("cards", proto::Risk::Low) };
-        for (arm, then) in [(Arm::Unspecified, Arm::Control), (Arm::Treatment, Arm::Treatment)] {
-            let assigned = assign(&plan(BUCKETS), BUCKETS, &asked("c1", &unknown, arm));
-            assert_eq!((assigned.arm, assigned.exposure), (then, None));
-        }
-    }
-
-    #[test]
-    fn an_audience_is_treated_whatever_the_share_but_not_after_a_rollback() {
-        let cards = intent("cards", proto::Risk::Low);
-        let staff = Asked { audience: "staff", ..asked("c1", &cards, Arm::Unspecified) };
-        let assigned = assign(&plan(0), 0, &staff);
-        assert_eq!((assigned.arm, assigned.exposure.unwrap().share), (Arm::Treatment, BUCKETS));
-        let mut gone = plan(0);
-        gone.set_phase(RolloutPhase::RolledBack);
-        assert_eq!(assign(&gone, 0, &staff).arm, Arm::Control);
-    }
-
-    #[test]
-    fn without_a_word_of_the_controller_the_share_only_falls() {
-        let second = Duration::from_secs(1);
-        assert_eq!(share(&plan(5000), 241 * second), 5000);
-        assert_eq!(share(&plan(5000), 242 * second), 1000);
-        let mut wrong = plan(100);
-        wrong.fallback_share = 5000;
-        assert_eq!(share(&wrong, 242 * second), 100);
-        wrong.set_phase(RolloutPhase::RolledBack);
-        assert_eq!(share(&wrong, Duration::ZERO), 0);
-        let rollout = Rollout::new(Some(plan(5000)), true, 0.02);
-        assert!(!rollout.hear(RolloutPlan { version: 2, ..plan(90_000) }), "an older plan is not followed");
-        let cards = intent("cards", proto::Risk::Low);
-        let shares = (0..1000)
-            .map(|n| format!("c{n}"))
-            .filter(|key| rollout.assign(&asked(key, &cards, Arm::Unspecified)).arm == Arm::Treatment);
-        let expected = (0..1000).filter(|n| bucket("s", &format!("c{n}")) < 2000).count();
-        assert_eq!(shares.count(), expected, "the installation's own limit holds");
-    }
-
-    #[test]
-    fn nobody_is_treated_before_a_plan_is_known_and_nobody_is_left_in_a_workflow() {
-        let cards = intent("cards", proto::Risk::Low);
-        let rollout = Rollout::new(None, true, 1.0);
-        assert_eq!(rollout.assign(&asked("c1", &cards, Arm::Unspecified)).arm, Arm::Control);
-        let none = Rollout::new(None, false, 1.0);
-        assert_eq!(none.assign(&asked("c1", &cards, Arm::Unspecified)).arm, Arm::Treatment);
-        let mut gone = plan(0);
-        gone.set_phase(RolloutPhase::RolledBack);
-        let rollout = Rollout::new(Some(gone), true, 1.0);
-        let working = Asked { in_workflow: true, ..asked("c1", &cards, Arm::Treatment) };
-        assert_eq!(rollout.assign(&working).arm, Arm::Treatment);
-        assert_eq!(rollout.assign(&asked("c1", &cards, Arm::Treatment)).arm, Arm::Control);
-    }
-}
+mod tests;

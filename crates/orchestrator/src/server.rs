@@ -1,5 +1,6 @@
 //! The orchestrator over gRPC.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::screen::Screened;
 use crate::stages::Stages;
 use crate::store::Journal;
 use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
-use crate::{deliver, door, feedback, push};
+use crate::{deliver, door, feedback, push, unseen};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
@@ -49,12 +50,17 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let spent = journal.spent(now()).await.context("the journal")?;
     let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
     let plan = journal.plan().await.context("the journal")?;
+    let workflows = reader.workflows()?.into_iter().map(|one| (one.name, one.intents));
+    let workflows: BTreeMap<_, _> = workflows.collect();
+    let (unseen, mirrored) = mpsc::channel(unseen::WAITING);
     let orchestrator = Arc::new(Orchestrator {
         menu: reader.menu()?,
         rollout: Rollout::new(plan, reader.rollout()?.is_some(), config.max_treated_share),
         intents: Known::all(&reader)?,
         curated: Curated::read(&reader)?,
-        actionable: reader.workflows()?.into_iter().flat_map(|workflow| workflow.intents).collect(),
+        actionable: workflows.values().flatten().cloned().collect(),
+        workflows,
+        unseen,
         bundle: reader.hash().to_owned(),
         presence: Presence::of(&assistant)?,
         assistant,
@@ -75,6 +81,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     push::start(&orchestrator, &context)?;
     door::open(&orchestrator, &context).await?;
     deliver::start(&orchestrator, &context);
+    context.tasks.spawn(unseen::answer(orchestrator.clone(), mirrored, context.shutdown.clone()));
     let max = context.server.max_message_bytes;
     let server = AssistantServiceServer::new(Server { orchestrator, context });
     Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(max)))

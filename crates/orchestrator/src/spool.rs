@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     Record = 1,
     Feedback = 2,
     Label = 3,
+    Unseen = 4,
 }
 
 impl Journal {
@@ -76,6 +77,9 @@ fn spooled(row: &Row<'_>) -> Result<Spooled> {
         kind if kind == Kind::Record as i32 => {
             Entry::Record(Box::new(record(row, 4, 5)?.unwrap_or_default()))
         }
+        kind if kind == Kind::Unseen as i32 => {
+            Entry::Record(Box::new(TurnRecord::decode(payload()?).unwrap_or_default()))
+        }
         kind if kind == Kind::Feedback as i32 => {
             Entry::Feedback(Feedback::decode(payload()?).unwrap_or_default())
         }
@@ -88,12 +92,17 @@ fn spooled(row: &Row<'_>) -> Result<Spooled> {
 pub(crate) fn record(row: &Row<'_>, turn: usize, rest: usize) -> Result<Option<TurnRecord>> {
     let blob = |column: usize| row.get::<Option<&[u8]>, _>(column);
     let (Some(turn), Some(rest)) = (blob(turn)?, blob(rest)?) else { return Ok(None) };
-    let (Ok(mut turn), Ok(rest)) = (Turn::decode(turn), TurnRecord::decode(rest)) else { return Ok(None) };
+    let (Ok(turn), Ok(rest)) = (Turn::decode(turn), TurnRecord::decode(rest)) else { return Ok(None) };
+    Ok(Some(TurnRecord { turn: Some(told(turn)), ..rest }))
+}
+
+/// A turn without what a customer filled into a workflow.
+pub(crate) fn told(mut turn: Turn) -> Turn {
     if let Some(workflow) = &mut turn.workflow {
         workflow.slots.clear();
         turn.answer.clear();
     }
-    Ok(Some(TurnRecord { turn: Some(turn), ..rest }))
+    turn
 }
 
 pub(crate) fn spool(

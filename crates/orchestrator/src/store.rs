@@ -42,7 +42,7 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES, crate::rollout::TABLES];
+", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES, crate::rollout::TABLES, crate::unseen::TABLES];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
@@ -100,6 +100,8 @@ impl Conversation {
 pub(crate) struct Finish {
     pub(crate) turn: Turn,
     pub(crate) record: TurnRecord,
+    /// That the assistant answers too, read by nobody.
+    pub(crate) mirrored: bool,
     /// The customer's words as the input rail masked them; `None` leaves them as they were kept.
     pub(crate) masked: Option<String>,
     pub(crate) clarifications: u32,

@@ -24,6 +24,7 @@ use crate::rollout::Rollout;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Finish, Journal, Orphan};
+use crate::unseen::Unseen;
 
 /// How soon a conversation that another process has in hand is looked at again.
 const BUSY: Duration = Duration::from_millis(50);
@@ -113,6 +114,10 @@ pub(crate) struct Orchestrator {
     pub(crate) intents: BTreeMap<String, Known>,
     /// Intents that propose a workflow.
     pub(crate) actionable: BTreeSet<String>,
+    /// Intents that propose it, by workflow.
+    pub(crate) workflows: BTreeMap<String, Vec<String>>,
+    /// What is to be answered unseen.
+    pub(crate) unseen: mpsc::Sender<Unseen>,
     pub(crate) stages: Stages,
     pub(crate) screened: Screened,
     pub(crate) journal: Journal,
@@ -181,7 +186,10 @@ impl Orchestrator {
             draft.offer_person();
         }
         self.decide(&mut draft, &message, fan).await;
-        self.finish(draft).await
+        let unseen = Unseen::of(&mut draft, message);
+        let turn = self.finish(draft).await?;
+        self.answer_later(unseen, &turn);
+        Ok(turn)
     }
 
     /// Puts a message into the journal, as soon as no other process has its conversation in hand.

@@ -42,6 +42,7 @@ fn row(index: usize) -> Row {
             .map(|(n, stage)| (stage.to_owned(), 700 + (index as u64 * 7919 + n) % 90_000))
             .collect(),
         muted: false,
+        unseen: false,
         step: Step::Nothing,
         grounding: Grounding { claims: 4, unsupported: 0, delivered_claims: 4, delivered_unsupported: 0 },
         judge: "support/1 at 0.4".to_owned(),

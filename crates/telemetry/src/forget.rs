@@ -7,7 +7,8 @@ use crate::record::Error;
 use crate::store::Store;
 
 /// In this order: the later ones are found by the earlier ones' rows.
-const DELETIONS: [&str; 7] = [
+const DELETIONS: [&str; 8] = [
+    "DELETE FROM unseen WHERE conversation_id = $1",
     "DELETE FROM exposures WHERE conversation_id = $1",
     "DELETE FROM records WHERE turn IN (SELECT id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM labels WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",

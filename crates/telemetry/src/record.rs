@@ -114,6 +114,11 @@ impl Reason {
         matches!(self, Self::SafetyPolicy | Self::HumanPreferred | Self::Budget | Self::IntentPolicy)
     }
 
+    /// Whether a stage or a guard failed; an answer that took another way is no failure.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::GuardError | Self::Overload)
+    }
+
     /// Snake case, as a label of a metric.
     pub fn name(self) -> &'static str {
         match self {
@@ -205,10 +210,24 @@ pub struct Row {
     pub customer_hash: String,
     /// That the customer was assigned to an arm in this turn.
     pub exposure: Option<Exposure>,
+    /// Whether nobody read it: then it counts in no figure of turns.
+    pub unseen: bool,
     /// Set when it was drawn for people to label.
     pub drawn: Option<Drawn>,
     /// The record as it was sent, encoded.
     pub encoded: Vec<u8>,
+}
+
+impl Row {
+    /// Whether the turn was handed to a person whom neither the company nor the customer had decided on.
+    pub fn is_escalated(&self) -> bool {
+        self.outcome == Outcome::Handoff && !self.reason.is_planned()
+    }
+
+    /// Whether something written in it had no support and was held back.
+    pub fn is_withheld(&self) -> bool {
+        self.grounding.unsupported > 0 || self.reason == Reason::Ungrounded
+    }
 }
 
 /// That a customer was assigned to an arm of a rollout.

@@ -7,7 +7,7 @@ use sql::{Connection, Source, values};
 use crate::audit;
 use crate::metrics::sample::{render, render_details};
 use crate::record::{Error, Row};
-use crate::rollout::store as rollout;
+use crate::rollout::{store as rollout, unseen};
 
 // The records lie apart from the columns, so that metrics need not read them. `sample` repeats what
 // metrics read of a row, rendered once instead of at every reading, and stands first because SQLite
@@ -41,6 +41,7 @@ CREATE INDEX feedback_of ON feedback (conversation_id);
     audit::TABLES,
     rollout::MIGRATION,
     "ALTER TABLE turns ADD COLUMN details TEXT NOT NULL DEFAULT '';",
+    unseen::TABLES,
 ];
 
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
@@ -62,7 +63,8 @@ impl Store {
         Ok(Self(sql::Store::open(source, MIGRATIONS).await?, rollout::Latest::default()))
     }
 
-    /// Stores turns, all or none, and returns those that were not stored before. Returns when durable.
+    /// Stores turns, all or none, and returns those that were not stored before; of those that nobody read none.
+    /// Returns when durable.
     ///
     /// # Errors
     /// `Store`.
@@ -102,7 +104,9 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
-        const DELETIONS: [&str; 6] = [
+        const DELETIONS: [&str; 7] = [
+            "DELETE FROM unseen WHERE id IN
+                (SELECT id FROM unseen WHERE received_us < $1 ORDER BY received_us LIMIT $2)",
             "DELETE FROM exposures WHERE id IN
                 (SELECT id FROM exposures WHERE received_us < $1 ORDER BY received_us LIMIT $2)",
             "DELETE FROM records WHERE turn IN
@@ -126,6 +130,9 @@ impl Store {
 
 /// Inserts a turn; false when it is there already.
 fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
+    if let (true, Some(exposure)) = (row.unseen, &row.exposure) {
+        return unseen::keep(connection, row, exposure).map(|()| false);
+    }
     const TURN: &str =
         "INSERT INTO turns (accepted_us, sample, turn_id, conversation_id, outcome, reason, arm,
             intent, category, confidence, bundle, model, input_tokens, output_tokens, cost_nanos, details)
@@ -190,6 +197,7 @@ mod tests {
             judge: String::new(),
             prices: String::new(),
             customer_hash: String::new(),
+            unseen: false,
             exposure: None,
             drawn: Some(audit::Drawn { stratum: "none/low".to_owned(), probability: 1.0 }),
             encoded: index.to_le_bytes().to_vec(),

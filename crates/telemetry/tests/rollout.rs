@@ -233,3 +233,52 @@ async fn a_wrong_plan_is_refused_with_its_line_and_nothing_begins() {
     assert_eq!(stage.rollout.hold_rollout(held).await.unwrap_err().code(), Code::FailedPrecondition);
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn what_nobody_read_counts_once_a_conversation_and_in_no_figure_of_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = Stage::open(context(&dir)).await;
+    let shadow =
+        "[[stage]]\nname = \"shadow\"\nshare = 0\nmirror = 1\nmirror_usd_per_day = 1\nmin_customers = 2
+        [[stage]]";
+    stage.apply(&PLAN.replacen("[[stage]]", shadow, 1)).await.unwrap();
+    let unseen = |conversation: &str, reason| {
+        let asked = exposed(turn("c1", conversation, 0, Outcome::Handoff), true);
+        TurnRecord { unseen: true, question: "Why?".to_owned(), ..handed(asked, reason) }
+    };
+    let mut again = unseen("u1", HandoffReason::NoKnowledge);
+    again.turn.as_mut().unwrap().turn_id = "another".to_owned();
+    let records =
+        vec![unseen("u1", HandoffReason::NoKnowledge), again, unseen("u2", HandoffReason::SafetyPolicy)];
+    stage.record(records.clone()).await;
+    stage.record(records).await;
+    let start = Instant::now();
+    let units = loop {
+        let units = stage.now().await.unseen.unwrap();
+        if units.n > 0 {
+            break units;
+        }
+        assert!(start.elapsed() < PATIENCE, "unseen answers are not seen");
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((units.n, units.events), (2, 1));
+    let asked = stage.telemetry.get_metrics(GetMetricsRequest::default()).await.unwrap();
+    assert_eq!(asked.into_inner().metrics.unwrap().turns, 0);
+    let listed = stage.rollout.list_unseen(ListUnseenRequest::default()).await.unwrap().into_inner().answers;
+    let of = |answer: &UnseenAnswer| {
+        let turn = answer.record.as_ref().and_then(|record| record.turn.as_ref());
+        turn.unwrap().conversation_id.clone()
+    };
+    assert_eq!(listed.iter().map(of).collect::<Vec<_>>(), ["u2", "u1"]);
+    let older = ListUnseenRequest { before: listed[0].place, page_size: 1 };
+    let older = stage.rollout.list_unseen(older).await.unwrap().into_inner().answers;
+    assert_eq!(older.iter().map(of).collect::<Vec<_>>(), ["u1"]);
+    let conversation_ids = vec!["u1".to_owned()];
+    stage.telemetry.forget_conversations(ForgetConversationsRequest { conversation_ids }).await.unwrap();
+    let left = stage.rollout.list_unseen(ListUnseenRequest::default()).await.unwrap().into_inner().answers;
+    assert_eq!(left.iter().map(of).collect::<Vec<_>>(), ["u2"]);
+    let bare = TurnRecord { exposure: None, ..unseen("u3", HandoffReason::Loop) };
+    let refused = stage.telemetry.record(RecordRequest { records: vec![bare] }).await.unwrap_err();
+    assert!(refused.message().contains("exposure"), "{refused}");
+    stage.stop().await;
+}

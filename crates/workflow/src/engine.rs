@@ -187,7 +187,7 @@ impl Engine {
         open.is_void(now, self.ttl(open.state)) || self.catalogue.workflow(&open.workflow).is_none()
     }
 
-    fn startable(&self, input: &Input) -> Option<&Arc<Workflow>> {
+    pub(crate) fn startable(&self, input: &Input) -> Option<&Arc<Workflow>> {
         let workflow = self.catalogue.for_intent(&input.intent)?;
         (input.accepted && input.confidence >= workflow.threshold).then_some(workflow)
     }
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// A workflow that could not be carried out asks for nothing.
-    fn begin(&self, workflow: &Workflow, message: &Message) -> Result<(Progress, Step), Error> {
+    pub(crate) fn begin(&self, workflow: &Workflow, message: &Message) -> Result<(Progress, Step), Error> {
         let target = &workflow.request.template.target;
         if !self.sender.knows(target) {
             return Err(Error::TargetNotConfigured(target.clone()));
@@ -242,19 +242,10 @@ impl Engine {
         before: &str,
         now: Timestamp,
     ) -> Answered {
-        let progress = Progress { intent: input.intent.clone(), ..progress };
-        let failed =
-            workflow.failed_already(&progress, input.confidence, self.around(Some(&input.attributes), now));
-        let step = or_refused(step, failed, workflow, &progress);
+        let (execution, step, failed) = self.proposal(workflow, input, (progress, step), now);
         let step = match step {
             Step::Ask(question) if !before.is_empty() => Step::Ask(format!("{before} {question}")),
             step => step,
-        };
-        let id = execution_id(&input.conversation, &input.turn, &workflow.name);
-        let execution = Execution {
-            conversation: input.conversation.clone(),
-            customer: input.customer.clone(),
-            ..Execution::proposed(id, workflow, progress, input.confidence, now)
         };
         let reply = reply(step);
         let turn = Turn { id: input.turn.clone(), reply: reply.clone() };
@@ -263,6 +254,27 @@ impl Engine {
         }
         let Some(failed) = failed else { return Ok(Some((execution, reply))) };
         Ok(self.end(execution, &failed.reason, now).await?.map(|ended| (ended, reply)))
+    }
+
+    /// What is proposed, what the customer reads, and the precondition that is false already.
+    pub(crate) fn proposal<'w>(
+        &self,
+        workflow: &'w Workflow,
+        input: &Input,
+        (progress, step): (Progress, Step),
+        now: Timestamp,
+    ) -> (Execution, Step, Option<&'w Precondition>) {
+        let progress = Progress { intent: input.intent.clone(), ..progress };
+        let failed =
+            workflow.failed_already(&progress, input.confidence, self.around(Some(&input.attributes), now));
+        let step = or_refused(step, failed, workflow, &progress);
+        let id = execution_id(&input.conversation, &input.turn, &workflow.name);
+        let execution = Execution {
+            conversation: input.conversation.clone(),
+            customer: input.customer.clone(),
+            ..Execution::proposed(id, workflow, progress, input.confidence, now)
+        };
+        (execution, step, failed)
     }
 
     /// Why nothing was done, as the customer reads it; `None` when the bundle says nothing of that.
@@ -324,7 +336,7 @@ impl Engine {
 /// `None` when another request was faster.
 pub(crate) type Answered = Result<Option<(Execution, Reply)>, Error>;
 
-fn reply(step: Step) -> Reply {
+pub(crate) fn reply(step: Step) -> Reply {
     let handled = Reply { handled: true, ..Reply::default() };
     match step {
         Step::Elsewhere(message) => Reply { message, ..Reply::default() },

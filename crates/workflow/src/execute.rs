@@ -33,7 +33,7 @@ pub(crate) struct Yes {
     pub(crate) execution: String,
     /// Turn in which it was said.
     pub(crate) turn: String,
-    /// What the action rail says.
+    /// What the orchestrator and the action rail say.
     pub(crate) clearance: Clearance,
     /// What it found, with scores.
     pub(crate) verdict: BTreeMap<String, f64>,

@@ -7,9 +7,11 @@ use crate::catalogue::Workflow;
 use crate::execution::{Execution, State};
 use crate::precondition::{Circumstances, Failed};
 
-/// What the action rail said.
+/// What the orchestrator and the action rail say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clearance {
+    /// The rollout does not have what the workflow is about.
+    OutsideRollout,
     /// Ran to its end and allows the action as it is.
     Allowed,
     /// Ran to its end and demands anything else.
@@ -25,7 +27,7 @@ pub(crate) struct Conditions<'a> {
     pub(crate) workflow: Option<&'a Workflow>,
     /// Whether the target of the workflow is configured.
     pub(crate) target: bool,
-    /// What the action rail said.
+    /// What the orchestrator and the action rail say.
     pub(crate) clearance: Clearance,
     /// The time, and who the customer is.
     pub(crate) around: Circumstances<'a>,
@@ -71,6 +73,9 @@ pub(crate) enum Refusal {
         /// In force now.
         threshold: f64,
     },
+    /// The rollout was lowered or rolled back since the proposal.
+    #[error("the rollout does not have the category of the workflow any more")]
+    OutsideRollout,
     /// The action rail failed.
     #[error("the action rail did not run to its end")]
     SafetyUnavailable,
@@ -107,6 +112,7 @@ impl Refusal {
             Self::CustomerCap(_) => "CAP_PER_CUSTOMER_PER_DAY",
             Self::DayCap(_) => "CAP_PER_DAY",
             Self::ConfidenceTooLow { .. } => "CONFIDENCE_TOO_LOW",
+            Self::OutsideRollout => "OUTSIDE_ROLLOUT",
             Self::SafetyUnavailable => "SAFETY_UNAVAILABLE",
             Self::SafetyRefused => "SAFETY_REFUSED",
             Self::Precondition(reason) => reason,
@@ -161,6 +167,7 @@ pub(crate) fn admit(execution: &Execution, conditions: &Conditions<'_>) -> Resul
     }
     match conditions.clearance {
         Clearance::Allowed => (),
+        Clearance::OutsideRollout => return Err(Refusal::OutsideRollout),
         Clearance::Refused => return Err(Refusal::SafetyRefused),
         Clearance::Unavailable => return Err(Refusal::SafetyUnavailable),
     }

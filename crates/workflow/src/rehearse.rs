@@ -10,13 +10,14 @@ use crate::catalogue::{Error as Broken, Workflow};
 use crate::config::Config;
 use crate::converse::Progress;
 use crate::deliver::Sender;
-use crate::engine::{Engine, Error, now};
-use crate::execute::Yes;
-use crate::execution::Execution;
+use crate::engine::{Engine, Error, Input, now, reply};
+use crate::execution::{Execution, State};
 use crate::gate::{self, Clearance, Conditions, Refusal};
 use crate::open;
 use crate::precondition::Circumstances;
+use crate::store::Reply;
 use crate::template::Values;
+use crate::words::Message;
 
 /// What would come of a customer's yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,20 +78,52 @@ impl Workflow {
 }
 
 impl Engine {
-    /// What [`Engine::confirm`] would do now, except for what another execution does in between. Nothing is changed.
-    pub(crate) async fn rehearse(&self, yes: Yes, now: Timestamp) -> Result<(Execution, Rehearsal), Error> {
-        let execution = self.get(&yes.execution).await?;
+    /// What [`Engine::confirm`] would do with an execution now, except for what another one does in between. Nothing is
+    /// changed.
+    pub(crate) async fn rehearse(
+        &self,
+        execution: &Execution,
+        clearance: Clearance,
+        around: Circumstances<'_>,
+    ) -> Result<Rehearsal, Error> {
         let workflow = self.catalogue.workflow(&execution.workflow).map(AsRef::as_ref);
-        let conditions = self.conditions(&execution, workflow, yes.clearance, self.around_yes(&yes, now));
-        let mut admitted = gate::admit(&execution, &conditions);
+        let conditions = self.conditions(execution, workflow, clearance, around);
+        let mut admitted = gate::admit(execution, &conditions);
         if let (Ok(_), Some(workflow)) = (&admitted, workflow) {
-            let counted = Execution { updated_at: now, ..execution.clone() };
+            let counted = Execution { updated_at: around.now, ..execution.clone() };
             if let Some(refusal) = self.store.cap_reached(counted, workflow.caps).await? {
                 admitted = Err(refusal);
             }
         }
         let request = workflow.and_then(|workflow| workflow.preview(&execution.progress.slots, true).ok());
-        Ok((execution, Rehearsal::of(admitted, workflow, request)))
+        Ok(Rehearsal::of(admitted, workflow, request))
+    }
+
+    /// What [`Engine::propose`] would begin, and what would come of a yes to it where only that is missing. Nothing is
+    /// stored.
+    pub(crate) async fn foresee(
+        &self,
+        input: Input,
+        now: Timestamp,
+    ) -> Result<Option<(Execution, Reply, Option<Rehearsal>)>, Error> {
+        if !(0.0..=1.0).contains(&input.confidence) {
+            return Err(Error::Confidence(input.confidence));
+        }
+        let Some(workflow) = self.startable(&input) else { return Ok(None) };
+        let message = Message::new(&input.text, now.to_zoned(self.timezone.clone()).date());
+        let (mut execution, step, failed) =
+            self.proposal(workflow, &input, self.begin(workflow, &message)?, now);
+        if let Some(failed) = failed {
+            (execution.state, execution.error) = (State::Cancelled, failed.reason.clone());
+        }
+        let waits = execution.state == State::Proposed && execution.progress.awaits_confirmation();
+        let nothing = BTreeMap::new();
+        let around = Circumstances { verdict: Some(&nothing), ..self.around(Some(&input.attributes), now) };
+        let rehearsal = match waits {
+            true => Some(self.rehearse(&execution, Clearance::Allowed, around).await?),
+            false => None,
+        };
+        Ok(Some((execution, reply(step), rehearsal)))
     }
 }
 

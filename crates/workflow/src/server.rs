@@ -30,7 +30,7 @@ use crate::gate::Clearance;
 use crate::open;
 use crate::page::Place;
 use crate::rehearse::{self, Preview, Rehearsal};
-use crate::store::Store;
+use crate::store::{Reply, Store};
 
 /// Name of the stage.
 pub const NAME: &str = "workflow";
@@ -86,23 +86,20 @@ struct Server(Engine);
 #[tonic::async_trait]
 impl WorkflowService for Server {
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
-        let input = input(request.into_inner())?;
-        let proposed = self.0.propose(input, now()).await.map_err(status)?;
-        let Some((execution, reply)) = proposed else { return Ok(Response::new(ProposeResponse::default())) };
-        if !reply.handled {
-            let status = Some(self.show(&execution));
-            let open = ProposeResponse { status, message: reply.message, ..ProposeResponse::default() };
-            return Ok(Response::new(open));
+        let request = request.into_inner();
+        let dry_run = request.dry_run;
+        let input = input(request)?;
+        if dry_run {
+            let foreseen = self.0.foresee(input, now()).await.map_err(status)?;
+            let proposed = foreseen.map(|(execution, reply, found)| {
+                let rehearsal = found.map(rehearsal);
+                ProposeResponse { rehearsal, ..self.proposed(&execution, reply) }
+            });
+            return Ok(Response::new(proposed.unwrap_or_default()));
         }
-        let risk = self.0.catalogue.workflow(&execution.workflow).map(|workflow| risk(workflow.risk));
-        Ok(Response::new(ProposeResponse {
-            handled: true,
-            status: Some(self.show(&execution)),
-            message: reply.message,
-            risk: risk.unwrap_or_default().into(),
-            confirmed: reply.confirmed,
-            exhausted: reply.exhausted,
-        }))
+        let proposed = self.0.propose(input, now()).await.map_err(status)?;
+        let proposed = proposed.map(|(execution, reply)| self.proposed(&execution, reply));
+        Ok(Response::new(proposed.unwrap_or_default()))
     }
 
     async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmResponse>, Status> {
@@ -111,15 +108,21 @@ impl WorkflowService for Server {
         sized("turn_id", &request.turn_id, 1, MAX_ID_BYTES)?;
         let attributes = attributes(request.attributes)?;
         let until = self.until();
+        let clearance = match request.outside_rollout {
+            true => Clearance::OutsideRollout,
+            false => clearance(request.verdict.as_ref()),
+        };
         let yes = Yes {
             execution: request.execution_id,
             turn: request.turn_id,
-            clearance: clearance(request.verdict.as_ref()),
+            clearance,
             verdict: scores(request.verdict.unwrap_or_default()),
             attributes,
         };
         if request.dry_run {
-            let (execution, found) = self.0.rehearse(yes, now()).await.map_err(status)?;
+            let execution = self.0.get(&yes.execution).await.map_err(status)?;
+            let around = self.0.around_yes(&yes, now());
+            let found = self.0.rehearse(&execution, yes.clearance, around).await.map_err(status)?;
             let (status, rehearsal) = (Some(self.show(&execution)), Some(rehearsal(found)));
             return Ok(Response::new(ConfirmResponse { status, rehearsal, ..ConfirmResponse::default() }));
         }
@@ -241,6 +244,19 @@ impl Server {
         let wait = Duration::from_millis(self.0.config.confirm_wait_ms);
         let deadline = kit::Call::current().deadline();
         deadline.map_or_else(|| Instant::now() + wait, |deadline| deadline - MARGIN)
+    }
+
+    fn proposed(&self, execution: &Execution, reply: Reply) -> ProposeResponse {
+        let workflow = self.0.catalogue.workflow(&execution.workflow).filter(|_| reply.handled);
+        ProposeResponse {
+            handled: reply.handled,
+            status: Some(self.show(execution)),
+            message: reply.message,
+            risk: workflow.map(|workflow| risk(workflow.risk)).unwrap_or_default().into(),
+            confirmed: reply.confirmed,
+            exhausted: reply.exhausted,
+            rehearsal: None,
+        }
     }
 
     fn show(&self, execution: &Execution) -> WorkflowStatus {

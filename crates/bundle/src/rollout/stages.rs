@@ -13,11 +13,12 @@ use crate::types::{Assistant, Category, Risk};
 
 const MAX_STAGES: usize = 32;
 const MAX_USD: f64 = 1_000_000.0;
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "name",
     "share",
     "mirror",
     "mirror_usd_per_day",
+    "max_escalation",
     "audience",
     "categories",
     "max_risk",
@@ -78,7 +79,7 @@ impl Stages<'_, '_> {
         let name = self.name(keys);
         let one = format!("1 to {MAX_BYTES} bytes, or left out for everybody");
         let audience = keys.text("audience", &one, is_word).unwrap_or_default();
-        let Exposure { share, mirror, mirror_usd_per_day, min_customers } = exposure(keys);
+        let Exposure { share, mirror, mirror_usd_per_day, max_escalation, min_customers } = exposure(keys);
         let is_audience_known = keys.has("audience") != audience.is_empty();
         if let Some(share) = share.filter(|_| is_audience_known) {
             self.check_order(keys, &name, &audience, share);
@@ -89,6 +90,7 @@ impl Stages<'_, '_> {
             share: share.unwrap_or_default(),
             mirror,
             mirror_usd_per_day,
+            max_escalation,
             categories,
             max_risk,
             min_hours: keys.number("min_hours", 0.0..=8760.0).unwrap_or(24.0),
@@ -197,8 +199,12 @@ struct Exposure {
     share: Option<f64>,
     mirror: f64,
     mirror_usd_per_day: f64,
+    max_escalation: f64,
     min_customers: u32,
 }
+
+/// Share of unseen answers that may go to a person unplanned where nothing else is written: half.
+const MAX_ESCALATION: f64 = 0.5;
 
 fn exposure(keys: &Keys<'_>) -> Exposure {
     if !keys.has("audience") {
@@ -214,17 +220,23 @@ fn exposure(keys: &Keys<'_>) -> Exposure {
     if is_known && share == Some(0.0) && mirror == 0.0 {
         keys.refuse("share", "is 0 without a mirror: the stage does nothing");
     }
-    if share == Some(0.0) && min_customers > 0 {
-        let message = format!("is {min_customers} where the share is 0, allowed 0: nobody is treated");
-        keys.refuse("min_customers", message);
-    }
+    let most = keys.number("max_escalation", 0.0..=1.0);
     if let Some(share) = share.filter(|share| *share > 0.0 && mirror > 0.0) {
         keys.refuse("mirror", format_args!("is {mirror} beside a share of {share}, allowed where that is 0"));
     }
     if mirror > 0.0 {
         keys.need("mirror_usd_per_day", format_args!("above 0 to {MAX_USD}"));
-    } else if is_known && keys.has("mirror_usd_per_day") {
-        keys.refuse("mirror_usd_per_day", "has no meaning here, allowed beside a mirror above 0");
     }
-    Exposure { share, mirror, mirror_usd_per_day: usd.unwrap_or_default(), min_customers }
+    for key in ["mirror_usd_per_day", "max_escalation"] {
+        if mirror == 0.0 && is_known && keys.has(key) {
+            keys.refuse(key, "has no meaning here, allowed beside a mirror above 0");
+        }
+    }
+    Exposure {
+        share,
+        mirror,
+        mirror_usd_per_day: usd.unwrap_or_default(),
+        max_escalation: if mirror > 0.0 { most.unwrap_or(MAX_ESCALATION) } else { 0.0 },
+        min_customers,
+    }
 }

@@ -71,6 +71,7 @@ fn stage(name: &str, share: f64, min_hours: f64) -> Stage {
         share,
         mirror: 0.0,
         mirror_usd_per_day: 0.0,
+        max_escalation: 0.0,
         audience: String::new(),
         categories: vec!["all".to_owned()],
         max_risk: Risk::High,

@@ -331,6 +331,7 @@ fn what_is_stored_of_a_turn_comes_back_and_turns_of_before_there_were_details_to
         muted: true,
         step: Step::GivenUp,
         customer_hash: "9f3c".to_owned(),
+        unseen: false,
         exposure: None,
         drawn: None,
         grounding: Grounding { claims: 5, unsupported: 1, delivered_claims: 4, delivered_unsupported: 2 },

@@ -51,6 +51,9 @@ pub(crate) fn row(record: &TurnRecord, audit: &crate::config::Audit) -> Result<R
             check_id(field, name)?;
         }
     }
+    if record.unseen && record.exposure.is_none() {
+        return Err(Error::invalid("exposure", "is missing, needed where nobody read the turn"));
+    }
     Ok(Row {
         turn_id: turn.turn_id.clone(),
         conversation_id: turn.conversation_id.clone(),
@@ -79,7 +82,8 @@ pub(crate) fn row(record: &TurnRecord, audit: &crate::config::Audit) -> Result<R
         prices: record.price_version.clone(),
         customer_hash: record.customer_hash.clone(),
         exposure: record.exposure.as_ref().map(exposure).transpose()?,
-        drawn: crate::audit::server::drawn(record, audit),
+        unseen: record.unseen,
+        drawn: crate::audit::server::drawn(record, audit).filter(|_| !record.unseen),
         encoded: record.encode_to_vec(),
     })
 }

@@ -25,12 +25,23 @@ fn lines(plan: &Plan) -> Vec<String> {
 
 fn stage(stage: &Stage) -> String {
     let whom = match (stage.audience.as_str(), stage.mirror) {
-        ("", mirror) if mirror > 0.0 => format!("nobody; {} % of conversations unseen", mirror * 100.0),
+        ("", mirror) if mirror > 0.0 => {
+            let usd = stage.mirror_usd_per_day;
+            format!("nobody; {} % of conversations unseen for up to {usd} US dollars a day", mirror * 100.0)
+        }
         ("", _) => format!("{} % of customers", stage.share * 100.0),
         (audience, _) => format!("customers with audience {audience}"),
     };
     let risk = format!("{:?}", stage.max_risk).to_lowercase();
-    let gates = format!("{} h and {} customers", stage.min_hours, stage.min_customers);
+    let mut gates = format!("{} h and {} customers", stage.min_hours, stage.min_customers);
+    if stage.mirror > 0.0 {
+        gates = format!(
+            "{} h and {} unseen answers, of which up to {} % would go to a person unplanned",
+            stage.min_hours,
+            stage.min_customers,
+            stage.max_escalation * 100.0
+        );
+    }
     let person = if stage.approval { ", a person's approval" } else { "" };
     let certificates = stage.certificate.iter().map(|(metric, ratio)| {
         format!(", a certificate that {} is below {ratio} times the menu's", name(*metric))

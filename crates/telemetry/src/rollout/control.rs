@@ -113,6 +113,8 @@ pub struct State {
     /// Treated customers of this stage.
     pub(super) customers: u64,
     pub(super) evidence: Evidence,
+    /// What unseen answers have shown.
+    pub(super) unseen: Evidence,
     pub(super) seen: Cursor,
     pub(super) looked_us: i64,
 }
@@ -147,6 +149,7 @@ impl State {
             costly: 0,
             customers: 0,
             evidence: Evidence::default(),
+            unseen: Evidence::default(),
             seen,
             looked_us: at_us,
         }
@@ -187,6 +190,11 @@ impl State {
     /// What the units have shown.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// What unseen answers have shown: as treated units at a share of nothing.
+    pub fn unseen(&self) -> &Evidence {
+        &self.unseen
     }
 
     /// Up to where the store was read.

@@ -33,7 +33,12 @@ impl Evidence {
             both.treated.events += treated;
             both.control.events += control;
         }
-        for Matured { metric, share, sticky, treated, control } in &tick.matured {
+        self.add_matured(&tick.matured);
+    }
+
+    /// Adds units whose time for an event is over.
+    pub(super) fn add_matured(&mut self, rows: &[Matured]) {
+        for Matured { metric, share, sticky, treated, control } in rows {
             let shares = &mut self.metrics.entry(*metric).or_default()[usize::from(*sticky)];
             let both = shares.entry(*share).or_default();
             add(&mut both.treated, treated);
@@ -53,7 +58,7 @@ impl Evidence {
     }
 
     /// Treated units, compared or not.
-    pub(super) fn treated(&self, metric: Metric) -> Seen {
+    pub fn treated(&self, metric: Metric) -> Seen {
         let mut sum = Seen::default();
         self.of(metric).iter().flatten().for_each(|(_, both)| add(&mut sum, &both.treated));
         sum

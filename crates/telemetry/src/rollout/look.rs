@@ -4,7 +4,8 @@ use bundle::rollout::{Action as Do, Kind, Metric};
 
 use super::control::{Action, Decision, HOUR_US, Phase, State};
 use super::guard::{self, Reading, Verdict};
-use super::tick::Tick;
+use super::tick::{Seen, Tick};
+use super::unseen;
 
 /// Looks without data after which the share goes a stage down; again after as many.
 const BLIND: u32 = 4;
@@ -25,7 +26,8 @@ impl State {
             self.take(tick);
         }
         let least = u64::from(self.plan.min_customers);
-        let read = |guard| guard::read(guard, &self.evidence, least, self.costly);
+        let evidence = if self.is_mirroring() { &self.unseen } else { &self.evidence };
+        let read = |guard| guard::read(guard, evidence, least, self.costly);
         let readings: Vec<_> = self.plan.guards.iter().map(read).collect();
         let acting = || readings.iter().filter(|reading| !reading.dry_run);
         let worst = acting().map(|reading| reading.verdict).max().unwrap_or(Verdict::Inconclusive);
@@ -43,9 +45,13 @@ impl State {
 
     fn take(&mut self, tick: &Tick) {
         self.evidence.add(tick);
+        self.unseen.add_matured(&tick.unseen);
         self.seen = tick.seen.clone();
         let here = tick.exposed.iter().filter(|row| row.stage == self.plan.stages[self.stage].name);
         self.customers += here.map(|row| row.treated).sum::<u64>();
+        if self.is_mirroring() {
+            self.customers = self.unseen.treated(Metric::EscalationUnplanned).n;
+        }
         let cap = self.plan.guards.iter().find(|guard| guard.kind == Kind::Cap).map(|guard| guard.cap_usd);
         let mean = tick.cost.nanos as f64 / 1e9 / tick.cost.turns as f64;
         match cap {
@@ -54,6 +60,11 @@ impl State {
             _ if tick.cost.turns == 0 => {}
             _ => self.costly = 0,
         }
+    }
+
+    /// Whether the assistant answers unseen and nobody is treated.
+    fn is_mirroring(&self) -> bool {
+        self.stage().mirror > 0.0
     }
 
     /// What rolls back at once.
@@ -131,10 +142,20 @@ impl State {
             let asked = "a person's approval, since the share was lowered to nothing".to_owned();
             return (!self.approved).then_some(asked).into_iter().collect();
         }
-        let unsure = acting.filter(|reading| reading.verdict != Verdict::Pass && self.share() > 0).map(said);
+        let counts = |reading: &&Reading| match self.is_mirroring() {
+            true => self.is_shown_unseen(reading.metric),
+            false => self.share() > 0,
+        };
+        let unsure = acting.filter(|reading| reading.verdict != Verdict::Pass).filter(counts).map(said);
         let rises = self.lowered.is_none() && self.stage + 1 < self.plan.stages.len();
         let gates = if rises { self.gates(at_us) } else { Vec::new() };
         unsure.chain(gates).collect()
+    }
+
+    /// Whether a guard has something to say of unseen answers: what is compared with the menu has not.
+    fn is_shown_unseen(&self, metric: Metric) -> bool {
+        let guard = self.plan.guards.iter().find(|guard| guard.metric == metric);
+        guard.is_some_and(|guard| guard.kind == Kind::Absolute) && unseen::shows(metric)
     }
 
     /// What the stage itself still asks for.
@@ -152,7 +173,15 @@ impl State {
         }
         if self.customers < stage.min_customers.into() {
             let (n, least, name) = (self.customers, stage.min_customers, &stage.name);
-            missing.push(format!("{n} of {least} treated customers in stage {name}"));
+            let who = if self.is_mirroring() { "conversations answered unseen" } else { "treated customers" };
+            missing.push(format!("{n} of {least} {who} in stage {name}"));
+        }
+        let Seen { n, events, .. } = self.unseen.treated(Metric::EscalationUnplanned);
+        if self.is_mirroring() && events as f64 > stage.max_escalation * n as f64 {
+            let most = stage.max_escalation * 100.0;
+            missing.push(format!(
+                "unseen answers that help: {events} of {n} would go to a person unplanned, allowed {most} %"
+            ));
         }
         for (metric, ratio) in &stage.certificate {
             if self.evidence.deficit(*metric, *ratio) < -libm::log(CERTIFICATE_ALPHA) {

@@ -6,7 +6,10 @@ use bundle::rollout::{Guard, Metric};
 use sql::{Connection, values};
 
 use super::control::State;
+use super::store::handed_over;
 use super::tick::{Cost, Cursor, Exposed, Failures, Matured, Seen, Tick};
+use super::unseen;
+use crate::record::Reason;
 
 /// Turns that the tripwire of failures looks at.
 const LAST: u32 = 20;
@@ -19,7 +22,8 @@ pub(super) fn begin(connection: &mut Connection<'_>) -> sql::Result<Cursor> {
     let exposure = last(connection, "SELECT max(id) FROM exposures")?;
     let turn = last(connection, "SELECT max(id) FROM turns")?;
     let labels_us = last(connection, "SELECT max(received_us) FROM labels")?;
-    Ok(Cursor { exposure, matured: BTreeMap::new(), turn, labels_us })
+    let unseen = last(connection, "SELECT max(id) FROM unseen")?;
+    Ok(Cursor { exposure, matured: BTreeMap::new(), turn, labels_us, unseen })
 }
 
 /// What was seen since the last look. A unit is read once, when its time for an event is over and `grace_us` more, for
@@ -38,13 +42,15 @@ pub(super) fn observe(
             matured_rows.extend(matured(connection, state, guard, &event, now_us - grace_us, &mut seen)?);
         }
     }
-    let (turns, cost) = turns(connection, &mut seen)?;
+    let (turns, mut cost) = turns(connection, &mut seen)?;
+    let unseen = unseen::read(connection, state, &mut seen, &mut cost)?;
     let last = last(connection, state.began_us())?;
     let incidents = incidents(connection, state, &mut seen)?;
     Ok(Tick {
         turns,
         exposed,
         matured: matured_rows,
+        unseen,
         cost,
         last,
         incidents,
@@ -166,10 +172,12 @@ fn turns(connection: &mut Connection<'_>, seen: &mut Cursor) -> sql::Result<(u64
 
 /// How the last treated turns ended, since the rollout began.
 fn last(connection: &mut Connection<'_>, from_us: i64) -> sql::Result<Failures> {
-    // A failed guard and overload; an answer that took another way is none.
-    const QUERY: &str = "SELECT CASE WHEN outcome = 3 AND reason IN (9, 15) THEN 1 ELSE 0 END FROM turns
-        WHERE arm = 2 AND accepted_us >= $1 ORDER BY id DESC LIMIT $2";
-    let failed = connection.query(QUERY, values![from_us, LAST], |row| row.get::<bool, _>(0))?;
+    let query = format!(
+        "SELECT CASE WHEN {} THEN 1 ELSE 0 END FROM turns
+        WHERE arm = 2 AND accepted_us >= $1 ORDER BY id DESC LIMIT $2",
+        handed_over(Reason::is_failure)
+    );
+    let failed = connection.query(&query, values![from_us, LAST], |row| row.get::<bool, _>(0))?;
     let ended = failed.iter().filter(|failed| **failed).count();
     Ok(Failures { turns: failed.len() as u64, failed: ended as u64 })
 }

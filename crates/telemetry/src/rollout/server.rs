@@ -20,13 +20,15 @@ use super::run::run;
 use super::{Known, Order, Phase, Reading, Seen, State, Verdict};
 use crate::config::Config;
 use crate::record::{self, Error, check_id};
-use crate::server::{status, timestamp};
+use crate::server::{decode, status, timestamp};
 use crate::store::Store;
 
 /// Chance at which an interval that is shown does not hold the ratio.
 const SHOWN_ALPHA: f64 = 0.05;
 const PAGE: u32 = 100;
 const MAX_PAGE: u32 = 1000;
+const UNSEEN_PAGE: u32 = 20;
+const MAX_UNSEEN_PAGE: u32 = 100;
 
 /// Starts the controller, and returns how it is spoken to.
 pub(crate) fn start(
@@ -105,10 +107,6 @@ impl RolloutService for Server {
         let ApplyRolloutRequest { rollout_toml, by, dry_run } = request.into_inner();
         check_id("by", &by).map_err(status)?;
         let plan = bundle::rollout::parse(&rollout_toml).map_err(|problems| status(problems.into()))?;
-        if let Some(stage) = plan.stages.iter().find(|stage| stage.mirror > 0.0) {
-            let message = format!("stage {:?}: orchestrators do not answer unseen; leave it out", stage.name);
-            return Err(status(Error::invalid("rollout_toml", message)));
-        }
         let before = self.known().await?;
         let changes = changes(before.as_ref().map(|known| known.state.plan()), &plan);
         let after = if dry_run {
@@ -161,11 +159,7 @@ impl RolloutService for Server {
         request: Request<ListDecisionsRequest>,
     ) -> Result<Response<ListDecisionsResponse>, Status> {
         let ListDecisionsRequest { after, page_size } = request.into_inner();
-        let limit = if page_size == 0 { PAGE } else { page_size };
-        if limit > MAX_PAGE {
-            let message = format!("is {limit}, allowed 0..={MAX_PAGE}");
-            return Err(status(Error::invalid("page_size", message)));
-        }
+        let limit = limit(page_size, PAGE, MAX_PAGE)?;
         let rows = self.store.rollout_log(after, limit).await.map_err(|error| status(error.into()))?;
         let decisions = rows.into_iter().map(|row| {
             let (entry, decision) = (serde_json::to_string(&row.entry), serde_json::to_string(&row.decision));
@@ -177,6 +171,29 @@ impl RolloutService for Server {
             }
         });
         Ok(Response::new(ListDecisionsResponse { decisions: decisions.collect() }))
+    }
+
+    async fn list_unseen(
+        &self,
+        request: Request<ListUnseenRequest>,
+    ) -> Result<Response<ListUnseenResponse>, Status> {
+        let ListUnseenRequest { before, page_size } = request.into_inner();
+        let limit = limit(page_size, UNSEEN_PAGE, MAX_UNSEEN_PAGE)?;
+        let found = self.store.unseen(if before > 0 { before } else { i64::MAX }, limit).await;
+        let answer = |(place, encoded): (i64, Vec<u8>)| {
+            Ok(UnseenAnswer { place, record: Some(decode(&encoded).map_err(status)?) })
+        };
+        let answers = found.map_err(status)?.into_iter().map(answer).collect::<Result<_, Status>>()?;
+        Ok(Response::new(ListUnseenResponse { answers }))
+    }
+}
+
+/// The size of a page, which is `usual` when nothing is said of it.
+fn limit(size: u32, usual: u32, most: u32) -> Result<u32, Status> {
+    match size {
+        0 => Ok(usual),
+        size if size <= most => Ok(size),
+        size => Err(status(Error::invalid("page_size", format!("is {size}, allowed 0..={most}")))),
     }
 }
 
@@ -233,13 +250,13 @@ fn rollout(known: &Known) -> Rollout {
         customers: state.customers(),
         entered_at: Some(timestamp(state.entered_us())),
         looked_at: Some(timestamp(state.looked_us())),
+        unseen: units(&state.unseen().treated(Metric::EscalationUnplanned)),
     }
 }
 
 fn reading(state: &State, reading: &Reading) -> GuardReading {
     let arms = state.evidence().arms(reading.metric);
     let left = interval(&arms, SHOWN_ALPHA).filter(|_| reading.metric != Metric::CostPerRequest);
-    let units = |seen: &Seen| Some(RolloutUnits { n: seen.n, events: seen.events });
     GuardReading {
         metric: name(reading.metric).to_owned(),
         verdict: verdict(reading.verdict).into(),
@@ -254,6 +271,10 @@ fn reading(state: &State, reading: &Reading) -> GuardReading {
         evidence: reading.evidence,
         limit: reading.limit,
     }
+}
+
+fn units(seen: &Seen) -> Option<RolloutUnits> {
+    Some(RolloutUnits { n: seen.n, events: seen.events })
 }
 
 fn verdict(verdict: Verdict) -> RolloutVerdict {

@@ -242,7 +242,7 @@ pub(crate) fn note(connection: &mut Connection<'_>, row: &Row) -> sql::Result<()
     if let Some(exposure) = &row.exposure {
         expose(connection, row, exposure)?;
     }
-    if row.grounding.unsupported > 0 || row.reason == Reason::Ungrounded {
+    if row.is_withheld() {
         unground(connection, "withheld_us", row)?;
     }
     if row.grounding.delivered_unsupported > 0 {
@@ -295,13 +295,17 @@ fn expose(connection: &mut Connection<'_>, row: &Row, exposure: &Exposure) -> sq
 /// Notes the first bad event of each kind since the exposure of a conversation: of what is stored, in whatever order it
 /// came.
 pub(crate) fn mark(connection: &mut Connection<'_>, conversation_id: &str) -> sql::Result<()> {
-    // Numbers of the contract: outcome 3 is a handoff; reasons 3, 8, 14 and 16 are planned, 9 is a failed guard, 15
-    // overload.
-    const UPDATE: &str = "UPDATE exposures SET
-        escalated_us = (SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
-            AND outcome = 3 AND reason NOT IN (3, 8, 14, 16) AND accepted_us >= exposed_us),
-        failed_us = (SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
-            AND outcome = 3 AND reason IN (9, 15) AND accepted_us >= exposed_us),
+    let first = |of: fn(Reason) -> bool| {
+        let which = handed_over(of);
+        format!(
+            "(SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
+            AND {which} AND accepted_us >= exposed_us)"
+        )
+    };
+    let (escalated, failed) = (first(|reason| !reason.is_planned()), first(Reason::is_failure));
+    let update = format!("UPDATE exposures SET
+        escalated_us = {escalated},
+        failed_us = {failed},
         rated_us = (SELECT min(received_us) FROM feedback WHERE feedback.conversation_id = exposures.conversation_id
             AND rating > 0),
         dissatisfied_us = (SELECT min(received_us) FROM feedback
@@ -309,8 +313,15 @@ pub(crate) fn mark(connection: &mut Connection<'_>, conversation_id: &str) -> sq
         misrouted_us = (SELECT min(labels.received_us) FROM labels JOIN turns USING (turn_id)
             WHERE turns.conversation_id = exposures.conversation_id AND labels.intent <> '' AND turns.intent <> ''
             AND labels.intent <> turns.intent)
-        WHERE conversation_id = $1";
-    connection.execute(UPDATE, values![conversation_id]).map(|_| ())
+        WHERE conversation_id = $1");
+    connection.execute(&update, values![conversation_id]).map(|_| ())
+}
+
+/// That a turn was handed to a person for one of these reasons, in SQL.
+pub(super) fn handed_over(of: fn(Reason) -> bool) -> String {
+    let reasons = Reason::ALL.into_iter().filter(|reason| of(*reason));
+    let numbers: Vec<_> = reasons.map(|reason| (reason as u8).to_string()).collect();
+    format!("outcome = {} AND reason IN ({})", Outcome::Handoff as u8, numbers.join(", "))
 }
 
 /// As [`mark`], of the conversation of a turn.

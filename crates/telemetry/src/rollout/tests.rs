@@ -4,6 +4,7 @@ use bundle::rollout::{Action as Do, Guard, Kind, Metric, Plan, Stage, Tripwires}
 use super::*;
 
 mod property;
+mod unseen;
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -13,6 +14,7 @@ fn stage(name: &str, share: f64) -> Stage {
         share,
         mirror: 0.0,
         mirror_usd_per_day: 0.0,
+        max_escalation: 0.0,
         audience: String::new(),
         categories: vec!["cards".to_owned()],
         max_risk: Risk::Low,

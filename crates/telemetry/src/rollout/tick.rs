@@ -16,7 +16,10 @@ pub struct Tick {
     pub exposed: Vec<Exposed>,
     /// Units whose time for an event is over.
     pub matured: Vec<Matured>,
-    /// What treated turns cost.
+    /// Conversations that were answered unseen: as treated at a share of nothing.
+    #[serde(default)]
+    pub unseen: Vec<Matured>,
+    /// What treated turns cost, and unseen answers.
     pub cost: Cost,
     /// How the last twenty treated turns ended.
     pub last: Failures,
@@ -107,6 +110,9 @@ pub struct Cursor {
     pub turn: i64,
     /// When the last label came, microseconds since 1970.
     pub labels_us: i64,
+    /// Last unseen answer.
+    #[serde(default)]
+    pub unseen: i64,
 }
 
 impl Tick {
@@ -116,7 +122,8 @@ impl Tick {
             return Some(self.fault.clone());
         }
         let impossible = |seen: &Seen| seen.events > seen.n || seen.rated > seen.n;
-        let counts = self.matured.iter().find(|row| impossible(&row.treated) || impossible(&row.control));
+        let mut all = self.matured.iter().chain(&self.unseen);
+        let counts = all.find(|row| impossible(&row.treated) || impossible(&row.control));
         if let Some(Matured { metric, .. }) = counts {
             return Some(format!("{metric:?} has more events than customers"));
         }

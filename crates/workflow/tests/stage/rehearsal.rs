@@ -1,7 +1,8 @@
 //! Dry runs: the gate and the request, and nothing else.
 
 use proto::{
-    ConfirmRequest, ConfirmResponse, ExecutionState, Rehearsal, SafetyAction, SafetyStatus, Verdict,
+    ConfirmRequest, ConfirmResponse, ExecutionState, Intent, IntentDecision, ListExecutionsRequest,
+    ProposeRequest, ProposeResponse, Rehearsal, SafetyAction, SafetyStatus, Verdict,
 };
 
 use super::execution::{Receiver, propose};
@@ -72,4 +73,56 @@ async fn a_dry_run_knows_the_caps_and_does_not_count_against_them() {
     let refused = rehearse(&desk, &other, SafetyAction::Allow).await;
     assert_eq!(refused.refused, "CAP_PER_DAY");
     assert!(refused.why.contains("caps.per_day, 1"), "{refused:?}");
+}
+
+async fn foresee(desk: &Desk, text: &str, intent: &str) -> ProposeResponse {
+    let decision = IntentDecision::Accept.into();
+    let intent = Intent { name: intent.to_owned(), confidence: 0.9, decision, ..Intent::default() };
+    let request = ProposeRequest {
+        conversation_id: "unseen".to_owned(),
+        turn_id: "u1".to_owned(),
+        text: text.to_owned(),
+        intent: Some(intent),
+        dry_run: true,
+        ..ProposeRequest::default()
+    };
+    desk.client.clone().propose(request).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn a_dry_run_of_a_proposal_begins_nothing() {
+    let dir = support::bundle();
+    let receiver = Receiver::start(&[]);
+    let desk = Desk::open(dir.path(), &receiver.settings()).await;
+    let asks = foresee(&desk, "I lost my card", "lost_card").await;
+    let status = asks.status.clone().unwrap();
+    assert_eq!((asks.handled, status.awaiting_confirmation, asks.rehearsal.clone()), (true, false, None));
+    assert_eq!(status.missing_slots, ["last4"], "{asks:?}");
+    let waits = foresee(&desk, "I lost card 1234", "lost_card").await;
+    let run = waits.rehearsal.unwrap();
+    assert_eq!((waits.confirmed, run.refused.as_str(), run.target.as_str()), (false, "", "bank"), "{run:?}");
+    assert!(!foresee(&desk, "What are your hours?", "hours").await.handled);
+    let listed = desk.client.clone().list_executions(ListExecutionsRequest::default()).await.unwrap();
+    assert_eq!((listed.into_inner().executions, receiver.seen().len()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn what_the_rollout_no_longer_has_is_not_done() {
+    let dir = support::bundle();
+    let receiver = Receiver::start(&[]);
+    let desk = Desk::open(dir.path(), &receiver.settings()).await;
+    let id = propose(&desk, "a", true).await;
+    let verdict =
+        Verdict { action: SafetyAction::Allow.into(), status: SafetyStatus::Ok.into(), ..Verdict::default() };
+    let request = ConfirmRequest {
+        execution_id: id,
+        verdict: Some(verdict),
+        turn_id: "yes".to_owned(),
+        outside_rollout: true,
+        ..ConfirmRequest::default()
+    };
+    let refused = desk.client.clone().confirm(request).await.unwrap().into_inner();
+    let status = refused.status.unwrap();
+    assert_eq!((status.state(), status.error.as_str()), (ExecutionState::Cancelled, "OUTSIDE_ROLLOUT"));
+    assert_eq!((refused.explained, receiver.seen().len()), (false, 0));
 }

@@ -235,6 +235,7 @@ impl Desk {
             intent: Some(intent),
             customer_key: self.customer.lock().unwrap().clone(),
             attributes: self.attributes.lock().unwrap().clone(),
+            dry_run: false,
         };
         Ok(self.client.clone().propose(request).await?.into_inner())
     }
@@ -254,7 +255,7 @@ impl Desk {
             verdict,
             turn_id: "yes".to_owned(),
             attributes: self.attributes.lock().unwrap().clone(),
-            dry_run: false,
+            ..ConfirmRequest::default()
         };
         self.client.clone().confirm(request).await.unwrap().into_inner()
     }

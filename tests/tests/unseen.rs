@@ -1,0 +1,150 @@
+//! The shadow stage: the menu answers, and the assistant too, read by nobody and without an effect.
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::response::IntoResponse as _;
+use axum::routing::post;
+use axum::{Json, Router};
+use proto::rollout_service_client::RolloutServiceClient;
+use proto::workflow_service_client::WorkflowServiceClient;
+use proto::*;
+use serde_json::{Value, json};
+use tests::{Transport, World, altered, serve};
+use tokio::task::JoinSet;
+
+const QUESTION: &str = "How long does a replacement card take to arrive?";
+const SAID: &str = "A replacement debit or credit card sent by standard post in the UK takes 3 to 5 working days to arrive [1].";
+const PATIENCE: Duration = Duration::from_secs(60);
+const PLAN: &str = r#"
+[rollout]
+id = "bank-2026"
+categories = ["cards"]
+max_risk = "medium"
+interval_s = 1
+[[stage]]
+name = "shadow"
+share = 0
+mirror = 1
+mirror_usd_per_day = 0.5
+[[stage]]
+name = "p1"
+share = 0.01
+[[guard]]
+metric = "escalation_unplanned"
+"#;
+
+/// A model that answers one question, and how often it was asked.
+async fn model() -> (String, Arc<AtomicUsize>, JoinSet<()>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let answer = |State(asked): State<Arc<AtomicUsize>>, Json(_): Json<Value>| async move {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let said = json!({"choices": [{"index": 0, "delta": {"content": SAID}, "finish_reason": "stop"}]});
+        let usage = json!({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}});
+        let events = format!("data: {said}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
+        ([("content-type", "text/event-stream")], events).into_response()
+    };
+    let app = Router::new().route("/v1/chat/completions", post(answer)).with_state(asked.clone());
+    let (address, server) = serve(app).await;
+    (format!("{address}/v1"), asked, server)
+}
+
+struct Shadow {
+    world: World,
+    rollout: RolloutServiceClient<kit::Link>,
+}
+
+impl Shadow {
+    async fn start(url: &str) -> Self {
+        let bundle = altered(str::to_owned);
+        std::fs::write(bundle.path().join("rollout.toml"), PLAN).unwrap();
+        let values = [
+            ("generator", "provider", "openai"),
+            ("generator", "model", "tiny"),
+            ("generator", "base_url", url),
+            ("generator", "prices.tiny.output_usd_per_million", "0.0"),
+            ("generator", "prices.tiny.input_usd_per_million", "1000.0"),
+            // A busy machine is no fault.
+            ("orchestrator", "classify_timeout_ms", "60000"),
+            ("orchestrator", "safety_timeout_ms", "60000"),
+            ("orchestrator", "retrieve_timeout_ms", "60000"),
+            ("safety", "budget_ms", "30000"),
+        ];
+        let world = World::over(Transport::Local, bundle.path(), &values).await;
+        let rollout = RolloutServiceClient::new(world.links.get(telemetry::NAME).unwrap());
+        Self { world, rollout }
+    }
+
+    async fn apply(&self, plan: &str) {
+        let (rollout_toml, by) = (plan.to_owned(), "anna".to_owned());
+        let request = ApplyRolloutRequest { rollout_toml, by, dry_run: false };
+        self.rollout.clone().apply_rollout(request).await.unwrap();
+    }
+
+    async fn answers(&self) -> Vec<TurnRecord> {
+        let listed = self.rollout.clone().list_unseen(ListUnseenRequest::default()).await.unwrap();
+        listed.into_inner().answers.into_iter().filter_map(|answer| answer.record).collect()
+    }
+
+    /// Begins conversations with a text, each of which the menu answers, until one more of them is answered unseen than
+    /// there were.
+    async fn until_answered(&self, text: &str) -> TurnRecord {
+        let (start, before) = (Instant::now(), self.answers().await.len());
+        let mut begun = Vec::new();
+        loop {
+            let turn = self.world.say("", text).await;
+            assert_eq!((turn.outcome(), turn.arm()), (Outcome::Legacy, Arm::Control), "{turn:?}");
+            begun.push(turn.conversation_id);
+            let found = self.answers().await;
+            if found.len() > before {
+                let newest = found.into_iter().next().unwrap();
+                assert!(begun.contains(&newest.turn.as_ref().unwrap().conversation_id));
+                return newest;
+            }
+            assert!(start.elapsed() < PATIENCE, "nothing is answered unseen");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unseen_answers_reach_nobody_do_nothing_and_stop_at_their_cost() {
+    let (url, asked, _server) = model().await;
+    let shadow = Shadow::start(&url).await;
+    shadow.apply(PLAN).await;
+    let answered = shadow.until_answered(QUESTION).await;
+    let turn = answered.turn.unwrap();
+    assert_eq!(
+        (turn.outcome(), turn.arm(), turn.model.as_str()),
+        (Outcome::Answered, Arm::Treatment, "tiny")
+    );
+    assert_eq!((answered.question.as_str(), answered.unseen), (QUESTION, true));
+    assert!(turn.turn_id.starts_with("u_") && turn.cost_usd > 0.5, "{turn:?}");
+    let read = GetConversationRequest { conversation_id: turn.conversation_id.clone() };
+    let read = shadow.world.client.clone().get_conversation(read).await.unwrap().into_inner();
+    assert!(!format!("{read:?}").contains("working days"), "{read:?}");
+    // The money of the day is spent: nothing more is begun, in this conversation or another.
+    for conversation in [turn.conversation_id.as_str(), "", ""] {
+        assert_eq!(shadow.world.say(conversation, QUESTION).await.outcome(), Outcome::Legacy);
+    }
+    // What needs no model waits in the same line behind them, and is answered once there is money again.
+    shadow.apply(&PLAN.replace("= 0.5", "= 500.0")).await;
+    let wanted = shadow.until_answered("I lost my card 1234").await;
+    let wanted = (wanted.turn.unwrap(), wanted.decisions.join("\n"));
+    assert_eq!(wanted.0.outcome(), Outcome::ActionPending, "{wanted:?}");
+    assert!(wanted.1.contains("dry run: a yes would send a POST"), "{wanted:?}");
+    assert!(!format!("{wanted:?}").contains("1234"), "{wanted:?}");
+    // One, and one that was under way beside it.
+    let (asked, answers) = (asked.load(Ordering::SeqCst), shadow.answers().await);
+    let by_model = answers.iter().filter(|record| record.turn.as_ref().unwrap().model == "tiny").count();
+    assert!((1..=2).contains(&asked) && by_model == asked, "{asked} asked, {by_model} kept");
+    let mut stage = WorkflowServiceClient::new(shadow.world.links.get(workflow::NAME).unwrap());
+    let begun = stage.list_executions(ListExecutionsRequest::default()).await.unwrap().into_inner();
+    assert_eq!((begun.executions, shadow.world.receiver.received().len()), (Vec::new(), 0));
+    let handed = shadow.world.client.clone().list_handoffs(ListHandoffsRequest::default()).await.unwrap();
+    assert_eq!(handed.into_inner().handoffs, Vec::new());
+    drop((stage, shadow.rollout));
+    shadow.world.stop().await;
+}
