@@ -126,14 +126,19 @@ impl Settings {
                 .map_err(|error| self.at(value.span(), error.message(), name))?,
             None => toml::Value::Table(toml::Table::new()),
         };
+        // Of variables that make a whole together, such as the two prices of a model, the first alone cannot be read.
+        let mut failed = None;
         for (variable, path, value) in self.variables(name) {
             let fail = |message: String| Error { place: variable.to_owned(), message };
             insert(&mut merged, &path, value).map_err(fail)?;
-            config = merged
-                .clone()
-                .try_into()
-                .map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
+            match merged.clone().try_into() {
+                Ok(whole) => (config, failed) = (whole, None),
+                Err(error) => {
+                    failed = failed.or_else(|| Some(fail(toml::de::Error::message(&error).to_owned())))
+                }
+            }
         }
+        failed.map_or(Ok(()), Err)?;
         match config.validate().into_iter().next() {
             Some(violation) => Err(self.refuse(name, &root, violation)),
             None => Ok(config),
@@ -279,6 +284,39 @@ mod tests {
             error.starts_with("FIRSTLINE__SERVER__MAX_MESSAGE_BYTES: server.max_message_bytes is 1"),
             "{error}"
         );
+    }
+
+    #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Priced {
+        price: Option<Price>,
+    }
+
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Price {
+        input: f64,
+        output: f64,
+    }
+
+    impl Config for Priced {
+        fn validate(&self) -> Vec<Violation> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn variables_may_make_a_whole_together_and_one_that_does_not_fit_is_named() {
+        let mut settings = Settings::default();
+        settings.set("generator", "price.input", "1.5");
+        let alone = settings.table::<Priced>("generator").unwrap_err().to_string();
+        assert!(alone.starts_with("FIRSTLINE__GENERATOR__PRICE__INPUT: missing field `output`"), "{alone}");
+        settings.set("generator", "price.output", "2.5");
+        let price = settings.table::<Priced>("generator").unwrap().price.unwrap();
+        assert_eq!((price.input, price.output), (1.5, 2.5));
+        settings.set("generator", "prise", "1");
+        let wrong = settings.table::<Priced>("generator").unwrap_err().to_string();
+        assert!(wrong.starts_with("FIRSTLINE__GENERATOR__PRISE: unknown field `prise`"), "{wrong}");
     }
 
     #[test]
