@@ -224,6 +224,11 @@ impl Row {
         self.outcome == Outcome::Handoff && !self.reason.is_planned()
     }
 
+    /// Whether the customer got something without support.
+    pub fn is_ungrounded(&self) -> bool {
+        self.grounding.delivered_unsupported > 0
+    }
+
     /// Whether something written in it had no support and was held back.
     pub fn is_withheld(&self) -> bool {
         self.grounding.unsupported > 0 || self.reason == Reason::Ungrounded

@@ -15,6 +15,7 @@ mod run;
 pub mod server;
 pub(crate) mod store;
 mod tick;
+mod units;
 pub(crate) mod unseen;
 
 pub use control::{Action, Decision, Phase, State};

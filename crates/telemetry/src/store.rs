@@ -42,6 +42,10 @@ CREATE INDEX feedback_of ON feedback (conversation_id);
     rollout::MIGRATION,
     "ALTER TABLE turns ADD COLUMN details TEXT NOT NULL DEFAULT '';",
     unseen::TABLES,
+    "
+ALTER TABLE turns ADD COLUMN withheld INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN ungrounded INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
@@ -72,9 +76,11 @@ impl Store {
         let rows = Arc::new(rows);
         let write = rows.clone();
         let record = move |connection: &mut Connection<'_>| {
-            let new = write.iter().map(|row| insert(connection, row)).collect::<sql::Result<Vec<bool>>>()?;
+            let now_us = if write.iter().any(|row| row.exposure.is_some()) { connection.now()? } else { 0 };
+            let insert = |row| insert(connection, row, now_us);
+            let new = write.iter().map(insert).collect::<sql::Result<Vec<bool>>>()?;
             for (row, _) in write.iter().zip(&new).filter(|(_, new)| **new) {
-                rollout::note(connection, row)?;
+                rollout::note(connection, row, now_us)?;
             }
             Ok(new)
         };
@@ -129,14 +135,15 @@ impl Store {
 }
 
 /// Inserts a turn; false when it is there already.
-fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
+fn insert(connection: &mut Connection<'_>, row: &Row, now_us: i64) -> sql::Result<bool> {
     if let (true, Some(exposure)) = (row.unseen, &row.exposure) {
-        return unseen::keep(connection, row, exposure).map(|()| false);
+        return unseen::keep(connection, row, exposure, now_us).map(|()| false);
     }
     const TURN: &str =
         "INSERT INTO turns (accepted_us, sample, turn_id, conversation_id, outcome, reason, arm,
-            intent, category, confidence, bundle, model, input_tokens, output_tokens, cost_nanos, details)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+            intent, category, confidence, bundle, model, input_tokens, output_tokens, cost_nanos, details,
+            withheld, ungrounded)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
         ON CONFLICT (turn_id) DO NOTHING RETURNING id";
     let (sample, details) = (render(row), render_details(row));
     let values = values![
@@ -155,7 +162,9 @@ fn insert(connection: &mut Connection<'_>, row: &Row) -> sql::Result<bool> {
         row.input_tokens,
         row.output_tokens,
         row.cost_nanos,
-        &details
+        &details,
+        row.is_withheld(),
+        row.is_ungrounded()
     ];
     let Some(id) = connection.first(TURN, values, |turn| turn.get::<i64, _>(0))? else { return Ok(false) };
     connection.execute("INSERT INTO records VALUES ($1, $2)", values![id, &row.encoded])?;

@@ -34,6 +34,9 @@ window_s = 2
 metric = "latency_over_sla"
 sla_ms = 1000
 window_s = 1
+[[guard]]
+metric = "ungrounded_delivered"
+window_s = 3
 "#;
 
 pub(crate) fn context(dir: &tempfile::TempDir) -> kit::Context {
@@ -149,7 +152,12 @@ async fn a_customer_counts_once_with_what_happened_within_the_window_in_whatever
     // What was stored before the rollout is none of its units.
     stage.record(vec![exposed(turn("old", "old", 0, Outcome::Answered), true)]).await;
     stage.apply(PLAN).await.unwrap();
-    // The handoff of a conversation and a rating come before the turn that exposed it.
+    // A handoff, an answer without ground and a rating come before the turn that exposed their conversation.
+    let mut bare = turn("c2", "b", 1, Outcome::Answered);
+    let judge = "support/1 at 0.4".to_owned();
+    bare.grounding =
+        Some(Grounding { claims: 1, delivered_claims: 1, delivered_unsupported: 1, judge, unsupported: 0 });
+    stage.record(vec![bare]).await;
     stage.record(vec![handed(turn("c1", "a", 1, Outcome::Handoff), HandoffReason::NoKnowledge)]).await;
     stage.rate("b", 1).await;
     let mut slow = exposed(turn("c3", "c", 0, Outcome::Answered), true);
@@ -175,6 +183,7 @@ async fn a_customer_counts_once_with_what_happened_within_the_window_in_whatever
     assert_eq!(counts(&escalated), [(3, 1), (2, 1)]);
     assert_eq!(counts(&stage.seen("dissatisfied", 3).await), [(3, 1), (2, 0)]);
     assert_eq!(counts(&stage.seen("latency_over_sla", 3).await), [(3, 1), (2, 0)]);
+    assert_eq!(counts(&stage.seen("ungrounded_delivered", 3).await), [(3, 1), (2, 0)]);
     // What matures later is added; what is read is read once.
     stage.record(vec![late]).await;
     assert_eq!(counts(&stage.seen("escalation_unplanned", 4).await), [(4, 1), (2, 1)]);

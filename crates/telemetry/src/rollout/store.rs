@@ -237,35 +237,25 @@ fn parse<T: DeserializeOwned>(text: &str) -> sql::Result<T> {
     serde_json::from_str(text).map_err(|_| malformed())
 }
 
-/// Takes what a newly stored turn says of the rollout.
-pub(crate) fn note(connection: &mut Connection<'_>, row: &Row) -> sql::Result<()> {
+/// Takes what a newly stored turn says of the rollout; `now_us` is the database's.
+pub(crate) fn note(connection: &mut Connection<'_>, row: &Row, now_us: i64) -> sql::Result<()> {
     if let Some(exposure) = &row.exposure {
-        expose(connection, row, exposure)?;
+        expose(connection, row, exposure, now_us)?;
     }
-    if row.is_withheld() {
-        unground(connection, "withheld_us", row)?;
-    }
-    if row.grounding.delivered_unsupported > 0 {
-        unground(connection, "ungrounded_us", row)?;
-    }
-    if row.exposure.is_some() || row.outcome == Outcome::Handoff {
+    let tells = row.outcome == Outcome::Handoff || row.is_withheld() || row.is_ungrounded();
+    if row.exposure.is_some() || tells {
         mark(connection, &row.conversation_id)?;
     }
     Ok(())
 }
 
-/// Notes the first answer without ground since the exposure of a conversation. What a turn says of it is in no column, so
-/// that one which came before the turn that exposed its conversation is missed: two processes had to hold them.
-fn unground(connection: &mut Connection<'_>, column: &str, row: &Row) -> sql::Result<()> {
-    let update = format!(
-        "UPDATE exposures SET {column} = $1 WHERE conversation_id = $2 AND exposed_us <= $1
-            AND coalesce({column}, $1 + 1) > $1"
-    );
-    connection.execute(&update, values![row.accepted_us, &row.conversation_id]).map(|_| ())
-}
-
 /// Keeps who was exposed: of a customer, and without a key of a conversation, the first time in a rollout alone.
-fn expose(connection: &mut Connection<'_>, row: &Row, exposure: &Exposure) -> sql::Result<()> {
+fn expose(
+    connection: &mut Connection<'_>,
+    row: &Row,
+    exposure: &Exposure,
+    received_us: i64,
+) -> sql::Result<()> {
     const INSERT: &str =
         "INSERT INTO exposures (rollout_id, epoch, unit, sticky, conversation_id, stage, share,
             treated, category, bundle, exposed_us, received_us, took_us)
@@ -273,7 +263,6 @@ fn expose(connection: &mut Connection<'_>, row: &Row, exposure: &Exposure) -> sq
     let sticky = !row.customer_hash.is_empty();
     let unit = if sticky { &row.customer_hash } else { &row.conversation_id };
     let took_us = row.timings_us.iter().find(|(stage, _)| stage == "total").map_or(0, |(_, us)| *us);
-    let received_us = connection.now()?;
     let values = values![
         &exposure.rollout_id,
         exposure.epoch,
@@ -295,25 +284,22 @@ fn expose(connection: &mut Connection<'_>, row: &Row, exposure: &Exposure) -> sq
 /// Notes the first bad event of each kind since the exposure of a conversation: of what is stored, in whatever order it
 /// came.
 pub(crate) fn mark(connection: &mut Connection<'_>, conversation_id: &str) -> sql::Result<()> {
-    let first = |of: fn(Reason) -> bool| {
-        let which = handed_over(of);
-        format!(
-            "(SELECT min(accepted_us) FROM turns WHERE turns.conversation_id = exposures.conversation_id
-            AND {which} AND accepted_us >= exposed_us)"
-        )
-    };
-    let (escalated, failed) = (first(|reason| !reason.is_planned()), first(Reason::is_failure));
-    let update = format!("UPDATE exposures SET
-        escalated_us = {escalated},
-        failed_us = {failed},
-        rated_us = (SELECT min(received_us) FROM feedback WHERE feedback.conversation_id = exposures.conversation_id
-            AND rating > 0),
-        dissatisfied_us = (SELECT min(received_us) FROM feedback
-            WHERE feedback.conversation_id = exposures.conversation_id AND rating BETWEEN 1 AND 2),
+    let escalated = handed_over(|reason| !reason.is_planned());
+    let failed = handed_over(Reason::is_failure);
+    let update = format!(
+        "UPDATE exposures SET
+        (escalated_us, failed_us, withheld_us, ungrounded_us) = (SELECT
+            min(accepted_us) FILTER (WHERE {escalated}), min(accepted_us) FILTER (WHERE {failed}),
+            min(accepted_us) FILTER (WHERE withheld = 1), min(accepted_us) FILTER (WHERE ungrounded = 1)
+            FROM turns WHERE turns.conversation_id = exposures.conversation_id AND accepted_us >= exposed_us),
+        (rated_us, dissatisfied_us) = (SELECT
+            min(received_us) FILTER (WHERE rating > 0), min(received_us) FILTER (WHERE rating BETWEEN 1 AND 2)
+            FROM feedback WHERE feedback.conversation_id = exposures.conversation_id),
         misrouted_us = (SELECT min(labels.received_us) FROM labels JOIN turns USING (turn_id)
             WHERE turns.conversation_id = exposures.conversation_id AND labels.intent <> '' AND turns.intent <> ''
             AND labels.intent <> turns.intent)
-        WHERE conversation_id = $1");
+        WHERE conversation_id = $1"
+    );
     connection.execute(&update, values![conversation_id]).map(|_| ())
 }
 

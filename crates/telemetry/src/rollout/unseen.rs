@@ -33,12 +33,16 @@ pub(super) fn shows(metric: Metric) -> bool {
 }
 
 /// Keeps an unseen answer: of a conversation the first alone.
-pub(crate) fn keep(connection: &mut Connection<'_>, row: &Row, exposure: &Exposure) -> sql::Result<()> {
+pub(crate) fn keep(
+    connection: &mut Connection<'_>,
+    row: &Row,
+    exposure: &Exposure,
+    received_us: i64,
+) -> sql::Result<()> {
     const INSERT: &str =
         "INSERT INTO unseen (rollout_id, epoch, conversation_id, stage, received_us, cost_nanos,
             escalated, failed, withheld, ungrounded, encoded)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
-    let received_us = connection.now()?;
     let values = values![
         &exposure.rollout_id,
         exposure.epoch,
@@ -49,7 +53,7 @@ pub(crate) fn keep(connection: &mut Connection<'_>, row: &Row, exposure: &Exposu
         row.is_escalated(),
         row.outcome == Outcome::Handoff && row.reason.is_failure(),
         row.is_withheld(),
-        row.grounding.delivered_unsupported > 0,
+        row.is_ungrounded(),
         &row.encoded
     ];
     connection.execute(INSERT, values).map(|_| ())
