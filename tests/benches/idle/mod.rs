@@ -153,6 +153,10 @@ impl generator_service_server::GeneratorService for Idle {
     async fn choose_intent(&self, _: Request<ChooseIntentRequest>) -> Answer<ChooseIntentResponse> {
         Ok(Response::new(ChooseIntentResponse::default()))
     }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Answer<JudgeResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]

@@ -274,7 +274,7 @@ async fn until(who: &str, expected: &BTreeMap<Key, Counts>, mut told: impl FnMut
 async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_recount_tells() {
     let collector = Collector::start().await;
     let scraped = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let settings = [("METRICS_LISTEN", scraped.as_str()), ("METRICS_EVERY_S", "1"), ("MIN_N", "20")];
+    let settings = format!("metrics_listen = {scraped:?}\nmetrics_every_s = 1\nmin_n = 20");
     let stage = Stage::start("telemetry", &settings, &collector.url);
     let link = kit::Link::remote(&stage.url, Balance::Single, &kit::Context::default()).unwrap();
     let mut client = TelemetryServiceClient::new(link);
