@@ -244,6 +244,13 @@ impl telemetry_service_server::TelemetryService for Idle {
         answer(SubmitLabelResponse {})
     }
 
+    async fn submit_evaluation(
+        &self,
+        _: Request<SubmitEvaluationRequest>,
+    ) -> Answer<SubmitEvaluationResponse> {
+        unused()
+    }
+
     async fn next_audit(&self, _: Request<NextAuditRequest>) -> Answer<NextAuditResponse> {
         unused()
     }
