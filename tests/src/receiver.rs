@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use opentelemetry_proto::tonic::trace::v1::span::Event;
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -91,28 +92,30 @@ pub struct Collector {
     /// Where it listens.
     pub url: String,
     spans: Spans,
+    events: Events,
     metrics: Arc<Mutex<ExportMetricsServiceRequest>>,
     whole: Arc<Mutex<String>>,
     server: JoinHandle<()>,
 }
 
 type Spans = Arc<Mutex<BTreeMap<String, Vec<(String, String)>>>>;
+type Events = Arc<Mutex<Vec<(String, Event)>>>;
 
 impl Collector {
     /// Listens on a free loopback port.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let spans = Spans::default();
+        let (spans, events) = (Spans::default(), Events::default());
         let (metrics, whole) = (Arc::default(), Arc::<Mutex<String>>::default());
-        let traced = TraceServiceServer::new(Sink(spans.clone(), whole.clone()));
+        let traced = TraceServiceServer::new(Sink(spans.clone(), events.clone(), whole.clone()));
         let measured = MetricsServiceServer::new(Gauge(Arc::clone(&metrics), whole.clone()));
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let serving = tonic::transport::Server::builder().add_service(traced).add_service(measured);
         let serving = serving.serve_with_incoming(incoming);
         #[expect(clippy::disallowed_methods, reason = "aborted when the handle is dropped")]
         let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self { url, spans, metrics, whole, server }
+        Self { url, spans, events, metrics, whole, server }
     }
 
     /// All that was exported, attributes and events too.
@@ -123,6 +126,11 @@ impl Collector {
     /// The last metrics that were exported.
     pub fn metrics(&self) -> ExportMetricsServiceRequest {
         self.metrics.lock().unwrap().clone()
+    }
+
+    /// Events of spans, each with the name of its span.
+    pub fn events(&self) -> Vec<(String, Event)> {
+        self.events.lock().unwrap().clone()
     }
 
     /// Spans by trace id, each as service name and span name.
@@ -137,7 +145,7 @@ impl Drop for Collector {
     }
 }
 
-struct Sink(Spans, Arc<Mutex<String>>);
+struct Sink(Spans, Events, Arc<Mutex<String>>);
 
 #[tonic::async_trait]
 impl TraceService for Sink {
@@ -146,9 +154,9 @@ impl TraceService for Sink {
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         use opentelemetry_proto::tonic::common::v1::any_value::Value;
-        let mut spans = self.0.lock().unwrap();
+        let (mut spans, mut events) = (self.0.lock().unwrap(), self.1.lock().unwrap());
         let request = request.into_inner();
-        self.1.lock().unwrap().push_str(&format!("{request:?}"));
+        self.2.lock().unwrap().push_str(&format!("{request:?}"));
         for group in request.resource_spans {
             let attributes = group.resource.unwrap_or_default().attributes;
             let service = attributes.into_iter().find(|attribute| attribute.key == "service.name");
@@ -158,6 +166,7 @@ impl TraceService for Sink {
             };
             for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                 let trace = span.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+                events.extend(span.events.into_iter().map(|event| (span.name.clone(), event)));
                 spans.entry(trace).or_default().push((service.clone(), span.name));
             }
         }

@@ -57,6 +57,10 @@ impl GeneratorService for Probe {
     ) -> Result<Response<ChooseIntentResponse>, Status> {
         Err(Status::unimplemented("the probe is asked for streams only"))
     }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
+        Err(Status::unimplemented("the probe is asked for streams only"))
+    }
 }
 
 struct Seam {

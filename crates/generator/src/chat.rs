@@ -76,7 +76,7 @@ impl Error {
 }
 
 /// A model behind a server that speaks the OpenAI chat completions protocol.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ChatModel {
     client: async_openai::Client<Endpoint>,
     model: String,
@@ -98,6 +98,8 @@ pub(crate) struct Reply {
     pub(crate) usage: Option<Usage>,
     /// Name of the model as the server gives it.
     pub(crate) model: Option<String>,
+    /// Id of the completion, when the server said so.
+    pub(crate) id: Option<String>,
 }
 
 impl ChatModel {
@@ -130,6 +132,16 @@ impl ChatModel {
             limit_key: if is_openai { "max_completion_tokens" } else { "max_tokens" },
             max_bytes: config.max_answer_bytes,
         })
+    }
+
+    /// Another model of the same server, with the same limits.
+    pub(crate) fn named(&self, model: &str) -> Self {
+        Self { model: model.to_owned(), ..self.clone() }
+    }
+
+    /// Name of the model that is asked for.
+    pub(crate) fn name(&self) -> &str {
+        &self.model
     }
 
     /// Most tokens a completion may have.
@@ -189,7 +201,7 @@ impl ChatModel {
         };
         let stream = stream.map_err(|failure| failure.error)?;
         let max_bytes = self.max_bytes;
-        Ok(Reply { stream, deadline, max_bytes, bytes: 0, finish: None, usage: None, model: None })
+        Ok(Reply { stream, deadline, max_bytes, bytes: 0, finish: None, usage: None, model: None, id: None })
     }
 }
 
@@ -214,6 +226,7 @@ impl Reply {
                 return Err(Error::Garbage("an error inside the stream".to_owned()));
             }
             self.model = self.model.take().or(chunk.model.filter(|model| !model.is_empty()));
+            self.id = self.id.take().or(chunk.id.filter(|id| !id.is_empty()));
             self.usage = chunk.usage.map(Usage::from).or(self.usage);
             let Some(choice) = chunk.choices.into_iter().next() else { continue };
             self.finish = self.finish.take().or(choice.finish_reason);
@@ -249,6 +262,7 @@ impl Reply {
 struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
+    id: Option<String>,
     model: Option<String>,
     usage: Option<Tokens>,
     error: Option<serde::de::IgnoredAny>,

@@ -5,19 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use crate::answer::Usage;
 use crate::chat::Error;
-use crate::leak::{Pieces, Watch};
+use crate::opinion::{Asked, NO_MODEL, NO_SCHEMA, Opinion};
 use crate::prompt::NOTE;
-use crate::write::{self, LEAK, TOKEN_BYTES, Writer, usage};
+use crate::write::{TOKEN_BYTES, Writer};
 
 /// What the model says when no intent fits.
 const NONE: &str = "none";
-
-/// Why the words of a model that gave its prompt away are no choice.
-const GAVE_AWAY: &str = "the model began to repeat its prompt";
 /// What is ours in the prompt before the intents and before the message.
 const TASK: [&str; 2] = [
     "A customer of a company wrote a message. Say which one of the intents it is about. If none fits, or two fit \
@@ -38,33 +34,14 @@ pub struct Choice {
     pub description: String,
 }
 
-/// What came of asking.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Opinion {
-    /// No model was asked, and why.
-    Skipped(&'static str),
-    /// The model's choice, `None` when it finds that no intent fits.
-    Given {
-        /// Name of the intent, or why the reply is no choice: it was paid for all the same.
-        name: Result<Option<String>, &'static str>,
-        /// Name of the model.
-        model: String,
-        /// Tokens spent.
-        usage: Usage,
-        /// Cost of `usage` in US dollars.
-        cost_usd: f64,
-        /// The prices of that; empty when the model has none.
-        prices: String,
-    },
-}
-
 #[derive(Deserialize)]
 struct Chosen {
     intent: String,
 }
 
 impl Writer {
-    /// Asks the model which of the intents a message is about, never later than `deadline`.
+    /// Asks the model which of the intents a message is about, never later than `deadline`; `None` when it finds that
+    /// none fits.
     ///
     /// # Errors
     /// The model or its server fails.
@@ -73,17 +50,17 @@ impl Writer {
         text: &str,
         choices: &[Choice],
         deadline: Option<Instant>,
-    ) -> Result<Opinion, Error> {
-        let Some((model, _)) = &self.model else { return Ok(Opinion::Skipped("no model is configured")) };
+    ) -> Result<Opinion<Option<String>>, Error> {
+        let Some((model, _)) = &self.model else { return Ok(Opinion::Skipped(NO_MODEL)) };
         let config = &self.config;
         let canary = self.canaries.fresh();
-        let (prompt, price) = (prompt(text, choices, &canary), config.prices.get(&config.model));
+        let prompt = prompt(text, choices, &canary);
         let most = Usage {
             input: (prompt.len() as u64).div_ceil(TOKEN_BYTES),
             cached: 0,
             output: u64::from(config.choice_max_tokens),
         };
-        if price.is_some_and(|price| price.cost_usd(most) > config.choice_max_cost_usd) {
+        if config.bill(&config.model, most).0 > config.choice_max_cost_usd {
             return Ok(Opinion::Skipped("it could cost more than generator.choice_max_cost_usd"));
         }
         let end = Instant::now() + Duration::from_millis(config.choice_timeout_ms);
@@ -95,43 +72,14 @@ impl Writer {
             "required": ["intent"],
             "additionalProperties": false,
         });
-        let start = Instant::now();
-        let span = write::span(&config.model, most.output);
-        let chosen = async {
-            let mut reply = model.open_json(&prompt, config.choice_max_tokens, &schema, end).await?;
-            let mut said = String::new();
-            let instructions = Pieces::of_instructions(TASK.into_iter().chain(NOTE));
-            let mut watch = Watch::new(&canary, &instructions, data(text, choices).collect());
-            let mut leaked = false;
-            while let Some(words) = reply.next().await? {
-                said.push_str(&words);
-                leaked = watch.push(&words);
-                if leaked {
-                    break;
-                }
-            }
-            let usage = usage(reply.usage, &prompt, &said, most.output);
-            let name = if leaked { Err(GAVE_AWAY) } else { read(&said, choices) };
-            Ok((name, reply.model.take().unwrap_or_else(|| config.model.clone()), usage))
-        };
-        let chosen: Result<_, Error> = chosen.instrument(span.clone()).await;
-        let failed = match &chosen {
-            Err(error) => Some(error.reason()),
-            Ok((Err(GAVE_AWAY), ..)) => Some(LEAK),
-            Ok((name, ..)) => name.as_ref().err().map(|_| "GARBAGE"),
-        };
-        let (model, usage) =
-            chosen.as_ref().map_or(("", Usage::default()), |(_, model, usage)| (model, *usage));
-        write::close(&span, (&config.model, start), model, usage, failed);
-        let (name, model, usage) = chosen?;
-        let cost_usd = price.map_or(0.0, |price| price.cost_usd(usage));
-        Ok(Opinion::Given { name, model, usage, cost_usd, prices: config.price_version() })
+        let (task, data) = (&TASK, data(text, choices).collect());
+        let asked = Asked { prompt, canary, task, data, schema, max_tokens: config.choice_max_tokens, end };
+        self.ask(model, asked, |said| read(said, choices)).await
     }
 }
 
 fn read(said: &str, choices: &[Choice]) -> Result<Option<String>, &'static str> {
-    let Chosen { intent } =
-        serde_json::from_str(said).map_err(|_| "the model's reply does not follow the schema")?;
+    let Chosen { intent } = serde_json::from_str(said).map_err(|_| NO_SCHEMA)?;
     let name = choices.iter().find(|choice| choice.name == intent).map(|choice| choice.name.clone());
     if name.is_none() && intent != NONE {
         return Err("the model's reply names an intent nobody offered");

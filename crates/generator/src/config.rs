@@ -73,6 +73,9 @@ pub struct Config {
     pub choice_max_tokens: u32,
     /// What one choice may cost at most in US dollars, 0..=1; it is not asked for when it could cost more.
     pub choice_max_cost_usd: f64,
+    /// Name of the model that judges answers on the same server, as a second judge of their support; empty means
+    /// `model`.
+    pub judge_model: String,
     /// Prices by name of the model.
     pub prices: BTreeMap<String, Price>,
 }
@@ -121,6 +124,7 @@ impl Default for Config {
             choice_timeout_ms: 2_000,
             choice_max_tokens: 64,
             choice_max_cost_usd: 0.002,
+            judge_model: String::new(),
             prices: BTreeMap::new(),
         }
     }
@@ -179,13 +183,18 @@ impl Config {
         self
     }
 
-    /// The prices of the model, such as "gpt-5-mini 0.25/0.025/2": US dollars for a million tokens of prompt, cached
-    /// prompt and completion. Empty when it has none.
-    pub(crate) fn price_version(&self) -> String {
-        let Some(price) = self.prices.get(&self.model) else { return String::new() };
+    /// What a usage of a model costs in US dollars, and the prices of that, such as "gpt-5-mini 0.25/0.025/2": US
+    /// dollars for a million tokens of prompt, cached prompt and completion. 0 and empty when it has none.
+    pub(crate) fn bill(&self, model: &str, usage: Usage) -> (f64, String) {
+        let Some(price) = self.prices.get(model) else { return (0.0, String::new()) };
         let Price { input_usd_per_million: input, output_usd_per_million: output, .. } = price;
         let cached = price.cached_input_usd_per_million.unwrap_or(*input);
-        format!("{} {input}/{cached}/{output}", self.model)
+        (price.cost_usd(usage), format!("{model} {input}/{cached}/{output}"))
+    }
+
+    /// Name of the model that judges answers.
+    pub(crate) fn judging_model(&self) -> &str {
+        if self.judge_model.is_empty() { &self.model } else { &self.judge_model }
     }
 
     /// What judges the support of a model's sentences, with all that its verdict depends on.

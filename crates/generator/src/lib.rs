@@ -15,6 +15,7 @@ mod leak;
 mod lexicon;
 mod markup;
 mod measure;
+pub mod opinion;
 pub mod prompt;
 mod score;
 mod server;
@@ -22,6 +23,7 @@ mod suffice;
 mod support;
 mod terms;
 mod tokens;
+pub mod verdict;
 pub mod write;
 
 pub use config::Config;

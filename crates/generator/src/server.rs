@@ -13,11 +13,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-use crate::answer::{self, Answer, Passage, Statement, Utterance};
+use crate::answer::{self, Answer, Passage, Statement, Usage, Utterance};
 use crate::chat;
-use crate::choose::{Choice, Opinion};
+use crate::choose::Choice;
 use crate::config::{Config, Provider};
+use crate::opinion::Opinion;
 use crate::prompt::Prompt;
+use crate::verdict::Verdict;
 use crate::write::{Event, Writer};
 
 /// Name of the stage.
@@ -118,10 +120,7 @@ impl GeneratorService for Server {
         request: Request<proto::ChooseIntentRequest>,
     ) -> Result<Response<proto::ChooseIntentResponse>, Status> {
         let proto::ChooseIntentRequest { text, choices, turn_id } = request.into_inner();
-        if text.trim().is_empty() || text.len() > MAX_QUESTION {
-            let what = format!("is {} bytes, allowed 1..={MAX_QUESTION} and not blank", text.len());
-            return Err(kit::fault::invalid(NAME, "TEXT_LENGTH", "text", what));
-        }
+        check_text("text", &text)?;
         if !(1..=MAX_CHOICES).contains(&choices.len()) {
             let what = format!("holds {}, allowed 1..={MAX_CHOICES}", choices.len());
             return Err(kit::fault::invalid(NAME, "NUMBER_OF_CHOICES", "choices", what));
@@ -137,15 +136,48 @@ impl GeneratorService for Server {
             Opinion::Skipped(why) => {
                 proto::ChooseIntentResponse { skipped: why.to_owned(), ..Default::default() }
             }
-            Opinion::Given { name, model, usage, cost_usd, prices } => proto::ChooseIntentResponse {
+            Opinion::Given { said, model, usage, cost_usd, prices } => proto::ChooseIntentResponse {
                 price_version: prices,
-                failure: name.as_ref().err().map(ToString::to_string).unwrap_or_default(),
-                name: name.ok().flatten().unwrap_or_default(),
+                failure: said.as_ref().err().map(ToString::to_string).unwrap_or_default(),
+                name: said.ok().flatten().unwrap_or_default(),
                 model,
-                usage: Some(proto::Usage { input_tokens: usage.input, output_tokens: usage.output }),
+                usage: Some(spent(usage)),
                 cost_usd,
                 skipped: String::new(),
             },
+        }))
+    }
+
+    async fn judge(
+        &self,
+        request: Request<proto::JudgeRequest>,
+    ) -> Result<Response<proto::JudgeResponse>, Status> {
+        let proto::JudgeRequest { question, answer, passages, turn_id } = request.into_inner();
+        check_text("question", &question)?;
+        check_text("answer", &answer)?;
+        check_passages(passages.len())?;
+        let passages: Vec<Passage> = passages.into_iter().map(passage).collect();
+        let judged = self.writer.judge(&question, &answer, &passages, kit::Call::current().deadline()).await;
+        let judged = judged.map_err(|error| {
+            tracing::warn!(reason = error.reason(), %error, turn_id, "the model judged no answer");
+            kit::fault::status(NAME, &error)
+        })?;
+        Ok(Response::new(match judged {
+            Opinion::Skipped(why) => proto::JudgeResponse { skipped: why.to_owned(), ..Default::default() },
+            Opinion::Given { said, usage, cost_usd, prices, .. } => {
+                let failure = said.err().unwrap_or_default().to_owned();
+                let Verdict { claims, unsupported } = said.unwrap_or_default();
+                proto::JudgeResponse {
+                    claims,
+                    unsupported,
+                    judge: self.writer.judge_name(),
+                    usage: Some(spent(usage)),
+                    cost_usd,
+                    price_version: prices,
+                    skipped: String::new(),
+                    failure,
+                }
+            }
         }))
     }
 }
@@ -176,22 +208,35 @@ fn check(request: &proto::GenerateRequest) -> Result<(), Status> {
         let what = format!("is {}, allowed 0..=1", request.min_support);
         return invalid("MIN_SUPPORT_OUT_OF_RANGE", "min_support", what);
     }
-    if request.passages.len() > MAX_PASSAGES {
-        let what = format!("holds {}, allowed 0..={MAX_PASSAGES}", request.passages.len());
-        return invalid("TOO_MANY_PASSAGES", "passages", what);
+    check_passages(request.passages.len())
+}
+
+fn check_text(field: &'static str, text: &str) -> Result<(), Status> {
+    if text.trim().is_empty() || text.len() > MAX_QUESTION {
+        let what = format!("is {} bytes, allowed 1..={MAX_QUESTION} and not blank", text.len());
+        return Err(kit::fault::invalid(NAME, "TEXT_LENGTH", field, what));
     }
     Ok(())
 }
 
+fn check_passages(passages: usize) -> Result<(), Status> {
+    if passages > MAX_PASSAGES {
+        let what = format!("holds {passages}, allowed 0..={MAX_PASSAGES}");
+        return Err(kit::fault::invalid(NAME, "TOO_MANY_PASSAGES", "passages", what));
+    }
+    Ok(())
+}
+
+fn passage(passage: proto::Passage) -> Passage {
+    let proto::Passage { document_id, document_version, title, heading, text, score, .. } = passage;
+    Passage { document_id, document_version, title, heading, text, score }
+}
+
+fn spent(usage: Usage) -> proto::Usage {
+    proto::Usage { input_tokens: usage.input, output_tokens: usage.output }
+}
+
 fn read(request: proto::GenerateRequest) -> answer::Request {
-    let passages = request.passages.into_iter().map(|passage| Passage {
-        document_id: passage.document_id,
-        document_version: passage.document_version,
-        title: passage.title,
-        heading: passage.heading,
-        text: passage.text,
-        score: passage.score,
-    });
     let history = request.history.into_iter().map(|utterance| Utterance {
         role: match utterance.role() {
             proto::Role::Assistant => "assistant",
@@ -202,7 +247,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
     });
     answer::Request {
         question: request.question,
-        passages: passages.collect(),
+        passages: request.passages.into_iter().map(passage).collect(),
         history: history.collect(),
         turn_id: request.turn_id,
         min_support: request.min_support,
@@ -240,7 +285,7 @@ fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> pro
         text: answer.text,
         sentences: answer.statements.into_iter().map(sentence).collect(),
         model: answer.model,
-        usage: Some(proto::Usage { input_tokens: answer.usage.input, output_tokens: answer.usage.output }),
+        usage: Some(spent(answer.usage)),
         cost_usd: answer.cost_usd,
         prompt_version: answer.prompt_version,
         model_failure: answer.model_failure,

@@ -1,7 +1,7 @@
 //! Writes an answer: by a model when one is configured, by the passages' own sentences else or when it
 //! fails.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
@@ -68,7 +68,7 @@ impl Error {
 pub struct Writer {
     pub(crate) config: Config,
     pub(crate) canaries: Canaries,
-    judge: Judge,
+    pub(crate) judge: Judge,
     pub(crate) model: Option<(ChatModel, Prompt)>,
 }
 
@@ -82,8 +82,10 @@ impl Writer {
         let mut model = None;
         if config.provider == Provider::Openai {
             model = Some((ChatModel::new(&config)?, prompt));
-            if !config.prices.contains_key(&config.model) {
-                tracing::warn!(model = config.model, "no price under generator.prices, its cost counts as 0");
+            for model in BTreeSet::from([&config.model[..], config.judging_model()]) {
+                if !config.prices.contains_key(model) {
+                    tracing::warn!(model, "no price under generator.prices, its cost counts as 0");
+                }
             }
         }
         let judge = Judge::new(config.overlap_weight);
@@ -242,14 +244,26 @@ impl Attempt<'_> {
         self.answer.judge = config.judge();
         self.answer.model = reply.model.take().unwrap_or_else(|| config.model.clone());
         self.answer.prompt_version = prompt.version().to_owned();
+        if read.is_ok() {
+            self.tell(reply.id.as_deref());
+        }
         read
+    }
+
+    /// Tells how the answer's sentences were judged, where it has any.
+    fn tell(&self, response_id: Option<&str>) {
+        let Answer { statements, unsupported, judge, .. } = &self.answer;
+        let claims = u32::try_from(statements.len()).unwrap_or(u32::MAX).saturating_add(*unsupported);
+        if claims > 0 {
+            let score = Some((claims, *unsupported));
+            kit::Evaluation { judge, score, failed: None, response_id }.tell();
+        }
     }
 
     fn spend(&mut self, usage: Usage) {
         let config = &self.writer.config;
         self.answer.usage = usage;
-        self.answer.cost_usd = config.prices.get(&config.model).map_or(0.0, |price| price.cost_usd(usage));
-        self.answer.prices = config.price_version();
+        (self.answer.cost_usd, self.answer.prices) = config.bill(&config.model, usage);
     }
 
     async fn read(

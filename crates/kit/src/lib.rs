@@ -3,6 +3,7 @@
 pub mod attributes;
 pub mod call;
 pub mod config;
+mod evaluation;
 pub mod fault;
 pub mod files;
 pub mod link;
@@ -15,6 +16,7 @@ pub mod telemetry;
 
 pub use call::Call;
 pub use config::{Config, Violation};
+pub use evaluation::Evaluation;
 pub use fault::{Fault, Kind};
 pub use link::{Link, Links};
 pub use model_call::ModelCall;

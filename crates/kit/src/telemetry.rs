@@ -8,9 +8,12 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::evaluation;
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
@@ -57,8 +60,9 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
     };
     let provider = traces(service)?;
     let traces = provider.as_ref().map(|provider| {
-        let level = tracing_subscriber::filter::LevelFilter::INFO;
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("firstline")).with_filter(level)
+        let kept = Targets::new().with_default(LevelFilter::INFO);
+        let kept = kept.with_target(evaluation::TARGET, LevelFilter::DEBUG);
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("firstline")).with_filter(kept)
     });
     EXPORTING.store(provider.is_some(), Ordering::Relaxed);
     // A second call in one process (tests run several stages) keeps the first subscriber.

@@ -7,7 +7,7 @@ use crate::record::Error;
 use crate::store::Store;
 
 /// In this order: the later ones are found by the earlier ones' rows.
-const DELETIONS: [&str; 8] = [
+const DELETIONS: [&str; 9] = [
     "DELETE FROM unseen WHERE conversation_id = $1",
     "DELETE FROM exposures WHERE conversation_id = $1",
     "DELETE FROM records WHERE turn IN (SELECT id FROM turns WHERE conversation_id = $1)",
@@ -16,6 +16,7 @@ const DELETIONS: [&str; 8] = [
     "DELETE FROM audit WHERE turn_id IN (SELECT turn_id FROM turns WHERE conversation_id = $1)",
     "DELETE FROM turns WHERE conversation_id = $1",
     "DELETE FROM feedback WHERE conversation_id = $1",
+    "DELETE FROM evaluations WHERE conversation_id = $1",
 ];
 
 impl Store {
@@ -29,7 +30,7 @@ impl Store {
         Ok(self.0.read(read).await?)
     }
 
-    /// Deletes records, labels and feedback of conversations; returns the number of rows.
+    /// Deletes records, labels, feedback and evaluations of conversations; returns the number of rows.
     ///
     /// # Errors
     /// `Store`.

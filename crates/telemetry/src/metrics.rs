@@ -13,7 +13,7 @@ mod window;
 pub use figure::{Figure, NAMES, Unit};
 pub use sample::{Grounding, Sample, Step};
 pub use tally::{Latency, Metrics};
-pub use window::{By, Correction, Kind, Rating, Report, Window};
+pub use window::{By, Correction, Kind, Rating, Report, Verdict, Window};
 
 #[cfg(test)]
 mod tests;

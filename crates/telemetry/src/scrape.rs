@@ -88,9 +88,14 @@ impl Counters {
         for (stage, micros) in &row.timings_us {
             self.stages.with_label_values(&[stage]).observe(*micros as f64 / 1e6);
         }
-        self.cost.inc_by(row.cost_nanos as f64 / 1e9);
+        self.count_cost(row.cost_nanos);
         self.tokens.with_label_values(&["input"]).inc_by(row.input_tokens.unsigned_abs());
         self.tokens.with_label_values(&["output"]).inc_by(row.output_tokens.unsigned_abs());
+    }
+
+    /// Counts what model calls cost, in billionths of a US dollar.
+    pub fn count_cost(&self, nanos: i64) {
+        self.cost.inc_by(nanos as f64 / 1e9);
     }
 
     /// Counts feedback; call once for each feedback stored for the first time.

@@ -13,8 +13,8 @@ use proto::{
     Backlog, ExportRequest, ExportResponse, ForgetConversationsRequest, ForgetConversationsResponse,
     GetMetricsRequest, GetMetricsResponse, LabelAuditRequest, LabelAuditResponse, ListFeedbackRequest,
     ListFeedbackResponse, NextAuditRequest, NextAuditResponse, RecordRequest, RecordResponse,
-    ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitLabelRequest, SubmitLabelResponse,
-    TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
+    ReportDeliveriesRequest, ReportDeliveriesResponse, SubmitEvaluationRequest, SubmitEvaluationResponse,
+    SubmitLabelRequest, SubmitLabelResponse, TelemetryServiceSubmitFeedbackRequest as SubmitFeedbackRequest,
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::evaluations::server::evaluation;
 use crate::labels::server::{exported, feedback, given_feedback};
 use crate::metrics::gauges::{self, Shown};
 use crate::metrics::server::{Asked, interval};
@@ -164,6 +165,22 @@ impl TelemetryService for Server {
         label.check().map_err(status)?;
         self.store.add_label(label, now_us()).await.map_err(status)?;
         Ok(Response::new(SubmitLabelResponse {}))
+    }
+
+    async fn submit_evaluation(
+        &self,
+        request: Request<SubmitEvaluationRequest>,
+    ) -> Result<Response<SubmitEvaluationResponse>, Status> {
+        let given = evaluation(request.into_inner().evaluation.unwrap_or_default()).map_err(status)?;
+        let (store, counters, cost_nanos) = (self.store.clone(), self.counters.clone(), given.cost_nanos);
+        let write = async move {
+            if store.add_evaluation(given, now_us()).await? {
+                counters.count_cost(cost_nanos);
+            }
+            Ok(())
+        };
+        self.finish(write).await.map_err(status)?;
+        Ok(Response::new(SubmitEvaluationResponse {}))
     }
 
     async fn get_metrics(

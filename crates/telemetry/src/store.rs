@@ -46,6 +46,7 @@ CREATE INDEX feedback_of ON feedback (conversation_id);
 ALTER TABLE turns ADD COLUMN withheld INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE turns ADD COLUMN ungrounded INTEGER NOT NULL DEFAULT 0;
 ",
+    crate::evaluations::TABLES,
 ];
 
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
@@ -110,7 +111,7 @@ impl Store {
     /// # Errors
     /// `Store`.
     pub async fn delete_batch(&self, before_us: i64) -> Result<u64, Error> {
-        const DELETIONS: [&str; 7] = [
+        const DELETIONS: [&str; 8] = [
             "DELETE FROM unseen WHERE id IN
                 (SELECT id FROM unseen WHERE received_us < $1 ORDER BY received_us LIMIT $2)",
             "DELETE FROM exposures WHERE id IN
@@ -125,6 +126,8 @@ impl Store {
                 (SELECT turn_id, source FROM labels WHERE received_us < $1 LIMIT $2)",
             "DELETE FROM audit WHERE turn_id IN
                 (SELECT turn_id FROM audit WHERE sampled_us < $1 LIMIT $2)",
+            "DELETE FROM evaluations WHERE (turn_id, name, judge) IN
+                (SELECT turn_id, name, judge FROM evaluations WHERE received_us < $1 LIMIT $2)",
         ];
         let delete = move |connection: &mut Connection<'_>| {
             let mut run = |deletion: &str| connection.execute(deletion, values![before_us, ROWS_A_DELETION]);
@@ -179,6 +182,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::evaluations::Evaluation;
     use crate::labels::Feedback;
     use crate::metrics::{By, Grounding, Step};
     use crate::record::{Arm, Label, Outcome, Reason};
@@ -249,13 +253,17 @@ mod tests {
                 )
                 .await
                 .unwrap();
+            let (turn_id, conversation_id) = (format!("t{received_us}"), "a".to_owned());
+            let evaluation = Evaluation { turn_id, conversation_id, claims: 1, ..Evaluation::default() };
+            assert!(store.add_evaluation(evaluation, received_us).await.unwrap());
         }
         let shutdown = CancellationToken::new();
         let deleted = crate::expire::delete_before(&store, 1200, &shutdown).await.unwrap();
-        assert_eq!(deleted, 3 * 1200 + 2);
+        assert_eq!(deleted, 3 * 1200 + 3);
         let config = Arc::new(crate::Config::default());
         let left = store.metrics(0, 10_000, By::Nothing, &config).await.unwrap().metrics;
         assert_eq!((left.turns, left.ratings), (100, 1));
+        assert_eq!(count(&store, "evaluations").await, 1);
         let left =
             (count(&store, "records").await, count(&store, "labels").await, count(&store, "audit").await);
         assert_eq!(left, (100, 1, 100));

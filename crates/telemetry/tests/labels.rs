@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use kit::Link;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{
-    AuditItem, ExportRequest, Feedback, ForgetConversationsRequest, GetMetricsRequest, Intent,
+    AuditItem, Evaluation, ExportRequest, Feedback, ForgetConversationsRequest, GetMetricsRequest, Intent,
     IntentDecision, Label, LabelAuditRequest, ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest,
-    TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
+    SubmitEvaluationRequest, TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
 };
 use telemetry::Config;
 use telemetry::config::Audit;
@@ -173,4 +173,61 @@ async fn accuracy_is_told_of_all_turns_by_the_drawn_ones_and_their_probabilities
     let alike = format!("weighs as much as {:.0} turns drawn alike", weights * weights / squares);
     assert!(accuracy.note.contains(&alike), "{accuracy:?}");
     assert!(accuracy.lower.unwrap() < hits / weights && hits / weights < accuracy.upper.unwrap());
+}
+
+#[tokio::test]
+async fn an_evaluation_counts_once_with_its_turn_and_goes_with_its_conversation() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = client(&dir, Audit::default()).await;
+    let judged = |turn_id: &str, judge: &str, claims, unsupported| Evaluation {
+        turn_id: turn_id.to_owned(),
+        conversation_id: "a".to_owned(),
+        name: "groundedness".to_owned(),
+        judge: judge.to_owned(),
+        claims,
+        unsupported,
+        cost_usd: 0.25,
+        price_version: "strict 1/1/10".to_owned(),
+    };
+    let submit = async |evaluation: Evaluation| {
+        let request = SubmitEvaluationRequest { evaluation: Some(evaluation) };
+        client.clone().submit_evaluation(request).await
+    };
+    // A verdict may come before the record of its turn.
+    submit(judged("t1", "llm/1 strict", 20, 5)).await.unwrap();
+    submit(judged("t1", "llm/1 strict", 20, 20)).await.unwrap();
+    submit(judged("t2", "llm/1 strict", 10, 0)).await.unwrap();
+    submit(judged("t1", "llm/1 mild", 20, 0)).await.unwrap();
+    submit(judged("old", "llm/1 strict", 20, 20)).await.unwrap();
+    submit(judged("unknown", "llm/1 strict", 20, 20)).await.unwrap();
+    let records = vec![record("t1", 60, ""), record("t2", 50, ""), record("old", 7200, "")];
+    client.clone().record(RecordRequest { records }).await.unwrap();
+    let figure = async |name: &str| {
+        let found = client.clone().get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner();
+        found.metrics.unwrap().figures.into_iter().find(|figure| figure.name == name).unwrap()
+    };
+    let found = figure("groundedness_judged").await;
+    assert_eq!((found.numerator, found.n, found.value), (45.0, 50, Some(0.9)));
+    assert_eq!((found.judge.as_str(), found.note.as_str()), ("llm/1 mild, llm/1 strict", "uncorrected"));
+    let cost = figure("cost_per_request").await;
+    assert_eq!((cost.numerator, cost.n, cost.price_version.as_str()), (0.75, 2, "strict 1/1/10"));
+    for (field, wrong) in [
+        ("turn_id", judged("", "j", 1, 0)),
+        ("conversation_id", Evaluation { conversation_id: String::new(), ..judged("t", "j", 1, 0) }),
+        ("name", Evaluation { name: "tone".to_owned(), ..judged("t", "j", 1, 0) }),
+        ("judge", judged("t", "", 1, 0)),
+        ("claims", judged("t", "j", 0, 0)),
+        ("claims", judged("t", "j", 1001, 0)),
+        ("unsupported", judged("t", "j", 3, 4)),
+        ("cost_usd", Evaluation { cost_usd: f64::NAN, ..judged("t", "j", 1, 0) }),
+        ("price_version", Evaluation { price_version: "a\nb".to_owned(), ..judged("t", "j", 1, 0) }),
+    ] {
+        let refused = submit(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().starts_with(&format!("evaluation.{field}: ")), "{}", refused.message());
+    }
+    let request = ForgetConversationsRequest { conversation_ids: vec!["a".to_owned()] };
+    // Three turns with their records, and five evaluations.
+    assert_eq!(client.clone().forget_conversations(request).await.unwrap().into_inner().deleted, 11);
+    assert_eq!(figure("groundedness_judged").await.n, 0);
 }

@@ -153,6 +153,10 @@ impl generator_service_server::GeneratorService for Idle {
     async fn choose_intent(&self, _: Request<ChooseIntentRequest>) -> Answer<ChooseIntentResponse> {
         Ok(Response::new(ChooseIntentResponse::default()))
     }
+
+    async fn judge(&self, _: Request<JudgeRequest>) -> Answer<JudgeResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]
@@ -238,6 +242,13 @@ impl telemetry_service_server::TelemetryService for Idle {
 
     async fn submit_label(&self, _: Request<SubmitLabelRequest>) -> Answer<SubmitLabelResponse> {
         answer(SubmitLabelResponse {})
+    }
+
+    async fn submit_evaluation(
+        &self,
+        _: Request<SubmitEvaluationRequest>,
+    ) -> Answer<SubmitEvaluationResponse> {
+        unused()
     }
 
     async fn next_audit(&self, _: Request<NextAuditRequest>) -> Answer<NextAuditResponse> {

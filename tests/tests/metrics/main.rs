@@ -68,7 +68,8 @@ fn turn(dice: &mut Dice, id: String, conversation: usize, arm: Arm, intent: usiz
 /// Three hundred conversations of the last twenty hours: handoffs, muted turns, rejected workflows, returns.
 fn raw(now: i64) -> Raw {
     let mut dice = Dice(7);
-    let mut raw = Raw { records: Vec::new(), feedback: Vec::new(), labels: Vec::new() };
+    let mut raw =
+        Raw { records: Vec::new(), feedback: Vec::new(), labels: Vec::new(), evaluations: Vec::new() };
     for conversation in 0..300 {
         let arm = if conversation % 3 == 0 { Arm::Control } else { Arm::Treatment };
         let intent = dice.below(4) as usize;
@@ -108,6 +109,18 @@ fn raw(now: i64) -> Raw {
                 let turn_id = turn.turn_id.clone();
                 raw.labels.push(SubmitLabelRequest { turn_id, intent, source, disposition: String::new() });
             }
+            if grounding.is_some() && dice.below(3) == 0 {
+                raw.evaluations.push(Evaluation {
+                    turn_id: turn.turn_id.clone(),
+                    conversation_id: turn.conversation_id.clone(),
+                    name: "groundedness".to_owned(),
+                    judge: "llm/1 strict".to_owned(),
+                    claims: 3,
+                    unsupported: dice.below(8).saturating_sub(5) as u32,
+                    cost_usd: dice.below(100) as f64 / 1024.0,
+                    price_version: "tiny 1/1/2".to_owned(),
+                });
+            }
             raw.records.push(TurnRecord {
                 turn: Some(turn),
                 accepted_at: Some(Timestamp { seconds: now - ago + 20 * index as i64, nanos: 0 }),
@@ -141,6 +154,10 @@ async fn send(client: &mut TelemetryServiceClient<kit::Link>, raw: &Raw) {
     }
     for label in &raw.labels {
         client.submit_label(label.clone()).await.unwrap();
+    }
+    for evaluation in &raw.evaluations {
+        let evaluation = Some(evaluation.clone());
+        client.submit_evaluation(SubmitEvaluationRequest { evaluation }).await.unwrap();
     }
 }
 
@@ -274,7 +291,7 @@ async fn until(who: &str, expected: &BTreeMap<Key, Counts>, mut told: impl FnMut
 async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_recount_tells() {
     let collector = Collector::start().await;
     let scraped = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let settings = [("METRICS_LISTEN", scraped.as_str()), ("METRICS_EVERY_S", "1"), ("MIN_N", "20")];
+    let settings = format!("metrics_listen = {scraped:?}\nmetrics_every_s = 1\nmin_n = 20");
     let stage = Stage::start("telemetry", &settings, &collector.url);
     let link = kit::Link::remote(&stage.url, Balance::Single, &kit::Context::default()).unwrap();
     let mut client = TelemetryServiceClient::new(link);
@@ -282,8 +299,14 @@ async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_
     let raw = raw(now);
     send(&mut client, &raw).await;
     let expected = recount(&raw, now);
-    for name in ["escalation", "resolution_verified", "resolution_reversed", "misrouting", "correction_rate"]
-    {
+    for name in [
+        "escalation",
+        "resolution_verified",
+        "resolution_reversed",
+        "misrouting",
+        "correction_rate",
+        "groundedness_judged",
+    ] {
         let (numerator, n, _) = expected[&(name.to_owned(), String::new(), String::new())];
         assert!(numerator > 0.0 && numerator < n as f64, "{name}: {numerator} of {n} proves little");
     }
@@ -295,6 +318,8 @@ async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_
     assert_eq!(prices.price_version, "tiny 1/1/2");
     let judged = metrics.figures.iter().find(|figure| figure.name == "ungrounded_generated").unwrap();
     assert_eq!((judged.judge.as_str(), judged.note.as_str()), ("j/1", "uncorrected"));
+    let second = metrics.figures.iter().find(|figure| figure.name == "groundedness_judged").unwrap();
+    assert_eq!((second.judge.as_str(), second.note.as_str()), ("llm/1 strict", "uncorrected"));
     compare(&by_contract(&metrics), &expected, 1.0).unwrap();
     let watch = WatchMetricsRequest { window, interval: None, by: Grouping::Arm.into() };
     let mut watched = client.watch_metrics(watch).await.unwrap().into_inner();

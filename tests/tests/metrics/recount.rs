@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::{Arm, Feedback, HandoffReason, Outcome, SubmitLabelRequest, TurnRecord};
+use proto::{Arm, Evaluation, Feedback, HandoffReason, Outcome, SubmitLabelRequest, TurnRecord};
 
 /// What was sent.
 pub struct Raw {
     pub records: Vec<TurnRecord>,
     pub feedback: Vec<Feedback>,
     pub labels: Vec<SubmitLabelRequest>,
+    pub evaluations: Vec<Evaluation>,
 }
 
 /// Name, part and arm of a figure.
@@ -56,12 +57,19 @@ pub fn recount(raw: &Raw, now: i64) -> BTreeMap<Key, Counts> {
             let key = (name.to_owned(), part.to_owned(), group.to_owned());
             figures.insert(key, (numerator, n as u64, numerator / n as f64));
         };
-        turns(&records, &mut put);
+        let of = |said: &&Evaluation| records.iter().any(|record| turn(record).turn_id == said.turn_id);
+        let judged: Vec<_> = raw.evaluations.iter().filter(of).collect();
+        let (claims, bad) =
+            judged.iter().fold((0, 0), |sum, one| (sum.0 + one.claims, sum.1 + one.unsupported));
+        put("groundedness_judged", "", f64::from(claims - bad), claims as usize);
+        let cost: f64 = records.iter().map(|record| turn(record).cost_usd).sum();
+        let cost = cost + judged.iter().map(|one| one.cost_usd).sum::<f64>();
+        turns(&records, cost, &mut put);
         let ids: BTreeSet<&str> = records.iter().map(|record| &*turn(record).conversation_id).collect();
         let said: Vec<_> = raw.feedback.iter().filter(|said| ids.contains(&*said.conversation_id)).collect();
         let rated: Vec<_> = said.iter().filter(|said| said.rating > 0).collect();
         put("csat", "", rated.iter().filter(|said| said.rating > 3).count() as f64, rated.len());
-        conversations(&records, &said, &raw.labels, now, &mut put);
+        conversations(&records, &said, &raw.labels, (now, cost), &mut put);
         let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for record in records.iter().filter(|record| !record.muted) {
             turn(record).timings_ms.iter().for_each(|(stage, ms)| stages.entry(stage).or_default().push(*ms));
@@ -81,8 +89,7 @@ pub fn recount(raw: &Raw, now: i64) -> BTreeMap<Key, Counts> {
 type Put<'a> = dyn FnMut(&str, &str, f64, usize) + 'a;
 
 /// What is counted by turns.
-fn turns(records: &[&TurnRecord], put: &mut Put<'_>) {
-    let cost: f64 = records.iter().map(|record| turn(record).cost_usd).sum();
+fn turns(records: &[&TurnRecord], cost: f64, put: &mut Put<'_>) {
     put("cost_per_request", "", cost, records.len());
     let all: Vec<_> = records.iter().filter_map(|record| record.grounding.as_ref()).collect();
     let written: Vec<_> = all.iter().map(|one| (one.claims, one.unsupported)).collect();
@@ -104,7 +111,7 @@ fn conversations(
     records: &[&TurnRecord],
     said: &[&Feedback],
     labels: &[SubmitLabelRequest],
-    now: i64,
+    (now, cost): (i64, f64),
     put: &mut Put<'_>,
 ) {
     let mut all: BTreeMap<&str, Vec<&TurnRecord>> = BTreeMap::new();
@@ -166,7 +173,6 @@ fn conversations(
     let solved_somehow = |turns: &Vec<&TurnRecord>| confirmed(turns) || assumed(turns);
     let reversed = count(&|turns| solved_somehow(turns) && returned(turns));
     put("resolution_reversed", "", reversed as f64, count(&solved_somehow));
-    let cost: f64 = records.iter().map(|record| turn(record).cost_usd).sum();
     put("cost_per_conversation", "", cost, all.len());
     put("cost_per_verified_resolution", "", cost, verified);
 

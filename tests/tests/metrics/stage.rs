@@ -21,15 +21,17 @@ impl Drop for Stage {
 }
 
 impl Stage {
-    /// Starts it with settings of its own table; its metrics go to the collector five times a second.
-    pub fn start(name: &str, settings: &[(&str, &str)], collector: &str) -> Self {
+    /// Starts it with settings of its own table, as TOML; its metrics and spans go to the collector five times a
+    /// second.
+    pub fn start(name: &str, settings: &str, collector: &str) -> Self {
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let (data, table) = (scratch(), name.to_uppercase());
+        let data = scratch();
+        std::fs::write(data.path().join("firstline.toml"), format!("[{name}]\n{settings}")).unwrap();
         let mut command = command(name);
         command.current_dir(data.path()).args(["--listen", &listen]);
         command.env("FIRSTLINE__SERVER__DATA_DIR", data.path()).env("FIRSTLINE__SERVER__BUNDLE", demo());
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector).env("OTEL_METRIC_EXPORT_INTERVAL", "200");
-        command.envs(settings.iter().map(|(key, value)| (format!("FIRSTLINE__{table}__{key}"), value)));
+        command.env("OTEL_BSP_SCHEDULE_DELAY", "200");
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let mut said = String::new();

@@ -1,7 +1,8 @@
 //! The model's choice among intents.
 
 use generator::Config;
-use generator::choose::{Choice, Opinion};
+use generator::choose::Choice;
+use generator::opinion::Opinion;
 use generator::prompt::Prompt;
 use generator::write::Writer;
 use serde_json::json;
@@ -10,7 +11,7 @@ use tests::model::{Model, whole};
 
 use crate::config;
 
-async fn choose(config: Config) -> Opinion {
+async fn choose(config: Config) -> Opinion<Option<String>> {
     kit::run::install_tls();
     let writer = Writer::new(config, Prompt::new("Harbour Bank", None).unwrap()).unwrap();
     let choice =
@@ -21,10 +22,10 @@ async fn choose(config: Config) -> Opinion {
 #[tokio::test]
 async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
     let fake_model = Model::scripted(vec![whole(r#"{"intent": "card_pin"}"#)]).await;
-    let Opinion::Given { name, model, usage, cost_usd, .. } = choose(config(&fake_model.url)).await else {
+    let Opinion::Given { said, model, usage, cost_usd, .. } = choose(config(&fake_model.url)).await else {
         panic!("a model is configured");
     };
-    assert_eq!((name, model.as_str()), (Ok(Some("card_pin".to_owned())), "tiny-1"));
+    assert_eq!((said, model.as_str()), (Ok(Some("card_pin".to_owned())), "tiny-1"));
     assert_eq!((usage.input, usage.output), (100, 20));
     // 60 tokens of the prompt, 40 from the cache, 20 of the reply.
     assert!((cost_usd - 280e-6).abs() < 1e-12, "{cost_usd}");
@@ -42,10 +43,10 @@ async fn the_model_chooses_one_of_the_names_it_is_given_or_none() {
         ("card_pin", Err("the model's reply does not follow the schema")),
     ] {
         let fake_model = Model::scripted(vec![whole(reply)]).await;
-        let Opinion::Given { name, cost_usd, .. } = choose(config(&fake_model.url)).await else {
+        let Opinion::Given { said, cost_usd, .. } = choose(config(&fake_model.url)).await else {
             panic!("a model is configured");
         };
-        assert_eq!(name, expected, "{reply}");
+        assert_eq!(said, expected, "{reply}");
         assert!(cost_usd > 0.0, "what was paid for is told: {reply}");
     }
 }
@@ -55,7 +56,7 @@ async fn a_choice_beside_the_prompt_does_not_count() {
     let model = Model::behaving().await;
     for name in ["leaker", "hijacked"] {
         let told = Config { model: name.to_owned(), ..config(&model.url) };
-        let Opinion::Given { name: chosen, cost_usd, .. } = choose(told).await else {
+        let Opinion::Given { said: chosen, cost_usd, .. } = choose(told).await else {
             panic!("a model is configured");
         };
         assert_eq!(chosen, Err("the model began to repeat its prompt"), "{name}");

@@ -1,6 +1,7 @@
 //! The generator against a real HTTP server that speaks, or breaks, the OpenAI protocol.
 
 mod choose;
+mod judge;
 
 use std::time::Duration;
 

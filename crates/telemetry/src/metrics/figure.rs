@@ -29,7 +29,7 @@ impl Unit {
 }
 
 /// Every name of a figure with its unit and what it says.
-pub const NAMES: [(&str, Unit, &str); 24] = [
+pub const NAMES: [(&str, Unit, &str); 25] = [
     ("csat", Unit::Share, "ratings of 4 or 5, of all ratings"),
     ("csat_delta", Unit::Difference, "csat of the treatment arm less that of the control arm"),
     ("response_rate", Unit::Share, "conversations with a rating, of those the assistant tried to help"),
@@ -75,6 +75,11 @@ pub const NAMES: [(&str, Unit, &str); 24] = [
     ),
     ("groundedness_generated", Unit::Share, "sentences with support, of those written"),
     ("groundedness_delivered", Unit::Share, "sentences with support, of those delivered"),
+    (
+        "groundedness_judged",
+        Unit::Share,
+        "sentences with support in the eyes of a model, of those that it judged",
+    ),
     ("ungrounded_generated", Unit::Share, "answers with an unsupported sentence, of those written"),
     ("ungrounded_delivered", Unit::Share, "answers with an unsupported sentence, of those delivered"),
     ("latency_p50", Unit::Millis, "half of the turns took no longer, by stage"),

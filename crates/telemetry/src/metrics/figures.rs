@@ -17,6 +17,7 @@ pub(super) fn of(group: &str, tally: &Tally, to_us: i64, config: &Config) -> Vec
     figures.push(accuracy(tally, least));
     figures.push(Figure::share("correction_rate", tally.corrections(), least));
     figures.extend(support(tally, config));
+    figures.push(judged(tally, least));
     let mut stages: Vec<_> = tally.stages.iter().collect();
     stages.sort_by_key(|(stage, _)| (stage == TOTAL, stage));
     for (stage, times) in stages {
@@ -77,6 +78,12 @@ fn support(tally: &Tally, config: &Config) -> Vec<Figure> {
     let delivered = pair("groundedness_delivered", "ungrounded_delivered", tally.delivered);
     let by = |figure| Figure { judge: judge.clone(), ..figure };
     written.into_iter().chain(delivered).map(by).collect()
+}
+
+/// By another judge than the one that holds sentences back, on the answers that were brought before it.
+fn judged(tally: &Tally, least: u64) -> Figure {
+    let figure = Figure::share("groundedness_judged", tally.judged, least).noted("uncorrected");
+    Figure { judge: tally.second_judges.told(), ..figure }
 }
 
 /// A share of judged answers, corrected for the judge's error where that is known.

@@ -7,7 +7,7 @@ use stats::{Share, Weighted};
 
 use super::conversations::Conversations;
 use super::sample::{Grounding, Sample};
-use super::window::{Correction, Rating, hashed};
+use super::window::{Correction, Rating, Verdict, hashed};
 use crate::config::Config;
 use crate::record::{Error, Outcome};
 
@@ -109,6 +109,9 @@ pub(super) struct Tally {
     pub(super) written: Support,
     pub(super) delivered: Support,
     pub(super) judges: Names,
+    /// Sentences with support in the eyes of second judges, of all that they judged.
+    pub(super) judged: Share,
+    pub(super) second_judges: Names,
     /// Ratings of 4 or 5, of all.
     pub(super) ratings: Share,
     /// Turns with an intent.
@@ -139,6 +142,8 @@ impl Tally {
             written: Support::default(),
             delivered: Support::default(),
             judges: Names::default(),
+            judged: Share::default(),
+            second_judges: Names::default(),
             ratings: Share::default(),
             understood: 0,
             corrected: HashSet::new(),
@@ -195,6 +200,14 @@ impl Tally {
             self.ratings.hits += u64::from(rating.rating >= 4);
         }
         self.conversations.rate(rating);
+    }
+
+    pub(super) fn evaluate(&mut self, verdict: &Verdict<'_>) {
+        self.judged.n += u64::from(verdict.claims);
+        self.judged.hits += u64::from(verdict.claims.saturating_sub(verdict.unsupported));
+        self.second_judges.add(verdict.judge);
+        self.cost_nanos = self.cost_nanos.saturating_add(verdict.cost_nanos);
+        self.prices.add(verdict.prices);
     }
 
     pub(super) fn correct(&mut self, label: &Correction<'_>, elsewhere: bool) {

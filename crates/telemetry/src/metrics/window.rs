@@ -85,6 +85,23 @@ pub struct Correction<'a> {
     pub by_agent: bool,
 }
 
+/// What a second judge says of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'a> {
+    /// What its turn may be told apart by.
+    pub kind: Kind<'a>,
+    /// Sentences that state something.
+    pub claims: u32,
+    /// Those of them without support.
+    pub unsupported: u32,
+    /// Name and version of the judge.
+    pub judge: &'a str,
+    /// What judging cost, in billionths of a US dollar.
+    pub cost_nanos: u64,
+    /// Prices of that, empty without any.
+    pub prices: &'a str,
+}
+
 /// What comes of a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -155,6 +172,11 @@ impl Window {
     /// Adds a turn that was drawn with a probability and labelled by a person.
     pub fn audit(&mut self, kind: &Kind<'_>, hit: bool, probability: f64) {
         self.tallies(kind).for_each(|tally| tally.audited.add(hit, probability));
+    }
+
+    /// Adds what a second judge says of an answer.
+    pub fn evaluate(&mut self, verdict: &Verdict<'_>) {
+        self.tallies(&verdict.kind).for_each(|tally| tally.evaluate(verdict));
     }
 
     /// What comes of it, at the end of the window in microseconds since 1970.
