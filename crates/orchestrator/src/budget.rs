@@ -239,41 +239,47 @@ impl Journal {
 }
 
 impl Orchestrator {
-    /// Charges a model call with texts of so many bytes; `None` when it would exceed a budget. A token has at
-    /// least one byte, so that only the length of the answer is an assumption.
+    /// Charges a model call of a turn; `None` when it would exceed a budget.
     pub(crate) async fn charge(&self, draft: &mut Draft<'_>, bytes: usize) -> Option<Charge> {
+        let charge = self.charge_to(draft.payer, draft.accepted_at, bytes).await;
+        charge.map_err(|why| draft.note(why)).ok()
+    }
+
+    /// Charges a model call with texts of so many bytes to somebody, or says why no model is asked. A token has at
+    /// least one byte, so that only the length of the answer is an assumption.
+    pub(crate) async fn charge_to(
+        &self,
+        key: Key,
+        at: i64,
+        bytes: usize,
+    ) -> std::result::Result<Charge, String> {
         let tokens = bytes as u64 + PROMPT_TOKENS + u64::from(self.config.budget.answer_tokens);
-        let (key, at) = (draft.payer, draft.accepted_at);
         let charge = if self.journal.sql.is_shared() {
             let spend = Spend { day: at.div_euclid(DAY), key, tokens: signed(tokens) };
-            match self.journal.charge(spend, self.config.budget.clone()).await {
-                Ok(charge) => charge,
-                Err(error) => {
-                    draft.note(format!("the budgets cannot be read: no model is asked: {error}"));
-                    return None;
-                }
-            }
+            let charge = self.journal.charge(spend, self.config.budget.clone()).await;
+            charge.map_err(|error| format!("the budgets cannot be read: no model is asked: {error}"))?
         } else {
             self.ledger.charge(key, tokens, at)
         };
-        charge.map_err(|scope| draft.note(format!("{scope} do not suffice: no model is asked"))).ok()
+        charge.map_err(|scope| format!("{scope} do not suffice: no model is asked"))
     }
 
-    /// Books what a charged call cost; `None` when nobody knows.
+    /// Books what a charged call of a turn cost; `None` when nobody knows.
     pub(crate) fn settle(&self, draft: &mut Draft<'_>, charge: Option<Charge>, usage: Option<Usage>) {
-        let Some(charge) = charge else { return };
+        draft.spends.extend(charge.into_iter().flat_map(|charge| self.spend(charge, usage)));
+    }
+
+    /// What is to be booked of a charged call; `None` when nobody knows what it cost.
+    pub(crate) fn spend(&self, charge: Charge, usage: Option<Usage>) -> Vec<Spend> {
         let tokens = usage.map(|usage| usage.input_tokens.saturating_add(usage.output_tokens));
         if self.journal.sql.is_shared() {
             let Charge(charged) = charge;
             let tokens = charged.but(tokens).tokens - charged.tokens;
             let beyond = [charged.key, EVERYBODY].map(|key| Spend { key, tokens, ..charged });
-            draft.spends.extend(beyond.into_iter().filter(|_| tokens != 0));
-            return;
+            return beyond.into_iter().filter(|_| tokens != 0).collect();
         }
         let spend = self.ledger.settle(charge, tokens);
-        if spend.tokens > 0 {
-            draft.spends.push(spend);
-        }
+        Some(spend).filter(|spend| spend.tokens > 0).into_iter().collect()
     }
 
     /// Whether the conversation has had all its turns.

@@ -52,6 +52,8 @@ pub struct Config {
     /// The most of all customers that are treated, 0..=1, whatever the plan of the rollout says: a brake for when its
     /// controller is gone.
     pub max_treated_share: f64,
+    /// Share of the answers written by a model that a model judges as well, after the turn, 0..=1.
+    pub judge_share: f64,
     /// Whether conversations may be used to train models where nothing is said of it.
     pub training_consent: Training,
     /// Limits of what customers may cost.
@@ -136,6 +138,7 @@ impl Default for Config {
             reap_every_ms: 5_000,
             retain_days: 90,
             max_treated_share: 1.0,
+            judge_share: 0.0,
             training_consent: Training::Asked,
             budget: Budget::default(),
             inbound_listen: String::new(),
@@ -162,6 +165,7 @@ impl kit::Config for Config {
         within("unsure_support", self.unsure_support, 0.0..=1.0, &mut violations);
         within("reap_every_ms", self.reap_every_ms, 100..=3_600_000, &mut violations);
         within("retain_days", self.retain_days, 2..=3_650, &mut violations);
+        within("judge_share", self.judge_share, 0.0..=1.0, &mut violations);
         within("max_treated_share", self.max_treated_share, 0.0..=1.0, &mut violations);
         self.budget.validate(&mut violations);
         if !self.inbound_listen.is_empty() && self.inbound_listen.parse::<SocketAddr>().is_err() {

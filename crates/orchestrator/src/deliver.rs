@@ -97,6 +97,10 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
                 let sent = kit::Call::resume(&traceparent).scope(stages.feedback(feedback)).await;
                 settle(journal, seq, sent).await?;
             }
+            Entry::Evaluation(evaluation) => {
+                let sent = kit::Call::resume(&traceparent).scope(stages.evaluation(evaluation)).await;
+                settle(journal, seq, sent).await?;
+            }
             Entry::Label(label) => {
                 let sent = kit::Call::resume(&traceparent).scope(stages.label(label)).await;
                 settle(journal, seq, sent).await?;

@@ -23,7 +23,9 @@ mod grounding;
 mod handoff;
 mod helpdesk;
 mod inbound;
+mod judged;
 mod keyword;
+mod later;
 mod lifeboat;
 mod locks;
 mod mail;
@@ -46,6 +48,7 @@ mod spool;
 mod stages;
 mod store;
 mod suggest;
+mod telemetry;
 mod turn;
 mod unseen;
 

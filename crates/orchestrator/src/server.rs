@@ -28,7 +28,7 @@ use crate::screen::Screened;
 use crate::stages::Stages;
 use crate::store::Journal;
 use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
-use crate::{deliver, door, feedback, push, unseen};
+use crate::{deliver, door, feedback, later, push};
 
 /// Name of the stage.
 pub const NAME: &str = "orchestrator";
@@ -52,7 +52,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let plan = journal.plan().await.context("the journal")?;
     let workflows = reader.workflows()?.into_iter().map(|one| (one.name, one.intents));
     let workflows: BTreeMap<_, _> = workflows.collect();
-    let (unseen, mirrored) = mpsc::channel(unseen::WAITING);
+    let (later, waiting) = later::queue();
     let orchestrator = Arc::new(Orchestrator {
         menu: reader.menu()?,
         rollout: Rollout::new(plan, reader.rollout()?.is_some(), config.max_treated_share),
@@ -60,7 +60,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
         curated: Curated::read(&reader)?,
         actionable: workflows.values().flatten().cloned().collect(),
         workflows,
-        unseen,
+        later,
         bundle: reader.hash().to_owned(),
         presence: Presence::of(&assistant)?,
         assistant,
@@ -81,7 +81,7 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     push::start(&orchestrator, &context)?;
     door::open(&orchestrator, &context).await?;
     deliver::start(&orchestrator, &context);
-    context.tasks.spawn(unseen::answer(orchestrator.clone(), mirrored, context.shutdown.clone()));
+    context.tasks.spawn(later::run(orchestrator.clone(), waiting, context.shutdown.clone()));
     let max = context.server.max_message_bytes;
     let server = AssistantServiceServer::new(Server { orchestrator, context });
     Ok(kit::Stage::new(NAME).with(server.max_decoding_message_size(max)))

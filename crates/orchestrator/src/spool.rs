@@ -1,7 +1,7 @@
 //! What has still to reach telemetry; it stays in the journal until telemetry has it.
 
 use prost::Message as _;
-use proto::{Feedback, SubmitLabelRequest, Turn, TurnRecord};
+use proto::{Evaluation, Feedback, SubmitLabelRequest, Turn, TurnRecord};
 use sql::{Connection, Result, Row, values};
 
 use crate::store::Journal;
@@ -24,6 +24,7 @@ pub(crate) enum Entry {
     Record(Box<TurnRecord>),
     Feedback(Feedback),
     Label(SubmitLabelRequest),
+    Evaluation(Evaluation),
 }
 
 /// What waits for telemetry, as it is stored. The record of a turn stays in the turn's row.
@@ -33,6 +34,7 @@ pub(crate) enum Kind {
     Feedback = 2,
     Label = 3,
     Unseen = 4,
+    Evaluation = 5,
 }
 
 impl Journal {
@@ -82,6 +84,9 @@ fn spooled(row: &Row<'_>) -> Result<Spooled> {
         }
         kind if kind == Kind::Feedback as i32 => {
             Entry::Feedback(Feedback::decode(payload()?).unwrap_or_default())
+        }
+        kind if kind == Kind::Evaluation as i32 => {
+            Entry::Evaluation(Evaluation::decode(payload()?).unwrap_or_default())
         }
         _ => Entry::Label(SubmitLabelRequest::decode(payload()?).unwrap_or_default()),
     };

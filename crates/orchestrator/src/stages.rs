@@ -44,7 +44,7 @@ pub(crate) struct Timed<T> {
     pub(crate) ms: f64,
 }
 
-type Telemetry = TelemetryServiceClient<kit::Link>;
+pub(crate) type Telemetry = TelemetryServiceClient<kit::Link>;
 
 /// Clients of all stages.
 #[derive(Debug, Clone)]
@@ -197,6 +197,13 @@ impl Stages {
         .await
     }
 
+    /// Asks once, as a model's choice; of an answer that the customer has, so that it may take as long as another.
+    pub(crate) async fn judge(&self, request: JudgeRequest) -> Result<JudgeResponse, Failure> {
+        let mut client = self.generator.clone();
+        let judge = |request| async move { client.judge(request).await };
+        once("generator", self.generate_budget, request, judge).await
+    }
+
     /// The same turn twice is one: another replica may answer for one that is gone.
     pub(crate) async fn propose(&self, request: ProposeRequest) -> Timed<ProposeResponse> {
         timed(again("workflow", self.workflow_budget, request, |request| {
@@ -253,45 +260,8 @@ impl Stages {
         Ok(listed.await?.executions)
     }
 
-    /// The feedback that telemetry has on a conversation.
-    pub(crate) async fn feedback_on(&self, conversation_id: String) -> Result<Vec<Feedback>, Failure> {
-        let request = ListFeedbackRequest { conversation_id };
-        let listed =
-            self.telemetry(request, |mut to, request| async move { to.list_feedback(request).await });
-        Ok(listed.await?.feedback)
-    }
-
-    /// Deletes what telemetry has of conversations; returns how much.
-    pub(crate) async fn forget_conversations(&self, conversation_ids: Vec<String>) -> Result<u64, Failure> {
-        let request = ForgetConversationsRequest { conversation_ids };
-        let forget = |mut to: Telemetry, request| async move { to.forget_conversations(request).await };
-        Ok(self.telemetry(request, forget).await?.deleted)
-    }
-
-    pub(crate) async fn record(&self, records: Vec<TurnRecord>) -> Result<(), Failure> {
-        let request = RecordRequest { records };
-        self.telemetry(request, |mut to, request| async move { to.record(request).await }).await.map(|_| ())
-    }
-
-    pub(crate) async fn feedback(&self, feedback: Feedback) -> Result<(), Failure> {
-        let request = TelemetryServiceSubmitFeedbackRequest { feedback: Some(feedback) };
-        let submit = |mut to: Telemetry, request| async move { to.submit_feedback(request).await };
-        self.telemetry(request, submit).await.map(|_| ())
-    }
-
-    pub(crate) async fn deliveries(&self, backlogs: Vec<Backlog>) -> Result<(), Failure> {
-        let request = ReportDeliveriesRequest { backlogs };
-        let report = |mut to: Telemetry, request| async move { to.report_deliveries(request).await };
-        self.telemetry(request, report).await.map(|_| ())
-    }
-
-    pub(crate) async fn label(&self, label: SubmitLabelRequest) -> Result<(), Failure> {
-        self.telemetry(label, |mut to, request| async move { to.submit_label(request).await })
-            .await
-            .map(|_| ())
-    }
-
-    async fn telemetry<Q, R, F>(
+    /// One call of telemetry.
+    pub(crate) async fn telemetry<Q, R, F>(
         &self,
         request: Q,
         call: impl FnOnce(Telemetry, Request<Q>) -> F,

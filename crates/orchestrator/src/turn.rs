@@ -16,6 +16,7 @@ use crate::curated::Curated;
 use crate::draft::{Draft, Fan, announce};
 use crate::gate;
 use crate::keyword::{Found, Keywords};
+use crate::later::Later;
 use crate::lifeboat::Lifeboat;
 use crate::locks::Locks;
 use crate::mask::Own;
@@ -24,7 +25,6 @@ use crate::rollout::Rollout;
 use crate::screen::Screened;
 use crate::stages::{Stages, Timed};
 use crate::store::{Accepted, Finish, Journal, Orphan};
-use crate::unseen::Unseen;
 
 /// How soon a conversation that another process has in hand is looked at again.
 const BUSY: Duration = Duration::from_millis(50);
@@ -116,8 +116,8 @@ pub(crate) struct Orchestrator {
     pub(crate) actionable: BTreeSet<String>,
     /// Intents that propose it, by workflow.
     pub(crate) workflows: BTreeMap<String, Vec<String>>,
-    /// What is to be answered unseen.
-    pub(crate) unseen: mpsc::Sender<Unseen>,
+    /// What is to be done after turns.
+    pub(crate) later: mpsc::Sender<Later>,
     pub(crate) stages: Stages,
     pub(crate) screened: Screened,
     pub(crate) journal: Journal,
@@ -186,9 +186,9 @@ impl Orchestrator {
             draft.offer_person();
         }
         self.decide(&mut draft, &message, fan).await;
-        let unseen = Unseen::of(&mut draft, message);
+        let later = Later::of(&draft, message);
         let turn = self.finish(draft).await?;
-        self.answer_later(unseen, &turn);
+        self.do_later(later, &turn);
         Ok(turn)
     }
 

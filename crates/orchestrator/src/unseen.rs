@@ -1,17 +1,13 @@
 //! What the assistant would have said where the menu answered: after the turn, read by nobody, kept by telemetry.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use prost::Message as _;
-use proto::{Message, Outcome, Turn, TurnRecord};
+use proto::{Message, TurnRecord};
 use sql::{Connection, Result, values};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 
 use crate::draft::Draft;
+use crate::later::spool_of;
 use crate::rollout::Mirrored;
 use crate::spool::{self, Kind, spool};
 use crate::store::{Conversation, Finish, Journal};
@@ -24,10 +20,6 @@ CREATE TABLE unseen_cost (day INTEGER NOT NULL PRIMARY KEY, nanos INTEGER NOT NU
 
 /// The id of an unseen answer, from that of the turn that the customer got, in SQL.
 pub(crate) const ID: &str = "'u_' || substr(turn_id, 3)";
-/// Messages that wait. What is beyond is not answered unseen: nobody waits for it.
-pub(crate) const WAITING: usize = 64;
-/// Answers under way at the same time: customers have the machine.
-const PARALLEL: usize = 2;
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
 /// A message that the menu has answered.
@@ -43,7 +35,7 @@ pub(crate) struct Unseen {
 
 impl Unseen {
     /// What is to be answered unseen after a turn, if anything.
-    pub(crate) fn of(draft: &mut Draft<'_>, message: Message) -> Option<Self> {
+    pub(crate) fn of(draft: &Draft<'_>, message: Message) -> Option<Self> {
         let mirrored = draft.mirrored.clone()?;
         Some(Self {
             message,
@@ -56,31 +48,9 @@ impl Unseen {
     }
 }
 
-/// Answers what comes, until shutdown; then what was begun is ended, since it is paid for.
-pub(crate) async fn answer(
-    orchestrator: Arc<Orchestrator>,
-    queue: mpsc::Receiver<Unseen>,
-    shutdown: CancellationToken,
-) {
-    let coming = ReceiverStream::new(queue).take_until(shutdown.cancelled());
-    let answer = |unseen| async {
-        if let Err(error) = orchestrator.answer_unseen(unseen).await {
-            tracing::warn!(%error, "an unseen answer is lost");
-        }
-    };
-    coming.for_each_concurrent(PARALLEL, answer).await;
-}
-
 impl Orchestrator {
-    /// Answers a message unseen once its turn is over, unless there is too much to do.
-    pub(crate) fn answer_later(&self, unseen: Option<Unseen>, turn: &Turn) {
-        let Some(unseen) = unseen.filter(|_| turn.outcome() == Outcome::Legacy) else { return };
-        if self.unseen.try_send(unseen).is_err() {
-            tracing::debug!("too many messages wait to be answered unseen");
-        }
-    }
-
-    async fn answer_unseen(&self, unseen: Unseen) -> Result<()> {
+    /// Answers a message unseen, unless its money is spent or there is too much to do.
+    pub(crate) async fn answer_unseen(&self, unseen: Unseen) -> Result<()> {
         let most = unseen.mirrored.usd_per_day * 1e9;
         if self.journal.unseen_cost(now().div_euclid(DAY)).await? as f64 >= most {
             tracing::debug!("unseen answers have had all their money of the day");
@@ -90,9 +60,7 @@ impl Orchestrator {
         let budget = Duration::from_millis(self.config.turn_timeout_ms);
         let call = kit::Call::resume(&unseen.traceparent).within(budget);
         let end = call.scope(Box::pin(self.draft_unseen(unseen))).await;
-        self.journal.keep_unseen(end).await?;
-        self.spooled.notify_one();
-        Ok(())
+        self.journal.keep_unseen(end).await
     }
 
     async fn draft_unseen(&self, unseen: Unseen) -> Finish {
@@ -131,15 +99,12 @@ impl Journal {
                 ON CONFLICT (day) DO UPDATE SET nanos = unseen_cost.nanos + excluded.nanos";
             connection.execute(upsert, values![day, nanos])?;
             connection.execute("DELETE FROM unseen_cost WHERE day < $1", values![day])?;
-            connection.lock(&turn.conversation_id)?;
-            let known = "SELECT 1 FROM conversation WHERE conversation_id = $1";
-            if connection.first(known, values![&turn.conversation_id], |_| Ok(()))?.is_none() {
-                return Ok(());
-            }
             let told = spool::told(mask::kept(turn).into_owned());
-            let record = TurnRecord { turn: Some(told), ..record.clone() };
-            let (id, payload) = (&turn.turn_id, record.encode_to_vec());
-            spool(connection, &owner, Kind::Unseen, traceparent, id, &payload)
+            let payload = TurnRecord { turn: Some(told), ..record.clone() }.encode_to_vec();
+            let (id, conversation_id) = (&turn.turn_id, &turn.conversation_id);
+            spool_of(connection, conversation_id, |connection| {
+                spool(connection, &owner, Kind::Unseen, traceparent, id, &payload)
+            })
         };
         self.sql.write(write).await
     }

@@ -31,7 +31,7 @@ fn row(index: usize) -> Row {
         intent: "lost_card".to_owned(),
         category: "cards".to_owned(),
         confidence: 0.9,
-        bundle: "b".repeat(64),
+        bundle: "b".repeat(16),
         model: "extractive".to_owned(),
         input_tokens: 900,
         output_tokens: 60,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bundle::rollout::{Guard, Metric, Plan};
-use sql::{Connection, Row, values};
+use sql::{Connection, values};
 
 use super::control::State;
 use super::tick::{Cursor, Exposed, Matured, Seen};
@@ -18,73 +18,13 @@ pub(super) struct Units {
     pub(super) strangers: u64,
 }
 
-/// A unit, from the columns of [`SCAN`].
-struct Unit<'r> {
-    stage: &'r str,
-    bundle: &'r str,
-    share: u32,
-    sticky: bool,
-    treated: bool,
-    exposed_us: i64,
-    took_us: i64,
-    /// When it had its first event of each kind, from escalated to misrouted.
-    events: [Option<i64>; 7],
-}
-
-/// Scanned by id, whatever the database thinks of the index by customer: ids are as they came, customers are not.
-const SCAN: &str =
-    "SELECT stage, bundle, share, sticky, treated, exposed_us, took_us, escalated_us, failed_us,
-        withheld_us, ungrounded_us, rated_us, dissatisfied_us, misrouted_us
-    FROM exposures WHERE id >= $1 AND id < $2 AND rollout_id || '' = $3 AND epoch + 0 = $4";
-
-impl<'r> Unit<'r> {
-    fn of(row: &'r Row<'_>) -> sql::Result<Self> {
-        let mut events = [None; 7];
-        for (event, column) in events.iter_mut().zip(7..) {
-            *event = row.get(column)?;
-        }
-        Ok(Self {
-            stage: row.get(0)?,
-            bundle: row.get(1)?,
-            share: row.get(2)?,
-            sticky: row.get(3)?,
-            treated: row.get(4)?,
-            exposed_us: row.get(5)?,
-            took_us: row.get(6)?,
-            events,
-        })
-    }
-
-    /// Whether it had an event of a guard within the guard's window.
-    fn had(&self, guard: &Guard) -> bool {
-        let [escalated, failed, withheld, ungrounded, _, dissatisfied, misrouted] = self.events;
-        let event = match guard.metric {
-            Metric::EscalationUnplanned => escalated,
-            Metric::Dissatisfied => dissatisfied,
-            Metric::UngroundedDelivered => ungrounded,
-            Metric::UngroundedGenerated => withheld,
-            Metric::Misrouted => misrouted,
-            Metric::Failed => failed,
-            Metric::LatencyOverSla => return self.took_us > i64::from(guard.sla_ms) * 1000,
-            Metric::CostPerRequest => None,
-        };
-        self.within(event, guard)
-    }
-
-    fn rated(&self, guard: &Guard) -> bool {
-        let [.., rated, _, _] = self.events;
-        self.within(rated, guard)
-    }
-
-    fn within(&self, event: Option<i64>, guard: &Guard) -> bool {
-        event.is_some_and(|at_us| at_us <= self.exposed_us + window_us(guard))
-    }
-}
-
 /// Counts of control and treated units by share, and by whether the customers have keys.
 type Counts<T> = BTreeMap<(u32, bool), [T; 2]>;
 
-/// What is added up over a range of ids.
+/// Units that are alike in both numbers of a scan.
+type Alike = BTreeMap<(i64, i64), u64>;
+
+/// What is added up over ranges of ids.
 struct Sums<'p> {
     plan: &'p Plan,
     exposed: BTreeMap<String, Counts<u64>>,
@@ -92,24 +32,77 @@ struct Sums<'p> {
     matured: Vec<Counts<Seen>>,
 }
 
+/// Bit of a unit that was exposed to another bundle than the candidate; before it each guard has two, for an event and a
+/// rating within its window.
+const STRANGER: u64 = 1 << 32;
+
 impl Sums<'_> {
-    fn expose(&mut self, unit: &Unit<'_>) {
-        self.strangers += u64::from(!self.plan.candidate.is_empty() && unit.bundle != self.plan.candidate);
-        if !self.exposed.contains_key(unit.stage) {
-            self.exposed.insert(unit.stage.to_owned(), Counts::new());
+    /// Adds the units of a range, of which those of `guards` are over, and all are new or none.
+    fn scan(
+        &mut self,
+        connection: &mut Connection<'_>,
+        range: &Range<i64>,
+        epoch: u32,
+        guards: &[usize],
+        new: bool,
+    ) -> sql::Result<()> {
+        // Two numbers a unit, and the database need not sort. Scanned by id, whatever it thinks of the index by customer:
+        // ids are as they came, customers are not.
+        let query = format!(
+            "SELECT share * 4 + sticky * 2 + treated, {}, {} FROM exposures
+            WHERE id >= $1 AND id < $2 AND rollout_id || '' = $3 AND epoch + 0 = $4",
+            self.bits(guards, new),
+            if new { "stage" } else { "''" },
+        );
+        let values = values![range.start, range.end, &self.plan.id, epoch, &self.plan.candidate];
+        let mut found: Vec<(String, Alike)> = Vec::new();
+        connection.query(&query, values, |row| {
+            let (place, stage): ((i64, i64), &str) = ((row.get(0)?, row.get(1)?), row.get(2)?);
+            if found.last().is_none_or(|(last, _)| last != stage) {
+                found.push((stage.to_owned(), Alike::new()));
+            }
+            if let Some((_, counts)) = found.last_mut() {
+                *counts.entry(place).or_default() += 1;
+            }
+            Ok(())
+        })?;
+        for (stage, counts) in found {
+            for ((unit, bits), n) in counts {
+                self.add(&stage, unit.unsigned_abs(), bits.unsigned_abs(), n, guards, new);
+            }
         }
-        if let Some(shares) = self.exposed.get_mut(unit.stage) {
-            shares.entry((unit.share, unit.sticky)).or_default()[usize::from(unit.treated)] += 1;
-        }
+        Ok(())
     }
 
-    fn mature(&mut self, unit: &Unit<'_>, at: usize) {
-        let guard = &self.plan.guards[at];
-        let seen =
-            &mut self.matured[at].entry((unit.share, unit.sticky)).or_default()[usize::from(unit.treated)];
-        seen.n += 1;
-        seen.events += u64::from(unit.had(guard));
-        seen.rated += u64::from(unit.rated(guard));
+    /// What is to be known of each unit, as bits, in SQL.
+    fn bits(&self, guards: &[usize], new: bool) -> String {
+        let bit = |of: String, bit: u64| format!(" + CASE WHEN {of} THEN {bit} ELSE 0 END");
+        let mut bits = "0".to_owned();
+        for at in guards {
+            let guard = &self.plan.guards[*at];
+            bits += &bit(event(guard), 1 << (2 * at));
+            if guard.metric == Metric::Dissatisfied {
+                bits += &bit(within("rated_us", guard), 2 << (2 * at));
+            }
+        }
+        let is_new = u8::from(new);
+        bits + &bit(format!("{is_new} = 1 AND $5 <> '' AND bundle <> $5"), STRANGER)
+    }
+
+    fn add(&mut self, stage: &str, unit: u64, bits: u64, n: u64, guards: &[usize], new: bool) {
+        let share = u32::try_from(unit / 4).unwrap_or(u32::MAX);
+        let (place, arm) = ((share, unit & 2 > 0), usize::from(unit & 1 > 0));
+        let many = |bit: u64| if bits & bit > 0 { n } else { 0 };
+        if new {
+            self.strangers += many(STRANGER);
+            self.exposed.entry(stage.to_owned()).or_default().entry(place).or_default()[arm] += n;
+        }
+        for at in guards {
+            let seen = &mut self.matured[*at].entry(place).or_default()[arm];
+            seen.n += n;
+            seen.events += many(1 << (2 * at));
+            seen.rated += many(2 << (2 * at));
+        }
     }
 
     fn end(self) -> Units {
@@ -135,6 +128,25 @@ impl Sums<'_> {
         }
         units
     }
+}
+
+/// That a unit had an event of a guard, in SQL.
+fn event(guard: &Guard) -> String {
+    let column = match guard.metric {
+        Metric::EscalationUnplanned => "escalated_us",
+        Metric::Dissatisfied => "dissatisfied_us",
+        Metric::UngroundedDelivered => "ungrounded_us",
+        Metric::UngroundedGenerated => "withheld_us",
+        Metric::Misrouted => "misrouted_us",
+        Metric::Failed => "failed_us",
+        Metric::LatencyOverSla => return format!("took_us > {}", i64::from(guard.sla_ms) * 1000),
+        Metric::CostPerRequest => return "1 = 0".to_owned(),
+    };
+    within(column, guard)
+}
+
+fn within(column: &str, guard: &Guard) -> String {
+    format!("{column} <= exposed_us + {}", window_us(guard))
 }
 
 fn window_us(guard: &Guard) -> i64 {
@@ -177,14 +189,7 @@ pub(super) fn read(
         if !new && guards.is_empty() {
             continue;
         }
-        connection.query(SCAN, values![part.start, part.end, &plan.id, state.epoch()], |row| {
-            let unit = Unit::of(row)?;
-            if new {
-                sums.expose(&unit);
-            }
-            guards.iter().for_each(|at| sums.mature(&unit, *at));
-            Ok(())
-        })?;
+        sums.scan(connection, &part, state.epoch(), &guards, new)?;
     }
     Ok(sums.end())
 }

@@ -1,6 +1,8 @@
-//! The shadow stage: the menu answers, and the assistant too, read by nobody and without an effect.
+//! What is done after a turn. The shadow stage: the menu answers, and the assistant too, read by nobody and without an
+//! effect. And a model that judges what customers got.
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,10 +12,11 @@ use axum::response::IntoResponse as _;
 use axum::routing::post;
 use axum::{Json, Router};
 use proto::rollout_service_client::RolloutServiceClient;
+use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::workflow_service_client::WorkflowServiceClient;
 use proto::*;
 use serde_json::{Value, json};
-use tests::{Transport, World, altered, serve};
+use tests::{Transport, World, altered, demo, serve};
 use tokio::task::JoinSet;
 
 const QUESTION: &str = "How long does a replacement card take to arrive?";
@@ -37,12 +40,15 @@ share = 0.01
 metric = "escalation_unplanned"
 "#;
 
-/// A model that answers one question, and how often it was asked.
+/// A model that answers one question, with one sentence that no passage supports when it is asked to judge, and how often
+/// it was asked.
 async fn model() -> (String, Arc<AtomicUsize>, JoinSet<()>) {
     let asked = Arc::new(AtomicUsize::new(0));
-    let answer = |State(asked): State<Arc<AtomicUsize>>, Json(_): Json<Value>| async move {
+    let answer = |State(asked): State<Arc<AtomicUsize>>, Json(body): Json<Value>| async move {
         asked.fetch_add(1, Ordering::SeqCst);
-        let said = json!({"choices": [{"index": 0, "delta": {"content": SAID}, "finish_reason": "stop"}]});
+        let judges = body["messages"][0]["content"].as_str().unwrap().contains("\"unsupported\"");
+        let said = if judges { "{\"unsupported\": [1]}" } else { SAID };
+        let said = json!({"choices": [{"index": 0, "delta": {"content": said}, "finish_reason": "stop"}]});
         let usage = json!({"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}});
         let events = format!("data: {said}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
         ([("content-type", "text/event-stream")], events).into_response()
@@ -57,23 +63,29 @@ struct Shadow {
     rollout: RolloutServiceClient<kit::Link>,
 }
 
+async fn world(bundle: &Path, url: &str) -> World {
+    let values = [
+        ("generator", "provider", "openai"),
+        ("generator", "model", "tiny"),
+        ("generator", "base_url", url),
+        ("generator", "prices.tiny.output_usd_per_million", "0.0"),
+        ("generator", "prices.tiny.input_usd_per_million", "1000.0"),
+        ("orchestrator", "judge_share", "1.0"),
+        // A busy machine is no fault.
+        ("orchestrator", "classify_timeout_ms", "60000"),
+        ("orchestrator", "safety_timeout_ms", "60000"),
+        ("orchestrator", "retrieve_timeout_ms", "60000"),
+        ("safety", "budget_ms", "30000"),
+        ("telemetry", "min_n", "1"),
+    ];
+    World::over(Transport::Local, bundle, &values).await
+}
+
 impl Shadow {
     async fn start(url: &str) -> Self {
         let bundle = altered(str::to_owned);
         std::fs::write(bundle.path().join("rollout.toml"), PLAN).unwrap();
-        let values = [
-            ("generator", "provider", "openai"),
-            ("generator", "model", "tiny"),
-            ("generator", "base_url", url),
-            ("generator", "prices.tiny.output_usd_per_million", "0.0"),
-            ("generator", "prices.tiny.input_usd_per_million", "1000.0"),
-            // A busy machine is no fault.
-            ("orchestrator", "classify_timeout_ms", "60000"),
-            ("orchestrator", "safety_timeout_ms", "60000"),
-            ("orchestrator", "retrieve_timeout_ms", "60000"),
-            ("safety", "budget_ms", "30000"),
-        ];
-        let world = World::over(Transport::Local, bundle.path(), &values).await;
+        let world = world(bundle.path(), url).await;
         let rollout = RolloutServiceClient::new(world.links.get(telemetry::NAME).unwrap());
         Self { world, rollout }
     }
@@ -147,4 +159,28 @@ async fn unseen_answers_reach_nobody_do_nothing_and_stop_at_their_cost() {
     assert_eq!(handed.into_inner().handoffs, Vec::new());
     drop((stage, shadow.rollout));
     shadow.world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_customer_got_is_judged_by_a_model_after_the_turn() {
+    let (url, asked, _server) = model().await;
+    let world = world(&demo(), &url).await;
+    let turn = world.say("", QUESTION).await;
+    assert_eq!((turn.outcome(), turn.model.as_str()), (Outcome::Answered, "tiny"));
+    let telemetry = TelemetryServiceClient::new(world.links.get(telemetry::NAME).unwrap());
+    let start = Instant::now();
+    let judged = loop {
+        let metrics = telemetry.clone().get_metrics(GetMetricsRequest::default()).await.unwrap();
+        let figures = metrics.into_inner().metrics.unwrap().figures;
+        let judged = figures.into_iter().find(|figure| figure.name == "groundedness_judged");
+        if let Some(judged) = judged.filter(|judged| judged.n > 0) {
+            break judged;
+        }
+        assert!(start.elapsed() < PATIENCE, "nothing is judged");
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((judged.n, judged.numerator, judged.judge.as_str()), (1, 0.0, "llm/1 tiny"));
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    drop(telemetry);
+    world.stop().await;
 }
