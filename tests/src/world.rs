@@ -105,6 +105,16 @@ impl World {
 
     /// Starts the assistant of a built bundle.
     pub async fn over(transport: Transport, bundle: &Path, values: &[(&str, &str, &str)]) -> Self {
+        Self::split(transport, bundle, values, None).await
+    }
+
+    /// Starts the assistant of a built bundle, with telemetry's store in a database of its own.
+    pub async fn split(
+        transport: Transport,
+        bundle: &Path,
+        values: &[(&str, &str, &str)],
+        telemetry: Option<String>,
+    ) -> Self {
         let data = scratch();
         let receiver = Receiver::start().await;
         let mut settings = Settings::default();
@@ -125,8 +135,11 @@ impl World {
         let mut links = Vec::new();
         macro_rules! start {
             ($stage:ident) => {
+                start!($stage, context.clone());
+            };
+            ($stage:ident, $context:expr) => {
                 let config = settings.table($stage::NAME).unwrap();
-                let stage = Box::pin($stage::service(config, context.clone())).await.unwrap();
+                let stage = Box::pin($stage::service(config, $context)).await.unwrap();
                 links.push(($stage::NAME, link(transport, stage, &context).await));
             };
         }
@@ -135,7 +148,11 @@ impl World {
         start!(retriever);
         start!(generator);
         start!(workflow);
-        start!(telemetry);
+        let mut apart = context.clone();
+        if let Some(url) = telemetry {
+            apart.server.database.url = Some(url.into());
+        }
+        start!(telemetry, apart);
         let links = Links::new(links);
         let front = Context { links: links.clone(), ..context.clone() };
         let config = settings.table(orchestrator::NAME).unwrap();
