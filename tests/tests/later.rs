@@ -107,7 +107,8 @@ impl Shadow {
         let (start, before) = (Instant::now(), self.answers().await.len());
         let mut begun = Vec::new();
         loop {
-            let turn = self.world.say("", text).await;
+            let (customer_key, text) = ("c1".to_owned(), text.to_owned());
+            let turn = self.world.ask(Message { customer_key, text, ..Message::default() }).await;
             assert_eq!((turn.outcome(), turn.arm()), (Outcome::Legacy, Arm::Control), "{turn:?}");
             begun.push(turn.conversation_id);
             let found = self.answers().await;
@@ -137,9 +138,20 @@ async fn unseen_answers_reach_nobody_do_nothing_and_stop_at_their_cost() {
     let read = GetConversationRequest { conversation_id: turn.conversation_id.clone() };
     let read = shadow.world.client.clone().get_conversation(read).await.unwrap().into_inner();
     assert!(!format!("{read:?}").contains("working days"), "{read:?}");
+    // It is held of the customer all the same.
+    let export = ExportCustomerRequest { customer_key: "c1".to_owned() };
+    let mut held = shadow.world.client.clone().export_customer(export).await.unwrap().into_inner();
+    let mut records = Vec::new();
+    while let Some(held) = held.message().await.unwrap() {
+        records.extend(held.records);
+    }
+    assert!(records.iter().any(|record| record.unseen && record.turn.as_ref() == Some(&turn)), "{records:?}");
     // The money of the day is spent: nothing more is begun, in this conversation or another.
     for conversation in [turn.conversation_id.as_str(), "", ""] {
-        assert_eq!(shadow.world.say(conversation, QUESTION).await.outcome(), Outcome::Legacy);
+        let (customer_key, conversation_id) = ("c1".to_owned(), conversation.to_owned());
+        let text = QUESTION.to_owned();
+        let message = Message { customer_key, conversation_id, text, ..Message::default() };
+        assert_eq!(shadow.world.ask(message).await.outcome(), Outcome::Legacy);
     }
     // What needs no model waits in the same line behind them, and is answered once there is money again.
     shadow.apply(&PLAN.replace("= 0.5", "= 500.0")).await;

@@ -147,7 +147,7 @@ pub(crate) async fn rollout(
         RolloutCommand::Decisions { after, at } => decisions(settings, after, &at, as_json).await,
         RolloutCommand::Unseen { limit, before, at } => {
             let mut there = There::open(settings, &at)?;
-            let request = ListUnseenRequest { before, page_size: limit };
+            let request = ListUnseenRequest { before, page_size: limit, ..ListUnseenRequest::default() };
             let found = there.client.list_unseen(request).await.map_err(|status| there.told(&status))?;
             for answer in found.into_inner().answers {
                 show::line(&if as_json { unseen_value(&answer).to_string() } else { unseen(&answer) });

@@ -51,6 +51,7 @@ impl Orchestrator {
         for turn in turns {
             records.extend(self.journal.record(&turn.turn_id).await?);
         }
+        records.extend(self.stages.unseen_of(id.clone()).await.map_err(unforgotten)?);
         Ok(ExportCustomerResponse {
             utterances,
             records,

@@ -273,6 +273,15 @@ impl Stages {
         once("telemetry", TELEMETRY_BUDGET, request, |request| call(client, request)).await
     }
 
+    /// What was answered unseen in a conversation.
+    pub(crate) async fn unseen_of(&self, conversation_id: String) -> Result<Vec<TurnRecord>, Failure> {
+        let (mut client, request) =
+            (self.rollout.clone(), ListUnseenRequest { conversation_id, ..Default::default() });
+        let list = |request| async move { client.list_unseen(request).await };
+        let listed = once("telemetry", TELEMETRY_BUDGET, request, list).await?.answers;
+        Ok(listed.into_iter().filter_map(|answer| answer.record).collect())
+    }
+
     /// What the controller of the rollout says, for as long as it does.
     pub(crate) async fn watch_plan(&self) -> Result<Plans, Failure> {
         let mut client = self.rollout.clone();

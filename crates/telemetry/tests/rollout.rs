@@ -279,9 +279,13 @@ async fn what_nobody_read_counts_once_a_conversation_and_in_no_figure_of_turns()
         turn.unwrap().conversation_id.clone()
     };
     assert_eq!(listed.iter().map(of).collect::<Vec<_>>(), ["u2", "u1"]);
-    let older = ListUnseenRequest { before: listed[0].place, page_size: 1 };
-    let older = stage.rollout.list_unseen(older).await.unwrap().into_inner().answers;
-    assert_eq!(older.iter().map(of).collect::<Vec<_>>(), ["u1"]);
+    let one = ListUnseenRequest { page_size: 1, ..ListUnseenRequest::default() };
+    let older = ListUnseenRequest { before: listed[0].place, ..one.clone() };
+    let named = ListUnseenRequest { conversation_id: "u1".to_owned(), ..one };
+    for asked in [older, named] {
+        let found = stage.rollout.list_unseen(asked).await.unwrap().into_inner().answers;
+        assert_eq!(found.iter().map(of).collect::<Vec<_>>(), ["u1"]);
+    }
     let conversation_ids = vec!["u1".to_owned()];
     stage.telemetry.forget_conversations(ForgetConversationsRequest { conversation_ids }).await.unwrap();
     let left = stage.rollout.list_unseen(ListUnseenRequest::default()).await.unwrap().into_inner().answers;

@@ -177,9 +177,10 @@ impl RolloutService for Server {
         &self,
         request: Request<ListUnseenRequest>,
     ) -> Result<Response<ListUnseenResponse>, Status> {
-        let ListUnseenRequest { before, page_size } = request.into_inner();
+        let ListUnseenRequest { before, page_size, conversation_id } = request.into_inner();
         let limit = limit(page_size, UNSEEN_PAGE, MAX_UNSEEN_PAGE)?;
-        let found = self.store.unseen(if before > 0 { before } else { i64::MAX }, limit).await;
+        let before = if before > 0 { before } else { i64::MAX };
+        let found = self.store.unseen(conversation_id, before, limit).await;
         let answer = |(place, encoded): (i64, Vec<u8>)| {
             Ok(UnseenAnswer { place, record: Some(decode(&encoded).map_err(status)?) })
         };

@@ -95,14 +95,22 @@ pub(super) fn read(
 }
 
 impl Store {
-    /// At most `limit` unseen answers before a place, newest first, each encoded and with its place.
+    /// At most `limit` unseen answers before a place, newest first, each encoded and with its place: of a conversation,
+    /// or of all without the name of one.
     ///
     /// # Errors
     /// `Store`.
-    pub async fn unseen(&self, before: i64, limit: u32) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-        let query = "SELECT id, encoded FROM unseen WHERE id < $1 ORDER BY id DESC LIMIT $2";
+    pub async fn unseen(
+        &self,
+        conversation_id: String,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+        let query = "SELECT id, encoded FROM unseen
+            WHERE id < $1 AND ($2 = '' OR conversation_id = $2) ORDER BY id DESC LIMIT $3";
         let read = move |connection: &mut Connection<'_>| {
-            connection.query(query, values![before, limit], |row| Ok((row.get(0)?, row.get(1)?)))
+            let values = values![before, &conversation_id, limit];
+            connection.query(query, values, |row| Ok((row.get(0)?, row.get(1)?)))
         };
         Ok(self.0.read(read).await?)
     }
