@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -28,6 +29,8 @@ pub enum Script {
     Endless(Vec<Bytes>),
     /// The events, then silence.
     Silent(Vec<Bytes>),
+    /// The events, with so much time between two.
+    Drip(Vec<Bytes>, Duration),
 }
 
 /// A server on a free loopback port.
@@ -101,6 +104,10 @@ async fn reply(State(calls): State<Arc<Calls>>, headers: HeaderMap, body: Bytes)
             let last = chunks.last().unwrap().clone();
             let all = stream::iter(chunks).chain(stream::iter(std::iter::repeat(last)));
             events(Body::from_stream(all.map(Ok::<_, Infallible>)))
+        }
+        Script::Drip(chunks, pause) => {
+            let all = stream::iter(chunks).map(Ok::<_, Infallible>).throttle(pause);
+            events(Body::from_stream(all))
         }
         Script::Silent(chunks) => {
             let all = stream::iter(chunks).chain(stream::pending());

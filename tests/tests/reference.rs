@@ -44,20 +44,34 @@ fn the_example_of_a_target_lists_every_setting_and_its_defaults_are_those_of_the
     }
 }
 
-#[test]
-fn the_example_of_a_connector_lists_every_setting() {
+/// The keys of an example that is commented out, and those of a table with keys that are not written.
+fn listed(head: &str, default: &toml::Table, unwritten: &[&str]) -> toml::Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firstline.toml");
     let text = std::fs::read_to_string(path).unwrap();
-    let example =
-        text.split_once("# [orchestrator.connectors.chat]\n").unwrap().1.split_once("\n[").unwrap().0;
-    let listed = example.lines().filter_map(|line| line.strip_prefix("# "));
-    let listed: toml::Table = listed.collect::<Vec<_>>().join("\n").parse().unwrap();
-    // Secrets are not written back.
-    let default = toml::Table::try_from(orchestrator::Connector::default()).unwrap();
-    let mut known: Vec<_> = default.keys().map(String::as_str).chain(["token", "password"]).collect();
+    let example = text.split_once(&format!("# [{head}]")).unwrap().1.split_once('\n').unwrap().1;
+    let lines = example.split_once("\n[").unwrap().0.lines().filter_map(|line| line.strip_prefix("# "));
+    let listed: toml::Table = lines.collect::<Vec<_>>().join("\n").parse().unwrap();
+    let mut known: Vec<_> = default.keys().map(String::as_str).chain(unwritten.iter().copied()).collect();
     known.sort_unstable();
     let mut keys: Vec<_> = listed.keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, known);
+    assert_eq!(keys, known, "{head}");
+    listed
+}
+
+#[test]
+fn the_example_of_a_connector_lists_every_setting() {
+    let default = toml::Table::try_from(orchestrator::Connector::default()).unwrap();
+    // Secrets are not written back.
+    let listed = listed("orchestrator.connectors.chat", &default, &["token", "password"]);
     let _: orchestrator::Connector = listed.try_into().unwrap();
+}
+
+#[test]
+fn the_example_of_a_model_lists_every_setting() {
+    let default = toml::Table::try_from(generator::config::Model::default()).unwrap();
+    // What is left out is that of the first model.
+    let own = ["api_key", "timeout_ms", "idle_timeout_ms", "max_tokens", "temperature", "price"];
+    let listed = listed("generator.models.local", &default, &own);
+    let _: generator::config::Model = listed.try_into().unwrap();
 }

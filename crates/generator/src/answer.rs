@@ -86,6 +86,14 @@ pub struct Usage {
     pub output: u64,
 }
 
+impl Usage {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.input += other.input;
+        self.cached += other.cached;
+        self.output += other.output;
+    }
+}
+
 /// A whole answer.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {

@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use async_openai::types::stream::StreamResponse;
 use futures::StreamExt as _;
-use reqwest::header::{self, HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::Usage;
-use crate::config::{Config, parse_url};
+use crate::breaker::Closed;
+use crate::config::{Config, Model, parse_url};
 use crate::endpoint::Endpoint;
+use crate::transport::{Failure, send};
 
-/// Wait before the retry of a server error that names no time.
-const BACKOFF: Duration = Duration::from_millis(200);
 /// Wait for the usage after the model said that it is done.
 const USAGE_WAIT: Duration = Duration::from_millis(500);
 /// Bytes of server-sent events for one byte of text: a token of one letter comes in about 300 bytes.
@@ -51,6 +49,9 @@ pub enum Error {
     /// The model ended for another reason than being done, for example "`content_filter`".
     #[error("the model stopped with reason {0:?}")]
     Stopped(String),
+    /// It is not asked now.
+    #[error("the model server is not asked: {0}")]
+    Closed(#[from] Closed),
     /// The reply is not what the protocol asks for.
     #[error("the model server's reply is no stream of chat completions: {0}")]
     Garbage(String),
@@ -71,7 +72,14 @@ impl Error {
             Self::TooLong(_) => "TOO_LONG",
             Self::Stopped(_) => "STOPPED",
             Self::Garbage(_) => "GARBAGE",
+            Self::Closed(Closed::Broken) => "BREAKER_OPEN",
+            Self::Closed(Closed::Waiting | Closed::Limited) => "RATE_LIMITED",
         }
+    }
+
+    /// Whether it says that the server is not well, and not that the answer was unwelcome.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        !matches!(self, Self::Stopped(_) | Self::Closed(_))
     }
 }
 
@@ -85,6 +93,11 @@ pub(crate) struct ChatModel {
     /// OpenAI's own name of the token limit; older servers only know "max_tokens".
     limit_key: &'static str,
     max_bytes: usize,
+    timeout: Duration,
+    /// Whether the server only answers as a whole.
+    is_unary: bool,
+    /// Whether it can be held to a JSON schema.
+    pub(crate) knows_schema: bool,
 }
 
 /// An answer on its way.
@@ -103,22 +116,22 @@ pub(crate) struct Reply {
 }
 
 impl ChatModel {
-    /// A client for the configured server; needs a default rustls provider for https.
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+    /// A client for a model at a place of the configuration; needs a default rustls provider for https.
+    pub(crate) fn new(config: &Config, place: &str, model: &Model) -> anyhow::Result<Self> {
         use anyhow::Context as _;
-        let url = parse_url(&config.base_url)
-            .with_context(|| format!("generator.base_url: {:?} is no URL", config.base_url))?;
+        let url = parse_url(&model.base_url)
+            .with_context(|| format!("{place}.base_url: {:?} is no URL", model.base_url))?;
         let is_openai = url
             .host_str()
             .is_some_and(|host| host == "api.openai.com" || host.ends_with(".openai.azure.com"));
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_millis(config.connect_timeout_ms))
-            .read_timeout(Duration::from_millis(config.idle_timeout_ms))
+            .read_timeout(Duration::from_millis(model.idle_timeout_ms.unwrap_or(config.idle_timeout_ms)))
             // A redirect could lead to an address nobody configured.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("cannot build the HTTP client of the model server")?;
-        let endpoint = Endpoint::new(&config.base_url, config.api_key.clone())?;
+        let endpoint = Endpoint::new(place, model)?;
         let max_events = EVENT_BYTES_BASE + EVENT_BYTES * config.max_answer_bytes;
         let transport = http.clone();
         let service = tower::service_fn(move |request: HttpRequestFactory| {
@@ -126,17 +139,26 @@ impl ChatModel {
         });
         Ok(Self {
             client: async_openai::Client::build(http, endpoint).with_http_service(service),
-            model: config.model.clone(),
-            temperature: config.temperature,
-            max_tokens: config.max_tokens,
+            model: model.model.clone(),
+            temperature: model.temperature.or(config.temperature),
+            max_tokens: model.max_tokens.unwrap_or(config.max_tokens),
             limit_key: if is_openai { "max_completion_tokens" } else { "max_tokens" },
             max_bytes: config.max_answer_bytes,
+            timeout: Duration::from_millis(model.timeout_ms.unwrap_or(config.timeout_ms)),
+            is_unary: model.unary,
+            knows_schema: !model.no_json_schema,
         })
     }
 
     /// Another model of the same server, with the same limits.
     pub(crate) fn named(&self, model: &str) -> Self {
         Self { model: model.to_owned(), ..self.clone() }
+    }
+
+    /// Where its server is.
+    pub(crate) fn base_url(&self) -> &str {
+        use async_openai::config::Config as _;
+        self.client.config().api_base()
     }
 
     /// Name of the model that is asked for.
@@ -149,10 +171,20 @@ impl ChatModel {
         u64::from(self.max_tokens)
     }
 
-    /// Sends the prompt. A server error is retried once, and a rate limit too when it says how long to
-    /// wait and that ends before the deadline.
-    pub(crate) async fn open(&self, prompt: &str, deadline: Instant) -> Result<Reply, Error> {
-        self.send(prompt, self.max_tokens, None, deadline).await
+    /// Longest time for a whole answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends the prompt. Where nobody else can be asked (`is_last`) a server error is retried once, and a rate limit too
+    /// when it says how long to wait and that ends before the deadline.
+    pub(crate) async fn open(
+        &self,
+        prompt: &str,
+        is_last: bool,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
+        self.send(prompt, self.max_tokens, None, is_last, deadline).await
     }
 
     /// As [`ChatModel::open`], for a reply of at most `max_tokens` that follows a JSON schema.
@@ -162,8 +194,8 @@ impl ChatModel {
         max_tokens: u32,
         schema: &Value,
         deadline: Instant,
-    ) -> Result<Reply, Error> {
-        self.send(prompt, max_tokens, Some(schema), deadline).await
+    ) -> Result<Reply, Failure> {
+        self.send(prompt, max_tokens, Some(schema), true, deadline).await
     }
 
     async fn send(
@@ -171,15 +203,18 @@ impl ChatModel {
         prompt: &str,
         max_tokens: u32,
         schema: Option<&Value>,
+        is_last: bool,
         deadline: Instant,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Reply, Failure> {
         let mut body = json!({
             "model": self.model,
             "messages": [{ "role": "user", "content": prompt }],
-            "stream": true,
-            "stream_options": { "include_usage": true },
+            "stream": !self.is_unary,
             self.limit_key: max_tokens,
         });
+        if !self.is_unary {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
         if let Some(schema) = schema {
             let schema = json!({ "name": "reply", "strict": true, "schema": schema });
             body["response_format"] = json!({ "type": "json_schema", "json_schema": schema });
@@ -193,13 +228,13 @@ impl ChatModel {
             sent.map_err(|_| Failure::from(Error::Timeout))?.map_err(Failure::from)
         };
         let stream = match call().await {
-            Err(Failure { retry_after: Some(wait), .. }) if Instant::now() + wait < deadline => {
+            Err(Failure { retry_after: Some(wait), .. }) if is_last && Instant::now() + wait < deadline => {
                 sleep(wait).await;
                 call().await
             }
             first => first,
         };
-        let stream = stream.map_err(|failure| failure.error)?;
+        let stream = stream?;
         let max_bytes = self.max_bytes;
         Ok(Reply { stream, deadline, max_bytes, bytes: 0, finish: None, usage: None, model: None, id: None })
     }
@@ -303,87 +338,4 @@ impl From<Tokens> for Usage {
             output: tokens.completion_tokens,
         }
     }
-}
-
-/// A failed attempt, and how long to wait before a retry where one makes sense.
-#[derive(Debug, thiserror::Error)]
-#[error("an attempt failed")]
-struct Failure {
-    #[source]
-    error: Error,
-    retry_after: Option<Duration>,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, retry_after: None }
-    }
-}
-
-impl From<reqwest::Error> for Failure {
-    fn from(error: reqwest::Error) -> Self {
-        // The URL may hold secrets of a gateway.
-        let error = error.without_url();
-        Self::from(match () {
-            () if error.is_timeout() => Error::Timeout,
-            () if error.is_connect() => Error::Connect(error),
-            () => Error::Broken(error),
-        })
-    }
-}
-
-impl From<OpenAIError> for Failure {
-    fn from(error: OpenAIError) -> Self {
-        match error {
-            OpenAIError::Boxed(inner) => match inner.downcast::<Self>() {
-                Ok(failure) => *failure,
-                Err(other) => Self::from(Error::Garbage(other.to_string())),
-            },
-            OpenAIError::Reqwest(error) => Self::from(error),
-            OpenAIError::ApiError(error) => Self::from(Error::Status(error.status_code.as_u16())),
-            // The content stays out of the message: it may be the customer's.
-            OpenAIError::JSONDeserialize(error, _) => Self::from(Error::Garbage(error.to_string())),
-            OpenAIError::StreamError(_) => Self::from(Error::Truncated),
-            _ => Self::from(Error::Garbage("the request could not be built".to_owned())),
-        }
-    }
-}
-
-/// Sends one request, without the retries async-openai makes by default: those would multiply with ours
-/// and outlast the deadline. A body of more than `max` bytes breaks off.
-async fn send(
-    http: reqwest::Client,
-    request: HttpRequestFactory,
-    max: usize,
-) -> Result<reqwest::Response, OpenAIError> {
-    let boxed = |failure: Failure| OpenAIError::Boxed(Box::new(failure));
-    let response = http.execute(request.build().await?).await.map_err(|error| boxed(error.into()))?;
-    let (status, headers) = (response.status(), response.headers());
-    if !status.is_success() {
-        let said = retry_after(headers);
-        let retry_after =
-            if status.is_server_error() { said.or(Some(BACKOFF)) } else { said.filter(|_| status == 429) };
-        return Err(boxed(Failure { error: Error::Status(status.as_u16()), retry_after }));
-    }
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("nothing");
-    if !kind.starts_with("text/event-stream") {
-        return Err(boxed(Error::Garbage(format!("content type {kind:?}")).into()));
-    }
-    let mut read = 0;
-    let body = response.bytes_stream().map(move |chunk| {
-        let chunk = chunk.map_err(std::io::Error::other)?;
-        read += chunk.len();
-        if read > max { Err(std::io::Error::other("too long")) } else { Ok(chunk) }
-    });
-    Ok(http::Response::new(reqwest::Body::wrap_stream(body)).into())
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds.min(86_400)));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-    Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default())
 }

@@ -51,7 +51,9 @@ impl Writer {
         choices: &[Choice],
         deadline: Option<Instant>,
     ) -> Result<Opinion<Option<String>>, Error> {
-        let Some((model, _)) = &self.model else { return Ok(Opinion::Skipped(NO_MODEL)) };
+        let Some(model) = self.models.iter().find(|model| model.chat.knows_schema) else {
+            return Ok(Opinion::Skipped(NO_MODEL));
+        };
         let config = &self.config;
         let canary = self.canaries.fresh();
         let prompt = prompt(text, choices, &canary);
@@ -60,7 +62,7 @@ impl Writer {
             cached: 0,
             output: u64::from(config.choice_max_tokens),
         };
-        if config.bill(&config.model, most).0 > config.choice_max_cost_usd {
+        if model.bill(most).0 > config.choice_max_cost_usd {
             return Ok(Opinion::Skipped("it could cost more than generator.choice_max_cost_usd"));
         }
         let end = Instant::now() + Duration::from_millis(config.choice_timeout_ms);

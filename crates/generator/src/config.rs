@@ -78,6 +78,66 @@ pub struct Config {
     pub judge_model: String,
     /// Prices by name of the model.
     pub prices: BTreeMap<String, Price>,
+    /// Names of further models, in the order in which they are asked when those before them cannot answer.
+    pub fallback: Vec<String>,
+    /// Further models by a name of one's own.
+    pub models: BTreeMap<String, Model>,
+}
+
+/// A model and the server that has it; what is left out is as for the first one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// Name of the model on its server; needed.
+    pub model: String,
+    /// Base URL of its server up to and with `/v1`; needed. Of Azure the URL of a deployment.
+    pub base_url: String,
+    /// Key of its server; left out means none.
+    #[serde(skip_serializing)]
+    pub api_key: Option<SecretString>,
+    /// `api-version` in the query, as Azure wants it, where the key goes into the header `api-key`; empty means neither.
+    pub api_version: String,
+    /// Longest time for its whole answer, in milliseconds, 10..=600000.
+    pub timeout_ms: Option<u64>,
+    /// Longest silence of its server, in milliseconds, 10..=600000.
+    pub idle_timeout_ms: Option<u64>,
+    /// Most tokens of an answer, 1..=32768.
+    pub max_tokens: Option<u32>,
+    /// Sampling temperature, 0..=2.
+    pub temperature: Option<f64>,
+    /// Whether its server only answers as a whole.
+    pub unary: bool,
+    /// Whether it cannot be held to a JSON schema: then it is asked for answers only.
+    pub no_json_schema: bool,
+    /// Most calls in a minute, 0..=1000000; 0 is no limit.
+    pub requests_per_minute: u32,
+    /// Most tokens of calls in a minute, 0..=1000000000000; 0 is no limit.
+    pub tokens_per_minute: u64,
+    /// Its price; left out means that of its name in `prices`.
+    pub price: Option<Price>,
+}
+
+impl Model {
+    fn validate(&self, name: &str, found: &mut Vec<Violation>) {
+        let key = |key: &str| format!("models.{name}.{key}");
+        let mut refuse = |at: &str, message: String| found.push(Violation { key: key(at), message });
+        if self.model.trim().is_empty() {
+            refuse("model", "is empty, needed is the name of the model on its server".to_owned());
+        }
+        if parse_url(&self.base_url).is_none() {
+            refuse("base_url", format!("is {:?}, allowed a URL such as \"{OPENAI}\"", self.base_url));
+        }
+        for (at, ms) in [("timeout_ms", self.timeout_ms), ("idle_timeout_ms", self.idle_timeout_ms)] {
+            within(&key(at), ms.unwrap_or(10), 10..=600_000, found);
+        }
+        within(&key("max_tokens"), self.max_tokens.unwrap_or(1), 1..=32_768, found);
+        within(&key("temperature"), self.temperature.unwrap_or(0.0), 0.0..=2.0, found);
+        within(&key("requests_per_minute"), self.requests_per_minute, 0..=1_000_000, found);
+        within(&key("tokens_per_minute"), self.tokens_per_minute, 0..=1_000_000_000_000, found);
+        if let Some(price) = &self.price {
+            price.validate(&key("price"), found);
+        }
+    }
 }
 
 /// What a model costs, in US dollars for a million tokens, 0..=10000.
@@ -93,6 +153,17 @@ pub struct Price {
 }
 
 impl Price {
+    fn validate(&self, place: &str, found: &mut Vec<Violation>) {
+        let values = [
+            ("input_usd_per_million", Some(self.input_usd_per_million)),
+            ("output_usd_per_million", Some(self.output_usd_per_million)),
+            ("cached_input_usd_per_million", self.cached_input_usd_per_million),
+        ];
+        for (key, value) in values {
+            within(&format!("{place}.{key}"), value.unwrap_or(0.0), 0.0..=10_000.0, found);
+        }
+    }
+
     /// The cost of a usage in US dollars.
     #[must_use]
     pub fn cost_usd(&self, usage: Usage) -> f64 {
@@ -126,6 +197,8 @@ impl Default for Config {
             choice_max_cost_usd: 0.002,
             judge_model: String::new(),
             prices: BTreeMap::new(),
+            fallback: Vec::new(),
+            models: BTreeMap::new(),
         }
     }
 }
@@ -155,17 +228,14 @@ impl kit::Config for Config {
         if !self.base_url.is_empty() && parse_url(&self.base_url).is_none() {
             refuse("base_url", format!("is {:?}, allowed a URL such as \"{OPENAI}\"", self.base_url));
         }
+        for name in self.fallback.iter().filter(|name| !self.models.contains_key(*name)) {
+            refuse("fallback", format!("names {name:?}, which is not in generator.models"));
+        }
         for (model, price) in &self.prices {
-            let values = [
-                ("input_usd_per_million", Some(price.input_usd_per_million)),
-                ("output_usd_per_million", Some(price.output_usd_per_million)),
-                ("cached_input_usd_per_million", price.cached_input_usd_per_million),
-            ];
-            for (key, value) in values {
-                if let Some(value) = value {
-                    within(&format!("prices.{model}.{key}"), value, 0.0..=10_000.0, &mut found);
-                }
-            }
+            price.validate(&format!("prices.{model}"), &mut found);
+        }
+        for (name, model) in &self.models {
+            model.validate(name, &mut found);
         }
         found
     }
@@ -183,13 +253,23 @@ impl Config {
         self
     }
 
-    /// What a usage of a model costs in US dollars, and the prices of that, such as "gpt-5-mini 0.25/0.025/2": US
-    /// dollars for a million tokens of prompt, cached prompt and completion. 0 and empty when it has none.
-    pub(crate) fn bill(&self, model: &str, usage: Usage) -> (f64, String) {
-        let Some(price) = self.prices.get(model) else { return (0.0, String::new()) };
-        let Price { input_usd_per_million: input, output_usd_per_million: output, .. } = price;
-        let cached = price.cached_input_usd_per_million.unwrap_or(*input);
-        (price.cost_usd(usage), format!("{model} {input}/{cached}/{output}"))
+    /// The models in the order in which they are asked, each with its place in the configuration; none where the
+    /// passages' own sentences answer.
+    pub(crate) fn chain(&self) -> Vec<(String, Model)> {
+        if self.provider == Provider::Extractive {
+            return Vec::new();
+        }
+        let first = Model {
+            model: self.model.clone(),
+            base_url: self.base_url.clone(),
+            api_key: self.api_key.clone(),
+            ..Model::default()
+        };
+        let named =
+            |name: &String| Some((format!("generator.models.{name}"), self.models.get(name)?.clone()));
+        std::iter::once(("generator".to_owned(), first))
+            .chain(self.fallback.iter().filter_map(named))
+            .collect()
     }
 
     /// Name of the model that judges answers.

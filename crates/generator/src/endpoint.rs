@@ -1,29 +1,43 @@
 //! Where a model server's requests go, and with which key.
 
-use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::config::Model;
 
 /// Where requests go, and with which key.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     base: String,
     key: SecretString,
+    api_version: String,
     headers: HeaderMap,
 }
 
 impl Endpoint {
-    pub(crate) fn new(base: &str, key: Option<SecretString>) -> anyhow::Result<Self> {
+    /// The server of a model at a place of the configuration.
+    pub(crate) fn new(place: &str, model: &Model) -> anyhow::Result<Self> {
         use anyhow::Context as _;
         let mut headers = HeaderMap::new();
-        if let Some(key) = &key {
+        if let Some(key) = &model.api_key {
+            let key = key.expose_secret().trim();
+            let (name, value) = match model.api_version.as_str() {
+                "" => (header::AUTHORIZATION, format!("Bearer {key}")),
+                _ => (HeaderName::from_static("api-key"), key.to_owned()),
+            };
             // Without the key of the error, which would be logged.
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim()))
-                .ok()
-                .context("generator.api_key holds characters no HTTP header may have")?;
+            let value = HeaderValue::from_str(&value).ok();
+            let mut value =
+                value.with_context(|| format!("{place}.api_key holds characters no HTTP header may have"))?;
             value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
+            headers.insert(name, value);
         }
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), key: key.unwrap_or_default(), headers })
+        Ok(Self {
+            base: model.base_url.trim_end_matches('/').to_owned(),
+            key: model.api_key.clone().unwrap_or_default(),
+            api_version: model.api_version.clone(),
+            headers,
+        })
     }
 }
 
@@ -37,7 +51,8 @@ impl async_openai::config::Config for Endpoint {
     }
 
     fn query(&self) -> Vec<(&str, &str)> {
-        Vec::new()
+        let version = Some(("api-version", self.api_version.as_str()));
+        version.filter(|(_, version)| !version.is_empty()).into_iter().collect()
     }
 
     fn api_base(&self) -> &str {

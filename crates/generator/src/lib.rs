@@ -3,6 +3,8 @@
 mod alignment;
 pub mod answer;
 mod asked;
+mod attempt;
+pub mod breaker;
 pub mod chat;
 pub mod choose;
 pub mod config;
@@ -18,11 +20,13 @@ mod measure;
 pub mod opinion;
 pub mod prompt;
 mod score;
+mod served;
 mod server;
 mod suffice;
 mod support;
 mod terms;
 mod tokens;
+mod transport;
 pub mod verdict;
 pub mod write;
 

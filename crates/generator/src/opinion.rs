@@ -5,10 +5,12 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::answer::Usage;
-use crate::chat::{ChatModel, Error};
+use crate::chat::Error;
 use crate::leak::{Pieces, Watch};
 use crate::prompt::NOTE;
-use crate::write::{self, LEAK, Writer, usage};
+use crate::served::Served;
+use crate::transport::Failure;
+use crate::write::{self, LEAK, TOKEN_BYTES, Writer, usage};
 
 /// Why no model is asked where there is none.
 pub(crate) const NO_MODEL: &str = "no model is configured";
@@ -58,28 +60,35 @@ impl Writer {
     /// The model or its server fails.
     pub(crate) async fn ask<T>(
         &self,
-        model: &ChatModel,
+        model: &Served,
         asked: Asked<'_>,
         read: impl FnOnce(&str) -> Result<T, &'static str>,
     ) -> Result<Opinion<T>, Error> {
         let start = Instant::now();
-        let span = write::span(model.name(), asked.max_tokens.into());
+        let span = write::span(model.chat.name(), asked.max_tokens.into());
+        let tokens = asked.prompt.len() as u64 / TOKEN_BYTES + u64::from(asked.max_tokens);
+        model.admit(tokens)?;
         let opinion = self.hear(model, asked, read).instrument(span.clone()).await;
+        match &opinion {
+            Ok(_) => model.succeeded(),
+            Err(failure) => model.failed(failure),
+        }
+        let opinion = opinion.map_err(|failure| failure.error);
         let (answered, usage) = match &opinion {
             Ok(Opinion::Given { model, usage, .. }) => (model.as_str(), *usage),
             _ => ("", Usage::default()),
         };
-        write::close(&span, (model.name(), start), answered, usage, failed(&opinion));
+        write::close(&span, (model.chat.name(), start), answered, usage, failed(&opinion));
         opinion
     }
 
     async fn hear<T>(
         &self,
-        model: &ChatModel,
+        model: &Served,
         Asked { prompt, canary, task, data, schema, max_tokens, end }: Asked<'_>,
         read: impl FnOnce(&str) -> Result<T, &'static str>,
-    ) -> Result<Opinion<T>, Error> {
-        let mut reply = model.open_json(&prompt, max_tokens, &schema, end).await?;
+    ) -> Result<Opinion<T>, Failure> {
+        let mut reply = model.chat.open_json(&prompt, max_tokens, &schema, end).await?;
         let instructions = Pieces::of_instructions(task.iter().copied().chain(NOTE));
         let mut watch = Watch::new(&canary, &instructions, data);
         let (mut words, mut leaked) = (String::new(), false);
@@ -92,8 +101,8 @@ impl Writer {
         }
         let usage = usage(reply.usage, &prompt, &words, max_tokens.into());
         let said = if leaked { Err(GAVE_AWAY) } else { read(&words) };
-        let (cost_usd, prices) = self.config.bill(model.name(), usage);
-        let answered = reply.model.take().unwrap_or_else(|| model.name().to_owned());
+        let (cost_usd, prices) = model.bill(usage);
+        let answered = reply.model.take().unwrap_or_else(|| model.chat.name().to_owned());
         Ok(Opinion::Given { said, model: answered, usage, cost_usd, prices })
     }
 }

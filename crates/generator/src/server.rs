@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_openai::config::Config as _;
 use futures::{Stream, StreamExt as _, stream};
 use proto::generate_response::Event as Sent;
 use proto::generator_service_server::{GeneratorService, GeneratorServiceServer};
-use secrecy::ExposeSecret as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
@@ -16,7 +16,8 @@ use tracing::Instrument as _;
 use crate::answer::{self, Answer, Passage, Statement, Usage, Utterance};
 use crate::chat;
 use crate::choose::Choice;
-use crate::config::{Config, Provider};
+use crate::config::{Config, Model};
+use crate::endpoint::Endpoint;
 use crate::opinion::Opinion;
 use crate::prompt::Prompt;
 use crate::verdict::Verdict;
@@ -65,27 +66,39 @@ pub fn check_bundle(reader: &bundle::Reader) -> anyhow::Result<()> {
     prompt(reader).map(|_| ())
 }
 
-/// Who writes the answers, in words, after asking the model server for its models.
+/// Who writes the answers, in words, after asking each model server for its models.
 ///
 /// # Errors
 /// Wrong settings, or a model server that does not answer.
 pub async fn probe(config: &Config) -> anyhow::Result<String> {
     let config = config.clone().or_environment(|name| std::env::var(name).ok());
-    if config.provider == Provider::Extractive {
+    let mut found = Vec::new();
+    for (place, model) in config.chain() {
+        found.push(probe_one(&place, &model).await?);
+    }
+    if found.is_empty() {
         return Ok("none: answers are verbatim sentences of the articles".to_owned());
     }
-    let url = format!("{}/models", config.base_url.trim_end_matches('/'));
-    let mut request = reqwest::Client::builder().timeout(PROBE).build()?.get(&url);
-    if let Some(key) = &config.api_key {
-        request = request.bearer_auth(key.expose_secret());
-    }
-    let key =
-        if config.api_key.is_some() { "" } else { ", and generator.api_key or OPENAI_API_KEY is not set" };
+    Ok(found.join(", then "))
+}
+
+async fn probe_one(place: &str, model: &Model) -> anyhow::Result<String> {
+    let endpoint = Endpoint::new(place, model)?;
+    let url = format!("{}/models", endpoint.api_base());
+    let request = reqwest::Client::builder().timeout(PROBE).build()?.get(&url);
+    let request = request.headers(endpoint.headers()).query(&endpoint.query());
+    let key = match &model.api_key {
+        None => format!(
+            ", and {place}.api_key{} is not set",
+            if place == NAME { " or OPENAI_API_KEY" } else { "" }
+        ),
+        Some(_) => String::new(),
+    };
     let response = request.send().await;
-    let response = response.with_context(|| format!("generator.base_url: {url} does not answer{key}"))?;
+    let response = response.with_context(|| format!("{place}.base_url: {url} does not answer{key}"))?;
     let status = response.status();
-    anyhow::ensure!(status.is_success(), "generator.base_url: {url} answers {status}{key}");
-    Ok(format!("{} at {}", config.model, config.base_url))
+    anyhow::ensure!(status.is_success(), "{place}.base_url: {url} answers {status}{key}");
+    Ok(format!("{} at {}", model.model, model.base_url))
 }
 
 struct Server {
@@ -106,7 +119,7 @@ impl GeneratorService for Server {
         let request = read(request);
         let call = kit::Call::current();
         let writer = Arc::clone(&self.writer);
-        let modelled = writer.model.is_some();
+        let modelled = !writer.models.is_empty();
         let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
         // The work runs inside the stream: when the caller goes, both are dropped.
         let work = async move { writer.write(&request, call.deadline(), &sender).await };

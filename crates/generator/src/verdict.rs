@@ -67,7 +67,9 @@ impl Writer {
         passages: &[Passage],
         deadline: Option<Instant>,
     ) -> Result<Opinion<Verdict>, Error> {
-        let Some((model, _)) = &self.model else { return Ok(Opinion::Skipped(NO_MODEL)) };
+        let Some(model) = self.judging.as_ref().filter(|model| model.chat.knows_schema) else {
+            return Ok(Opinion::Skipped(NO_MODEL));
+        };
         let claims = &self.claims(answer);
         match claims.len() {
             0 => return Ok(Opinion::Skipped("no sentence of the answer states anything")),
@@ -85,8 +87,7 @@ impl Writer {
         let (task, max_tokens) = (&[TASK.as_slice(), &MARKED].concat(), self.config.max_tokens);
         let (data, schema) = (case.data().collect(), case.schema());
         let asked = Asked { prompt, canary, task, data, schema, max_tokens, end };
-        let model = model.named(self.config.judging_model());
-        let opinion = self.ask(&model, asked, |said| read(said, claims.len())).await;
+        let opinion = self.ask(model, asked, |said| read(said, claims.len())).await;
         let score = match &opinion {
             Ok(Opinion::Given { said: Ok(verdict), .. }) => Some((verdict.claims, verdict.unsupported)),
             _ => None,

@@ -1,21 +1,20 @@
 //! Writes an answer: by a model when one is configured, by the passages' own sentences else or when it
 //! fails.
 
-use std::collections::{BTreeSet, VecDeque};
-
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 use tracing::field::Empty;
 
 use crate::answer::{Answer, Request, Usage};
-use crate::chat::{self, ChatModel, Reply};
-use crate::config::{Config, Provider};
+use crate::attempt::Attempt;
+use crate::chat;
+use crate::config::Config;
 use crate::extract::{self, Extract, Words};
-use crate::ground::{Checked, Grounder};
-use crate::leak::{Canaries, Watch};
+use crate::leak::Canaries;
 use crate::prompt::{self, Prompt};
+use crate::served::Served;
 use crate::support::Judge;
+use crate::transport::Failure;
 
 /// Name of the model when the passages' own sentences are the answer.
 pub const EXTRACTIVE: &str = "extractive";
@@ -44,20 +43,20 @@ pub enum Event {
 
 /// Why a model gave no answer.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(crate) enum Error {
     #[error("the prompt cannot be rendered")]
     Prompt(#[from] prompt::Error),
     #[error("the model call failed")]
-    Chat(#[from] chat::Error),
+    Chat(#[from] Failure),
     #[error("the model began to repeat its prompt")]
     Leak,
 }
 
 impl Error {
-    fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Prompt(_) => "PROMPT",
-            Self::Chat(error) => error.reason(),
+            Self::Chat(failure) => failure.error.reason(),
             Self::Leak => LEAK,
         }
     }
@@ -69,7 +68,11 @@ pub struct Writer {
     pub(crate) config: Config,
     pub(crate) canaries: Canaries,
     pub(crate) judge: Judge,
-    pub(crate) model: Option<(ChatModel, Prompt)>,
+    pub(crate) prompt: Prompt,
+    /// In the order in which they are asked; none where the passages' own sentences answer.
+    pub(crate) models: Vec<Served>,
+    /// What judges answers.
+    pub(crate) judging: Option<Served>,
 }
 
 impl Writer {
@@ -79,17 +82,9 @@ impl Writer {
     /// # Errors
     /// The base URL or the key cannot be used, or the HTTP client cannot be built.
     pub fn new(config: Config, prompt: Prompt) -> anyhow::Result<Self> {
-        let mut model = None;
-        if config.provider == Provider::Openai {
-            model = Some((ChatModel::new(&config)?, prompt));
-            for model in BTreeSet::from([&config.model[..], config.judging_model()]) {
-                if !config.prices.contains_key(model) {
-                    tracing::warn!(model, "no price under generator.prices, its cost counts as 0");
-                }
-            }
-        }
-        let judge = Judge::new(config.overlap_weight);
-        Ok(Self { config, canaries: Canaries::new(), judge, model })
+        let (models, judge) = (Served::all(&config)?, Judge::new(config.overlap_weight));
+        let judging = models.first().map(|first| first.named(&config, config.judging_model()));
+        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
@@ -104,39 +99,55 @@ impl Writer {
             found.filter(|found| found.support >= self.config.answer_threshold.max(request.min_support));
         // Without passages, or where they say too little, nothing a model writes could be supported.
         let worth = !request.passages.is_empty() && support >= request.min_support;
-        let answer = match self.model.as_ref().filter(|_| worth && !request.extractive) {
-            None => self.extract(found, events).await,
-            Some((model, prompt)) => {
-                let end = Instant::now() + self.config.timeout();
-                let end = deadline
-                    .map_or(end, |deadline| end.min(deadline.checked_sub(RESERVE).unwrap_or(deadline)));
-                let mut attempt =
-                    Attempt { writer: self, answer: Answer::default(), held: VecDeque::new(), events };
-                match attempt.traced(model, prompt, request, end).await {
-                    Ok(()) => attempt.answer,
-                    Err(error) => {
-                        self.log(&error, request);
-                        if !attempt.answer.statements.is_empty() {
-                            self.send(events, String::new(), true).await;
-                        }
-                        self.instead(attempt.answer, &error, found, events).await
-                    }
-                }
+        let answer = if self.models.is_empty() || !worth || request.extractive {
+            self.extract(found, events).await
+        } else {
+            let end = deadline.map(|deadline| deadline.checked_sub(RESERVE).unwrap_or(deadline));
+            match self.ask_models(request, end, events).await {
+                Ok(answer) => answer,
+                Err((tried, error)) => self.instead(tried, &error, found, events).await,
             }
         };
         // A receiver that is gone wants no answer.
         let _ = events.send(Event::Final(Box::new(Answer { support, ..answer }))).await;
     }
 
-    fn log(&self, error: &Error, request: &Request) {
-        let (reason, base_url, turn_id) = (error.reason(), &self.config.base_url, &request.turn_id);
-        tracing::error!(
-            reason,
-            error = in_words(error),
-            generator.base_url = base_url,
-            turn_id,
-            "the model gave no answer"
-        );
+    /// Lets the models write, one after the other, until one has an answer; else what they cost, and why the last one
+    /// has none.
+    async fn ask_models(
+        &self,
+        request: &Request,
+        end: Option<Instant>,
+        events: &Sender<Event>,
+    ) -> Result<Answer, (Answer, Error)> {
+        let mut tried = (Answer::default(), Error::Chat(chat::Error::Timeout.into()));
+        for (place, model) in self.models.iter().enumerate() {
+            let others = self.models.len() - place - 1;
+            let mut attempt = Attempt::new(self, model, others, tried.0, events);
+            let failed = match attempt.traced(request, end).await {
+                Ok(()) => return Ok(attempt.answer),
+                Err(error) => error,
+            };
+            let (reason, base_url, turn_id) = (failed.reason(), model.chat.base_url(), &request.turn_id);
+            let error = in_words(&failed);
+            tracing::error!(
+                reason,
+                error,
+                generator.base_url = base_url,
+                turn_id,
+                "the model gave no answer"
+            );
+            if !attempt.answer.statements.is_empty() {
+                self.send(events, String::new(), true).await;
+            }
+            let Answer { usage, cost_usd, prices, model, prompt_version, .. } = attempt.answer;
+            tried = (Answer { usage, cost_usd, prices, model, prompt_version, ..Answer::default() }, failed);
+            // What made one model give its prompt away would try the next one.
+            if matches!(tried.1, Error::Leak) {
+                break;
+            }
+        }
+        Err(tried)
     }
 
     /// What the customer gets when a model gave no answer, with what its attempt cost: the passages' own
@@ -160,7 +171,7 @@ impl Writer {
         }
     }
 
-    async fn send(&self, events: &Sender<Event>, text: String, restart: bool) {
+    pub(crate) async fn send(&self, events: &Sender<Event>, text: String, restart: bool) {
         let _ = events.send(Event::Delta { text, restart }).await;
     }
 
@@ -188,123 +199,6 @@ impl Writer {
 fn in_words(error: &Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-/// One answer of a model on its way.
-struct Attempt<'a> {
-    writer: &'a Writer,
-    answer: Answer,
-    /// Sentences that are checked, each with how much the watch had taken: the words after them may still
-    /// show that they began to give the prompt away.
-    held: VecDeque<(usize, Checked)>,
-    events: &'a Sender<Event>,
-}
-
-impl Attempt<'_> {
-    /// Runs in a span of the GenAI semantic conventions.
-    async fn traced(
-        &mut self,
-        model: &ChatModel,
-        prompt: &Prompt,
-        request: &Request,
-        end: Instant,
-    ) -> Result<(), Error> {
-        let (asked, start) = (&self.writer.config.model, Instant::now());
-        let span = span(asked, model.max_tokens());
-        let outcome = self.run(model, prompt, request, end).instrument(span.clone()).await;
-        let failed = outcome.as_ref().err().map(Error::reason);
-        close(&span, (asked, start), &self.answer.model, self.answer.usage, failed);
-        outcome
-    }
-
-    async fn run(
-        &mut self,
-        model: &ChatModel,
-        prompt: &Prompt,
-        request: &Request,
-        end: Instant,
-    ) -> Result<(), Error> {
-        let config = &self.writer.config;
-        let canary = self.writer.canaries.fresh();
-        let mark = if config.datamark { prompt::free_mark(&request.passages) } else { None };
-        let text = prompt.render(request, mark, &canary)?;
-        let mut watch = Watch::new(&canary, prompt.instructions(), request.texts().collect());
-        let opened = model.open(&text, end).await;
-        if matches!(opened, Err(chat::Error::Timeout | chat::Error::Broken(_))) {
-            // A server that took the prompt and then fell silent may have read it.
-            self.spend(usage(None, &text, "", model.max_tokens()));
-        }
-        let mut reply = opened?;
-        let Writer { judge, .. } = self.writer;
-        let mut grounder = Grounder::new(judge, request, config.sentence_threshold);
-        let read = self.read(&mut reply, mark, &mut grounder, &mut watch).await;
-        // Tokens are spent whether the answer is used or not.
-        self.spend(usage(reply.usage, &text, grounder.text(), model.max_tokens()));
-        self.answer.unsupported = grounder.unsupported();
-        self.answer.judge = config.judge();
-        self.answer.model = reply.model.take().unwrap_or_else(|| config.model.clone());
-        self.answer.prompt_version = prompt.version().to_owned();
-        if read.is_ok() {
-            self.tell(reply.id.as_deref());
-        }
-        read
-    }
-
-    /// Tells how the answer's sentences were judged, where it has any.
-    fn tell(&self, response_id: Option<&str>) {
-        let Answer { statements, unsupported, judge, .. } = &self.answer;
-        let claims = u32::try_from(statements.len()).unwrap_or(u32::MAX).saturating_add(*unsupported);
-        if claims > 0 {
-            let score = Some((claims, *unsupported));
-            kit::Evaluation { judge, score, failed: None, response_id }.tell();
-        }
-    }
-
-    fn spend(&mut self, usage: Usage) {
-        let config = &self.writer.config;
-        self.answer.usage = usage;
-        (self.answer.cost_usd, self.answer.prices) = config.bill(&config.model, usage);
-    }
-
-    async fn read(
-        &mut self,
-        reply: &mut Reply,
-        mark: Option<char>,
-        grounder: &mut Grounder<'_>,
-        watch: &mut Watch<'_>,
-    ) -> Result<(), Error> {
-        while let Some(words) = reply.next().await? {
-            // A model that quotes a passage may quote its marks.
-            let words = if let Some(mark) = mark { words.replace(mark, " ") } else { words };
-            if watch.push(&words) {
-                return Err(Error::Leak);
-            }
-            self.held.extend(grounder.push(&words).into_iter().map(|checked| (watch.taken(), checked)));
-            while let Some((_, checked)) = self.held.pop_front_if(|(taken, _)| watch.is_past(*taken)) {
-                self.take(checked).await;
-            }
-        }
-        let last = grounder.finish(reply.is_whole());
-        for checked in std::mem::take(&mut self.held).into_iter().map(|(_, checked)| checked).chain(last) {
-            self.take(checked).await;
-        }
-        Ok(())
-    }
-
-    async fn take(&mut self, Checked { gap, mut statement, citation }: Checked) {
-        if self.answer.statements.iter().any(|before| before.text == statement.text) {
-            return;
-        }
-        let text = format!("{gap}{}", statement.text);
-        self.answer.text.push_str(&text);
-        let known = self.answer.citations.iter().position(|other| *other == citation);
-        statement.citation = known.unwrap_or(self.answer.citations.len());
-        if known.is_none() {
-            self.answer.citations.push(citation);
-        }
-        self.answer.statements.push(statement);
-        self.writer.send(self.events, text, false).await;
-    }
 }
 
 /// The span of a model call; no content is recorded.

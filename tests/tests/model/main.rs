@@ -1,5 +1,6 @@
 //! The generator against a real HTTP server that speaks, or breaks, the OpenAI protocol.
 
+mod chain;
 mod choose;
 mod judge;
 
@@ -57,9 +58,16 @@ struct Outcome {
     deltas: usize,
 }
 
-async fn ask(config: Config, question: &str, deadline: Option<Instant>) -> Outcome {
+fn writer(config: Config) -> Writer {
     kit::run::install_tls();
-    let writer = Writer::new(config, Prompt::new("Harbour \"Bank\"", None).unwrap()).unwrap();
+    Writer::new(config, Prompt::new("Harbour \"Bank\"", None).unwrap()).unwrap()
+}
+
+async fn ask(config: Config, question: &str, deadline: Option<Instant>) -> Outcome {
+    ask_of(&writer(config), question, deadline).await
+}
+
+async fn ask_of(writer: &Writer, question: &str, deadline: Option<Instant>) -> Outcome {
     let request = Request {
         question: question.to_owned(),
         passages: passages(),
