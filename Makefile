@@ -28,6 +28,7 @@ test: models ## everything the tests need, then the tests
 	@tools/need cc build-essential
 	@tools/postgres
 	@tools/need strace strace
+	@tools/need redis-server redis-server
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 

@@ -45,6 +45,8 @@ async fn world(url: &str, more: &[(&str, &str, &str)]) -> World {
         ("generator", "provider", "openai"),
         ("generator", "model", "tiny"),
         ("generator", "base_url", url),
+        // Each question is to cost something.
+        ("generator", "cache.max_mb", "0"),
         // A busy machine is no fault.
         ("orchestrator", "classify_timeout_ms", "60000"),
         ("orchestrator", "safety_timeout_ms", "60000"),

@@ -68,6 +68,8 @@ async fn world(bundle: &Path, url: &str) -> World {
         ("generator", "provider", "openai"),
         ("generator", "model", "tiny"),
         ("generator", "base_url", url),
+        // Each question is to cost something.
+        ("generator", "cache.max_mb", "0"),
         ("generator", "prices.tiny.output_usd_per_million", "0.0"),
         ("generator", "prices.tiny.input_usd_per_million", "1000.0"),
         ("orchestrator", "judge_share", "1.0"),

@@ -1,5 +1,7 @@
 //! What goes in and what comes out: plain types.
 
+use serde::{Deserialize, Serialize};
+
 /// A piece of a document that may be used.
 #[derive(Debug, Clone, Default)]
 pub struct Passage {
@@ -56,7 +58,7 @@ impl Request {
 }
 
 /// Where a statement comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Citation {
     /// Index into the passages of the request.
     pub passage: usize,
@@ -65,7 +67,7 @@ pub struct Citation {
 }
 
 /// One sentence of an answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statement {
     /// The sentence as shown.
     pub text: String,
@@ -76,7 +78,7 @@ pub struct Statement {
 }
 
 /// Tokens spent on model calls.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub input: u64,
@@ -95,7 +97,7 @@ impl Usage {
 }
 
 /// A whole answer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// The text; empty when abstained.
     pub text: String,
@@ -123,6 +125,12 @@ pub struct Answer {
     pub judge: String,
     /// The prices of `cost_usd`; empty when the model has none.
     pub prices: String,
+    /// The tier of the cache that it comes from, "exact"; empty when it was written for this request.
+    #[serde(skip)]
+    pub cache: &'static str,
+    /// What it had cost when it was written, in US dollars; 0 unless it comes from the cache.
+    #[serde(skip)]
+    pub saved_usd: f64,
 }
 
 impl Answer {

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Usage;
+use crate::cache;
 use crate::support::JUDGE;
 
 /// Where `OPENAI_BASE_URL` is not set either.
@@ -82,6 +83,8 @@ pub struct Config {
     pub fallback: Vec<String>,
     /// Further models by a name of one's own.
     pub models: BTreeMap<String, Model>,
+    /// Answers that were written before.
+    pub cache: cache::Settings,
 }
 
 /// A model and the server that has it; what is left out is as for the first one.
@@ -199,6 +202,7 @@ impl Default for Config {
             prices: BTreeMap::new(),
             fallback: Vec::new(),
             models: BTreeMap::new(),
+            cache: cache::Settings::default(),
         }
     }
 }
@@ -218,6 +222,8 @@ impl kit::Config for Config {
         within("choice_timeout_ms", self.choice_timeout_ms, 10..=60_000, &mut found);
         within("choice_max_tokens", self.choice_max_tokens, 8..=4096, &mut found);
         within("choice_max_cost_usd", self.choice_max_cost_usd, 0.0..=1.0, &mut found);
+        within("cache.max_mb", self.cache.max_mb, 0..=65_536, &mut found);
+        within("cache.ttl_s", self.cache.ttl_s, 1..=2_592_000, &mut found);
         if let Some(temperature) = self.temperature {
             within("temperature", temperature, 0.0..=2.0, &mut found);
         }

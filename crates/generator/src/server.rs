@@ -308,5 +308,7 @@ fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> pro
         unsupported: answer.unsupported,
         judge: answer.judge,
         price_version: answer.prices,
+        cache: answer.cache.to_owned(),
+        saved_usd: answer.saved_usd,
     }
 }

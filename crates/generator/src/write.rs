@@ -7,6 +7,7 @@ use tracing::field::Empty;
 
 use crate::answer::{Answer, Request, Usage};
 use crate::attempt::Attempt;
+use crate::cache::{self, Cache, Found};
 use crate::chat;
 use crate::config::Config;
 use crate::extract::{self, Extract, Words};
@@ -73,6 +74,7 @@ pub struct Writer {
     pub(crate) models: Vec<Served>,
     /// What judges answers.
     pub(crate) judging: Option<Served>,
+    cache: Option<Cache>,
 }
 
 impl Writer {
@@ -84,7 +86,8 @@ impl Writer {
     pub fn new(config: Config, prompt: Prompt) -> anyhow::Result<Self> {
         let (models, judge) = (Served::all(&config)?, Judge::new(config.overlap_weight));
         let judging = models.first().map(|first| first.named(&config, config.judging_model()));
-        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging })
+        let cache = Cache::new(&config, prompt.version())?;
+        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging, cache })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
@@ -103,13 +106,32 @@ impl Writer {
             self.extract(found, events).await
         } else {
             let end = deadline.map(|deadline| deadline.checked_sub(RESERVE).unwrap_or(deadline));
-            match self.ask_models(request, end, events).await {
+            match self.known_or_written(request, end, events).await {
                 Ok(answer) => answer,
                 Err((tried, error)) => self.instead(tried, &error, found, events).await,
             }
         };
         // A receiver that is gone wants no answer.
         let _ = events.send(Event::Final(Box::new(Answer { support, ..answer }))).await;
+    }
+
+    /// The answer that is known already, or one of the models.
+    async fn known_or_written(
+        &self,
+        request: &Request,
+        end: Option<Instant>,
+        events: &Sender<Event>,
+    ) -> Result<Answer, (Answer, Error)> {
+        let write = || self.ask_models(request, end, events);
+        let keyed = self.cache.as_ref().and_then(|cache| Some((cache, cache.key(request)?)));
+        let Some((cache, key)) = keyed else { return write().await };
+        match cache.through(key, request, write).await {
+            Found::Written(written) => written,
+            Found::Known(answer) => {
+                self.send(events, answer.text.clone(), false).await;
+                Ok(cache::again(&answer))
+            }
+        }
     }
 
     /// Lets the models write, one after the other, until one has an answer; else what they cost, and why the last one

@@ -141,7 +141,8 @@ impl Orchestrator {
         let request = GenerateRequest {
             question: question.to_owned(),
             passages: draft.passages.clone(),
-            history: draft.conversation.history.clone(),
+            // What stands alone is answered without what was said before: for less, and for others too.
+            history: if draft.context.is_empty() { Vec::new() } else { draft.conversation.history.clone() },
             category: draft.category(),
             turn_id: draft.turn.turn_id.clone(),
             min_support: least,

@@ -297,6 +297,10 @@ impl<'o> Draft<'o> {
         for sentence in &generation.sentences {
             self.decisions.push(format!("support {:.2}: {}", sentence.support, sentence.text));
         }
+        if !generation.cache.is_empty() {
+            let (tier, saved) = (&generation.cache, generation.saved_usd);
+            self.note(format!("known already ({tier}): {saved:.6} US dollars not spent"));
+        }
         if !generation.model_failure.is_empty() {
             self.note(format!("answered without the model: {}", generation.model_failure));
         }

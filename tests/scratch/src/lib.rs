@@ -1,4 +1,6 @@
-//! A PostgreSQL server of one's own: real, on a free port, in a folder of its own, gone with the test.
+//! A PostgreSQL server of one's own: real, on a free port, in a folder of its own, gone with the test; and a Redis.
+
+mod redis;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -7,6 +9,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use postgres::{Client, NoTls};
+
+pub use redis::Redis;
 
 const SCRIPT: &str = include_str!("postgres.sh");
 

@@ -26,6 +26,7 @@ fn chain(first: &str, second: &str) -> Config {
         idle_timeout_ms: 300,
         timeout_ms: 2_000,
         fallback: vec!["second".to_owned()],
+        cache: generator::cache::Settings { max_mb: 0, ..Default::default() },
         models: [("second".to_owned(), further)].into(),
         ..config(first)
     }

@@ -1,5 +1,6 @@
 //! The generator against a real HTTP server that speaks, or breaks, the OpenAI protocol.
 
+mod cache;
 mod chain;
 mod choose;
 mod judge;
