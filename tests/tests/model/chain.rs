@@ -23,7 +23,7 @@ fn chain(first: &str, second: &str) -> Config {
         ..Further::default()
     };
     Config {
-        idle_timeout_ms: 300,
+        idle_timeout_ms: 1_000,
         timeout_ms: 2_000,
         fallback: vec!["second".to_owned()],
         cache: generator::cache::Settings { max_mb: 0, ..Default::default() },
