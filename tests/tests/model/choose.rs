@@ -7,9 +7,9 @@ use generator::prompt::Prompt;
 use generator::write::Writer;
 use serde_json::json;
 
-use tests::model::{Model, whole};
+use tests::model::{Model, Script, whole};
 
-use crate::config;
+use crate::{GOOD, GOOD_SHOWN, QUESTION, ask_of, config};
 
 async fn choose(config: Config) -> Opinion<Option<String>> {
     kit::run::install_tls();
@@ -72,4 +72,20 @@ async fn no_model_and_a_choice_over_its_budget_cost_nothing() {
     let Opinion::Skipped(why) = choose(dear).await else { panic!("the budget is too small") };
     assert!(why.contains("choice_max_cost_usd"), "{why}");
     assert_eq!(fake_model.calls(), 0);
+}
+
+#[tokio::test]
+async fn choices_that_take_too_long_keep_nobody_from_being_answered() {
+    let mut scripts = vec![Script::Silent(Vec::new()); 6];
+    scripts.push(whole(GOOD));
+    let model = Model::scripted(scripts).await;
+    let writer = crate::writer(Config { choice_timeout_ms: 20, ..config(&model.url) });
+    let choice =
+        |name: &str| Choice { name: name.to_owned(), title: String::new(), description: String::new() };
+    for _ in 0..6 {
+        let slow = writer.choose("it was declined", &[choice("a"), choice("b")], None).await;
+        assert!(slow.is_err(), "{slow:?}");
+    }
+    let answered = ask_of(&writer, QUESTION, None).await;
+    assert_eq!((answered.shown.as_str(), answered.answer.model.as_str()), (GOOD_SHOWN, "tiny-1"));
 }
