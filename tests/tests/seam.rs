@@ -61,6 +61,20 @@ impl GeneratorService for Probe {
     async fn judge(&self, _: Request<JudgeRequest>) -> Result<Response<JudgeResponse>, Status> {
         Err(Status::unimplemented("the probe is asked for streams only"))
     }
+
+    async fn recheck_answer(
+        &self,
+        _: Request<RecheckAnswerRequest>,
+    ) -> Result<Response<RecheckAnswerResponse>, Status> {
+        Err(Status::unimplemented("the probe is asked for streams only"))
+    }
+
+    async fn evict_answer(
+        &self,
+        _: Request<EvictAnswerRequest>,
+    ) -> Result<Response<EvictAnswerResponse>, Status> {
+        Err(Status::unimplemented("the probe is asked for streams only"))
+    }
 }
 
 struct Seam {

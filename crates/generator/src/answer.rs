@@ -45,6 +45,28 @@ pub struct Request {
     pub extractive: bool,
     /// Least support by the passages, 0..=1, beside the configured one.
     pub min_support: f64,
+    /// Category of the intent, may be empty.
+    pub category: String,
+    /// Name of the intent, may be empty.
+    pub intent: String,
+    /// The question as a vector of length 1, with the id of the sentence encoder; `None` without one.
+    pub embedding: Option<(String, Vec<f32>)>,
+    /// Whom of the models it may be answered by.
+    pub spending: Spending,
+    /// Name of the model that wrote the conversation's last answer, may be empty.
+    pub previous_model: String,
+}
+
+/// Whom of the models a request may be answered by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Spending {
+    /// All, in the order of the configuration.
+    #[default]
+    Normal,
+    /// All, the cheapest first: a soft limit is passed.
+    Thrifty,
+    /// Only those that cost nothing for a token: a hard limit is passed.
+    Free,
 }
 
 impl Request {
@@ -96,6 +118,32 @@ impl Usage {
     }
 }
 
+/// One call of a model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Name of the model that was asked.
+    pub model: String,
+    /// Tokens spent.
+    pub usage: Usage,
+    /// Cost of them in US dollars.
+    pub cost_usd: f64,
+    /// The prices of that; empty when the model has none.
+    pub prices: String,
+}
+
+/// What measures saved, in US dollars and tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// By giving an answer once more.
+    pub cache_usd: f64,
+    /// Tokens that packing left out of the prompt.
+    pub packing_tokens: u64,
+    /// Their cost at the price of the model that was asked.
+    pub packing_usd: f64,
+    /// By asking a cheaper model than the first one of the configuration, with what was asked in vain.
+    pub routing_usd: f64,
+}
+
 /// A whole answer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Answer {
@@ -109,10 +157,10 @@ pub struct Answer {
     pub support: f64,
     /// Name of the model that wrote it, or "extractive".
     pub model: String,
-    /// Tokens spent, also on attempts that failed.
-    pub usage: Usage,
-    /// Cost of `usage` in US dollars.
-    pub cost_usd: f64,
+    /// The calls of models that were made for it, also those that failed, in their order.
+    pub calls: Vec<Call>,
+    /// What measures saved.
+    pub saved: Saved,
     /// Name and version of the prompt, empty for extractive.
     pub prompt_version: String,
     /// Why the configured model did not write it; empty when it did, or none is configured.
@@ -123,14 +171,15 @@ pub struct Answer {
     pub unsupported: u32,
     /// What judged the support; empty for verbatim sentences, which need no judge.
     pub judge: String,
-    /// The prices of `cost_usd`; empty when the model has none.
-    pub prices: String,
-    /// The tier of the cache that it comes from, "exact"; empty when it was written for this request.
+    /// The tier of the cache that it comes from, "exact" or "semantic"; empty when it was written for this request.
     #[serde(skip)]
     pub cache: &'static str,
-    /// What it had cost when it was written, in US dollars; 0 unless it comes from the cache.
+    /// What the cache knows it by; empty when it is not kept.
     #[serde(skip)]
-    pub saved_usd: f64,
+    pub key: String,
+    /// Whether it, from the semantic cache, is to be written once more for comparison.
+    #[serde(skip)]
+    pub recheck: bool,
 }
 
 impl Answer {
@@ -138,5 +187,36 @@ impl Answer {
     #[must_use]
     pub fn abstained(&self) -> bool {
         self.statements.is_empty()
+    }
+
+    /// Tokens of all calls.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut sum = Usage::default();
+        self.calls.iter().for_each(|call| sum.add(call.usage));
+        sum
+    }
+
+    /// Cost of all calls in US dollars.
+    #[must_use]
+    pub fn cost_usd(&self) -> f64 {
+        self.calls.iter().map(|call| call.cost_usd).sum()
+    }
+
+    /// The prices of that cost, each once; empty when no model has one.
+    #[must_use]
+    pub fn prices(&self) -> String {
+        let mut prices: Vec<&str> = Vec::new();
+        for call in self.calls.iter().filter(|call| !call.prices.is_empty()) {
+            if !prices.contains(&call.prices.as_str()) {
+                prices.push(&call.prices);
+            }
+        }
+        prices.join(", ")
+    }
+
+    /// Whether too little of it was left: nothing, or less than what was held back.
+    pub(crate) fn falls_short(&self) -> bool {
+        self.abstained() || self.unsupported as usize > self.statements.len()
     }
 }

@@ -6,14 +6,15 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::answer::{Answer, Request, Usage};
+use crate::answer::{Answer, Call, Usage};
 use crate::chat::{self, Reply};
 use crate::ground::{Checked, Grounder};
 use crate::leak::Watch;
+use crate::pack::Packed;
 use crate::prompt;
 use crate::served::Served;
 use crate::transport::Failure;
-use crate::write::{Error, Event, TOKEN_BYTES, Writer, close, span, usage};
+use crate::write::{Error, Event, Writer, close, span, usage};
 
 /// One answer of a model on its way.
 pub(crate) struct Attempt<'a> {
@@ -21,14 +22,21 @@ pub(crate) struct Attempt<'a> {
     model: &'a Served,
     /// How many others can be asked after it.
     others: usize,
-    /// With what those before it cost.
     pub(crate) answer: Answer,
-    /// What it has spent itself.
-    usage: Usage,
     /// Sentences that are checked, each with how much the watch had taken: the words after them may still
     /// show that they began to give the prompt away.
     held: VecDeque<(usize, Checked)>,
     events: &'a Sender<Event>,
+}
+
+/// What a model is asked, in words.
+struct Asked<'p> {
+    packed: &'p Packed,
+    text: String,
+    canary: String,
+    mark: Option<char>,
+    max_tokens: u32,
+    end: Instant,
 }
 
 impl<'a> Attempt<'a> {
@@ -36,19 +44,19 @@ impl<'a> Attempt<'a> {
         writer: &'a Writer,
         model: &'a Served,
         others: usize,
-        answer: Answer,
         events: &'a Sender<Event>,
     ) -> Self {
-        Self { writer, model, others, answer, usage: Usage::default(), held: VecDeque::new(), events }
+        Self { writer, model, others, answer: Answer::default(), held: VecDeque::new(), events }
     }
 
     /// Runs in a span of the GenAI semantic conventions.
-    pub(crate) async fn traced(&mut self, request: &Request, end: Option<Instant>) -> Result<(), Error> {
+    pub(crate) async fn traced(&mut self, packed: &Packed, end: Option<Instant>) -> Result<(), Error> {
         let (asked, start) = (self.model.chat.name(), Instant::now());
-        let span = span(asked, self.model.chat.max_tokens());
-        let outcome = self.run(request, self.until(start, end)).instrument(span.clone()).await;
+        let max_tokens = self.max_tokens(packed);
+        let span = span(asked, max_tokens.into());
+        let outcome = self.run(packed, max_tokens, self.until(start, end)).instrument(span.clone()).await;
         let failed = outcome.as_ref().err().map(Error::reason);
-        close(&span, (asked, start), &self.answer.model, self.usage, failed);
+        close(&span, (asked, start), &self.answer.model, self.answer.usage(), failed);
         outcome
     }
 
@@ -60,45 +68,50 @@ impl<'a> Attempt<'a> {
         own.min(now + if self.others > 0 { left / 2 } else { left })
     }
 
-    async fn run(&mut self, request: &Request, end: Instant) -> Result<(), Error> {
-        let (Writer { config, canaries, prompt, .. }, chat) = (self.writer, &self.model.chat);
+    /// Most tokens of an answer in the request's category.
+    fn max_tokens(&self, packed: &Packed) -> u32 {
+        let category = self.writer.config.categories.get(&packed.shown.category);
+        let most = self.model.chat.max_tokens();
+        category.and_then(|category| category.max_tokens).map_or(most, |own| own.min(most))
+    }
+
+    async fn run(&mut self, packed: &Packed, max_tokens: u32, end: Instant) -> Result<(), Error> {
+        let Writer { config, canaries, prompt, .. } = self.writer;
         let canary = canaries.fresh();
-        let mark = if config.datamark { prompt::free_mark(&request.passages) } else { None };
-        let text = prompt.render(request, mark, &canary)?;
-        let tokens = text.len() as u64 / TOKEN_BYTES + chat.max_tokens();
-        self.model.admit(tokens).map_err(|closed| Failure::from(chat::Error::Closed(closed)))?;
-        let outcome = self.hear(request, &text, &canary, mark, end).await;
+        let mark = if config.datamark { prompt::free_mark(&packed.shown.passages) } else { None };
+        let text = prompt.render(&packed.shown, mark, &canary)?;
+        self.model.admit(&text, max_tokens).map_err(|closed| Failure::from(chat::Error::Closed(closed)))?;
+        let outcome = self.hear(&Asked { packed, text, canary, mark, max_tokens, end }).await;
         match &outcome {
-            Ok(()) | Err(Error::Leak | Error::Prompt(_)) => self.model.succeeded(),
+            Ok(()) | Err(Error::Leak | Error::Prompt(_) | Error::Spared) => self.model.succeeded(),
             Err(Error::Chat(failure)) => self.model.failed(failure),
         }
         outcome
     }
 
-    async fn hear(
-        &mut self,
-        request: &Request,
-        text: &str,
-        canary: &str,
-        mark: Option<char>,
-        end: Instant,
-    ) -> Result<(), Error> {
-        let (Writer { config, prompt, judge, .. }, chat) = (self.writer, &self.model.chat);
-        let mut watch = Watch::new(canary, prompt.instructions(), request.texts().collect());
-        let opened = chat.open(text, self.others == 0, end).await;
+    async fn hear(&mut self, asked: &Asked<'_>) -> Result<(), Error> {
+        let Asked { packed, text, canary, mark, max_tokens, end } = asked;
+        let (Writer { config, prompt, judge, .. }, Served { chat, tokenizer, .. }) =
+            (self.writer, self.model);
+        let most = u64::from(*max_tokens);
+        let mut watch = Watch::new(canary, prompt.instructions(), packed.shown.texts().collect());
+        let opened = chat.open(text, *max_tokens, self.others == 0, *end).await;
         if let Err(Failure { error: chat::Error::Timeout | chat::Error::Broken(_), .. }) = &opened {
             // A server that took the prompt and then fell silent may have read it.
-            self.spend(usage(None, text, "", chat.max_tokens()));
+            self.spend(usage(None, (text, ""), most, tokenizer));
         }
         let mut reply = opened?;
-        let mut grounder = Grounder::new(judge, request, config.sentence_threshold);
-        let read = self.read(&mut reply, mark, &mut grounder, &mut watch).await;
+        let mut grounder = Grounder::new(judge, &packed.whole, config.sentence_threshold);
+        let read = self.read(&mut reply, *mark, &mut grounder, &mut watch).await;
         // Tokens are spent whether the answer is used or not.
-        self.spend(usage(reply.usage, text, grounder.text(), chat.max_tokens()));
+        self.spend(usage(reply.usage, (text, grounder.text()), most, tokenizer));
         self.answer.unsupported = grounder.unsupported();
         self.answer.judge = config.judge();
         self.answer.model = reply.model.take().unwrap_or_else(|| chat.name().to_owned());
         self.answer.prompt_version = prompt.version().to_owned();
+        for citation in &mut self.answer.citations {
+            citation.passage = packed.origin.get(citation.passage).copied().unwrap_or(citation.passage);
+        }
         if read.is_ok() {
             self.tell(reply.id.as_deref());
         }
@@ -116,15 +129,9 @@ impl<'a> Attempt<'a> {
     }
 
     fn spend(&mut self, usage: Usage) {
-        self.usage = usage;
-        self.answer.usage.add(usage);
         let (cost_usd, prices) = self.model.bill(usage);
-        self.answer.cost_usd += cost_usd;
-        match self.answer.prices.as_str() {
-            "" => self.answer.prices = prices,
-            before if prices.is_empty() || before.contains(&prices) => {}
-            before => self.answer.prices = format!("{before}, {prices}"),
-        }
+        let model = self.model.chat.name().to_owned();
+        self.answer.calls.push(Call { model, usage, cost_usd, prices });
     }
 
     async fn read(

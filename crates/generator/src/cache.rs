@@ -9,14 +9,20 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Answer, Citation, Passage, Request, Statement, Usage};
+use crate::answer::{Answer, Citation, Passage, Request, Saved, Statement};
 use crate::config::Config;
+use crate::semantic::{Key, Semantic, moved};
 use crate::shared::Shared;
+use crate::support::Judge;
 
 /// What an entry takes beside its texts, in bytes.
 const ENTRY: usize = 512;
 /// Name of the tier that knows the same words only.
 const EXACT: &str = "exact";
+/// Name of the tier that knows other words for the same.
+const SEMANTIC: &str = "semantic";
+/// Longest time in seconds that a process goes on with an answer that others may have found wrong.
+const SHARED_TTL_S: u64 = 60;
 
 /// Table `[generator.cache]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,15 +36,15 @@ pub struct Settings {
     pub max_mb: u64,
     /// How long an answer is kept, in seconds, 1..=2592000.
     pub ttl_s: u64,
+    /// Share of the answers given to other words for the same that are written once more and compared, 0..=1.
+    pub recheck_share: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { url: None, max_mb: 64, ttl_s: 86_400 }
+        Self { url: None, max_mb: 64, ttl_s: 86_400, recheck_share: 0.01 }
     }
 }
-
-type Key = [u8; 32];
 
 /// Nothing was written that may be kept.
 #[derive(Debug)]
@@ -58,6 +64,7 @@ pub(crate) enum Found<W> {
 pub(crate) struct Cache {
     kept: moka::future::Cache<Key, Arc<Answer>>,
     shared: Option<Shared>,
+    pub(crate) semantic: Semantic,
     /// What all keys begin with: who writes, and how.
     writer: String,
 }
@@ -69,7 +76,7 @@ impl Cache {
     /// The URL of the Redis cannot be used.
     pub(crate) fn new(config: &Config, prompt_version: &str) -> anyhow::Result<Option<Self>> {
         let chain = config.chain();
-        let Settings { url, max_mb, ttl_s } = &config.cache;
+        let Settings { url, max_mb, ttl_s, .. } = &config.cache;
         if *max_mb == 0 || chain.is_empty() {
             return Ok(None);
         }
@@ -78,21 +85,23 @@ impl Cache {
             .iter()
             .map(|(_, model)| (&model.base_url, &model.model, model.temperature, model.max_tokens))
             .collect();
-        let Config { sentence_threshold, overlap_weight, max_tokens, temperature, datamark, .. } = config;
+        let Config { sentence_threshold, overlap_weight, max_tokens, temperature, datamark, packing, .. } =
+            config;
         let writer = format!(
-            "{prompt_version} {models:?} {sentence_threshold} {overlap_weight} {max_tokens} {temperature:?} {datamark}"
+            "{prompt_version} {models:?} {sentence_threshold} {overlap_weight} {max_tokens} {temperature:?} {datamark} {packing:?}"
         );
+        let own_s = if shared.is_some() { SHARED_TTL_S.min(*ttl_s) } else { *ttl_s };
         let kept = moka::future::Cache::builder()
             .max_capacity(max_mb * 1024 * 1024)
             .weigher(|_, answer: &Arc<Answer>| u32::try_from(size(answer)).unwrap_or(u32::MAX))
-            .time_to_live(Duration::from_secs(*ttl_s))
+            .time_to_live(Duration::from_secs(own_s))
             .build();
-        Ok(Some(Self { kept, shared, writer }))
+        Ok(Some(Self { kept, shared, semantic: Semantic::default(), writer }))
     }
 
     /// What an answer to a request follows from; `None` when it may be for this customer alone, or is not sure.
     pub(crate) fn key(&self, request: &Request) -> Option<Key> {
-        let Request { question, context, passages, history, turn_id: _, extractive, min_support } = request;
+        let Request { question, context, passages, history, extractive, min_support, category, .. } = request;
         let alone = context.is_empty() && history.is_empty() && !holds_mask(question);
         if !alone || *extractive || *min_support > 0.0 {
             return None;
@@ -102,6 +111,8 @@ impl Cache {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         };
         add(&self.writer);
+        // Its category may have a limit of its own.
+        add(category);
         add(&words(question));
         for Passage { document_id, document_version, title, heading, text, score: _ } in passages {
             [document_id, document_version, title, heading, text].into_iter().for_each(|part| add(part));
@@ -109,9 +120,42 @@ impl Cache {
         Some(*hasher.finalize().as_bytes())
     }
 
+    /// What this process knows.
+    pub(crate) async fn get(&self, key: &Key) -> Option<Arc<Answer>> {
+        self.kept.get(key).await
+    }
+
+    /// The answer to a question that asks the same as a request, as it fits its passages, with what it is known by.
+    pub(crate) async fn alike(&self, judge: &Judge, request: &Request) -> Option<(Key, Answer)> {
+        for (key, sources) in self.semantic.alike(judge, request) {
+            let known = match self.kept.get(&key).await {
+                Some(known) => Some(known),
+                None => self.shared_answer(&key).await.map(Arc::new),
+            };
+            let moved = known.and_then(|known| moved(&known, &sources, &request.passages));
+            if let Some(answer) = moved {
+                return Some((key, answer));
+            }
+        }
+        None
+    }
+
+    /// Forgets an answer, by what it is known by in words.
+    pub(crate) async fn evict(&self, key: &str) {
+        let Ok(hash) = blake3::Hash::from_hex(key) else { return };
+        self.kept.invalidate(hash.as_bytes()).await;
+        if let Some(shared) = &self.shared {
+            shared.remove(hash.as_bytes()).await;
+        }
+    }
+
+    async fn shared_answer(&self, key: &Key) -> Option<Answer> {
+        self.shared.as_ref()?.get(key).await
+    }
+
     /// What other processes know, where it fits the request.
     async fn told(&self, key: &Key, request: &Request) -> Option<Answer> {
-        let answer = self.shared.as_ref()?.get(key).await?;
+        let answer = self.shared_answer(key).await?;
         Some(answer).filter(|answer| stands(answer, &request.passages))
     }
 
@@ -161,25 +205,29 @@ fn stands(answer: &Answer, passages: &[Passage]) -> bool {
     may_be_kept(answer) && answer.citations.iter().all(stands) && answer.statements.iter().all(cited)
 }
 
-/// A known answer as it is given once more: it costs nothing.
-pub(crate) fn again(answer: &Answer) -> Answer {
+/// A known answer as it is given once more, to the same words or to others: it costs nothing.
+pub(crate) fn again(answer: &Answer, key: Key, is_exact: bool) -> Answer {
     Answer {
-        usage: Usage::default(),
-        cost_usd: 0.0,
-        prices: String::new(),
-        cache: EXACT,
-        saved_usd: answer.cost_usd,
+        calls: Vec::new(),
+        saved: Saved { cache_usd: answer.cost_usd(), ..Saved::default() },
+        cache: if is_exact { EXACT } else { SEMANTIC },
+        key: in_words(key),
         ..answer.clone()
     }
 }
 
+/// What an answer is known by, as others are told.
+pub(crate) fn in_words(key: Key) -> String {
+    blake3::Hash::from(key).to_hex().to_string()
+}
+
 /// An answer of a model in which every sentence had its support.
-fn may_be_kept(answer: &Answer) -> bool {
+pub(crate) fn may_be_kept(answer: &Answer) -> bool {
     !answer.abstained() && answer.unsupported == 0 && !answer.leaked && answer.model_failure.is_empty()
 }
 
 /// The same words, however they are cased, spaced and ended.
-fn words(question: &str) -> String {
+pub(crate) fn words(question: &str) -> String {
     let words: Vec<_> = question.split_whitespace().map(str::to_lowercase).collect();
     words.join(" ").trim_end_matches(['.', '?', '!', ' ']).to_owned()
 }

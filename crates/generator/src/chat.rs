@@ -167,8 +167,8 @@ impl ChatModel {
     }
 
     /// Most tokens a completion may have.
-    pub(crate) fn max_tokens(&self) -> u64 {
-        u64::from(self.max_tokens)
+    pub(crate) fn max_tokens(&self) -> u32 {
+        self.max_tokens
     }
 
     /// Longest time for a whole answer.
@@ -176,15 +176,16 @@ impl ChatModel {
         self.timeout
     }
 
-    /// Sends the prompt. Where nobody else can be asked (`is_last`) a server error is retried once, and a rate limit too
+    /// Sends the prompt, for a reply of at most `max_tokens`. Where nobody else can be asked (`is_last`) a server error is retried once, and a rate limit too
     /// when it says how long to wait and that ends before the deadline.
     pub(crate) async fn open(
         &self,
         prompt: &str,
+        max_tokens: u32,
         is_last: bool,
         deadline: Instant,
     ) -> Result<Reply, Failure> {
-        self.send(prompt, self.max_tokens, None, is_last, deadline).await
+        self.send(prompt, max_tokens, None, is_last, deadline).await
     }
 
     /// As [`ChatModel::open`], for a reply of at most `max_tokens` that follows a JSON schema.

@@ -10,7 +10,7 @@ use crate::answer::Usage;
 use crate::chat::Error;
 use crate::opinion::{Asked, NO_MODEL, NO_SCHEMA, Opinion};
 use crate::prompt::NOTE;
-use crate::write::{TOKEN_BYTES, Writer};
+use crate::write::Writer;
 
 /// What the model says when no intent fits.
 const NONE: &str = "none";
@@ -58,7 +58,7 @@ impl Writer {
         let canary = self.canaries.fresh();
         let prompt = prompt(text, choices, &canary);
         let most = Usage {
-            input: (prompt.len() as u64).div_ceil(TOKEN_BYTES),
+            input: model.tokenizer.count(&prompt),
             cached: 0,
             output: u64::from(config.choice_max_tokens),
         };

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Usage;
 use crate::cache;
+use crate::pack;
+use crate::route::Routing;
 use crate::support::JUDGE;
+use crate::tokenizer::BUILT_IN;
 
 /// Where `OPENAI_BASE_URL` is not set either.
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -55,12 +58,17 @@ pub struct Config {
     pub api_key: Option<SecretString>,
     /// Longest wait for a connection, in milliseconds, 10..=60000.
     pub connect_timeout_ms: u64,
+    /// Whether that server runs on machines of the company's own: it is asked also where a hard limit of a budget is
+    /// passed.
+    pub self_hosted: bool,
     /// Longest silence of the model server, in milliseconds, 10..=600000.
     pub idle_timeout_ms: u64,
     /// Longest time for the model's whole answer with its retry, in milliseconds, 10..=600000.
     pub timeout_ms: u64,
     /// Most tokens of an answer, 1..=32768.
     pub max_tokens: u32,
+    /// What the model's tokens are counted by: "o200k_base", "cl100k_base", or the path of a `tokenizer.json`.
+    pub tokenizer: String,
     /// Most bytes of an answer, 256..=65536; a longer one counts as a failure.
     pub max_answer_bytes: usize,
     /// Sampling temperature, 0..=2; left out means the model's own, which some models demand.
@@ -81,10 +89,27 @@ pub struct Config {
     pub prices: BTreeMap<String, Price>,
     /// Names of further models, in the order in which they are asked when those before them cannot answer.
     pub fallback: Vec<String>,
+    /// Which of the models is asked first.
+    pub routing: Routing,
     /// Further models by a name of one's own.
     pub models: BTreeMap<String, Model>,
+    /// What of passages and conversation goes into the prompt.
+    pub packing: pack::Settings,
     /// Answers that were written before.
     pub cache: cache::Settings,
+    /// What is different in a category of the bundle, by its name.
+    pub categories: BTreeMap<String, Category>,
+}
+
+/// What is different in a category; what is left out is as elsewhere.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Category {
+    /// Most tokens of an answer, 1..=32768; where a model may write fewer, fewer.
+    pub max_tokens: Option<u32>,
+    /// Whether an answer may also be given to other words for the same question, once enough such answers were compared
+    /// with new ones and at most one in a hundred can be false.
+    pub semantic_cache: bool,
 }
 
 /// A model and the server that has it; what is left out is as for the first one.
@@ -106,12 +131,16 @@ pub struct Model {
     pub idle_timeout_ms: Option<u64>,
     /// Most tokens of an answer, 1..=32768.
     pub max_tokens: Option<u32>,
+    /// What its tokens are counted by.
+    pub tokenizer: Option<String>,
     /// Sampling temperature, 0..=2.
     pub temperature: Option<f64>,
     /// Whether its server only answers as a whole.
     pub unary: bool,
     /// Whether it cannot be held to a JSON schema: then it is asked for answers only.
     pub no_json_schema: bool,
+    /// Whether it runs on machines of the company's own: it is asked also where a hard limit of a budget is passed.
+    pub self_hosted: bool,
     /// Most calls in a minute, 0..=1000000; 0 is no limit.
     pub requests_per_minute: u32,
     /// Most tokens of calls in a minute, 0..=1000000000000; 0 is no limit.
@@ -192,6 +221,7 @@ impl Default for Config {
             idle_timeout_ms: 10_000,
             timeout_ms: 20_000,
             max_tokens: 512,
+            tokenizer: BUILT_IN[0].to_owned(),
             max_answer_bytes: 8192,
             temperature: None,
             datamark: true,
@@ -201,8 +231,12 @@ impl Default for Config {
             judge_model: String::new(),
             prices: BTreeMap::new(),
             fallback: Vec::new(),
+            routing: Routing::Listed,
+            self_hosted: false,
             models: BTreeMap::new(),
+            packing: pack::Settings::default(),
             cache: cache::Settings::default(),
+            categories: BTreeMap::new(),
         }
     }
 }
@@ -224,6 +258,7 @@ impl kit::Config for Config {
         within("choice_max_cost_usd", self.choice_max_cost_usd, 0.0..=1.0, &mut found);
         within("cache.max_mb", self.cache.max_mb, 0..=65_536, &mut found);
         within("cache.ttl_s", self.cache.ttl_s, 1..=2_592_000, &mut found);
+        within("cache.recheck_share", self.cache.recheck_share, 0.0..=1.0, &mut found);
         if let Some(temperature) = self.temperature {
             within("temperature", temperature, 0.0..=2.0, &mut found);
         }
@@ -242,6 +277,15 @@ impl kit::Config for Config {
         }
         for (name, model) in &self.models {
             model.validate(name, &mut found);
+        }
+        self.packing.validate(&mut found);
+        for (name, category) in &self.categories {
+            within(
+                &format!("categories.{name}.max_tokens"),
+                category.max_tokens.unwrap_or(1),
+                1..=32_768,
+                &mut found,
+            );
         }
         found
     }
@@ -269,6 +313,7 @@ impl Config {
             model: self.model.clone(),
             base_url: self.base_url.clone(),
             api_key: self.api_key.clone(),
+            self_hosted: self.self_hosted,
             ..Model::default()
         };
         let named =

@@ -180,7 +180,7 @@ fn repeats(units: &[Unit], index: usize, chosen: &[usize]) -> bool {
 }
 
 /// Jaccard similarity, 0..=1.
-fn similarity(a: &Pool, b: &Pool) -> f64 {
+pub(crate) fn similarity(a: &Pool, b: &Pool) -> f64 {
     let (a, b) = (&a.stems, &b.stems);
     let common = a.intersection(b).count() as f64;
     common / ((a.len() + b.len()) as f64 - common).max(1.0)

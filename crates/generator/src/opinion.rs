@@ -10,7 +10,7 @@ use crate::leak::{Pieces, Watch};
 use crate::prompt::NOTE;
 use crate::served::Served;
 use crate::transport::Failure;
-use crate::write::{self, LEAK, TOKEN_BYTES, Writer, usage};
+use crate::write::{self, LEAK, Writer, usage};
 
 /// Why no model is asked where there is none.
 pub(crate) const NO_MODEL: &str = "no model is configured";
@@ -66,8 +66,7 @@ impl Writer {
     ) -> Result<Opinion<T>, Error> {
         let start = Instant::now();
         let span = write::span(model.chat.name(), asked.max_tokens.into());
-        let tokens = asked.prompt.len() as u64 / TOKEN_BYTES + u64::from(asked.max_tokens);
-        model.admit(tokens)?;
+        model.admit(&asked.prompt, asked.max_tokens)?;
         let opinion = self.hear(model, asked, read).instrument(span.clone()).await;
         match &opinion {
             Ok(_) => model.succeeded(),
@@ -101,7 +100,7 @@ impl Writer {
                 break;
             }
         }
-        let usage = usage(reply.usage, &prompt, &words, max_tokens.into());
+        let usage = usage(reply.usage, (&prompt, &words), max_tokens.into(), &model.tokenizer);
         let said = if leaked { Err(GAVE_AWAY) } else { read(&words) };
         let (cost_usd, prices) = model.bill(usage);
         let answered = reply.model.take().unwrap_or_else(|| model.chat.name().to_owned());

@@ -151,6 +151,13 @@ impl<'a> Scored<'a> {
         !units[list.clone()].iter().all(stands) || 2 * fitting >= list.count()
     }
 
+    /// The units that say something only together with one: its list or its table.
+    pub(crate) fn belongs_to(&self, index: usize) -> Run {
+        let rows = || self.neighbours(index, |kind| *kind == BlockKind::Row);
+        let whole = self.list_around(index).or_else(|| rows().map(|(first, last)| first..=last));
+        whole.unwrap_or(index..=index)
+    }
+
     /// The first row of the table a unit is a row of.
     pub(crate) fn table_head(&self, index: usize) -> Option<usize> {
         let (first, last) = self.neighbours(index, |kind| *kind == BlockKind::Row)?;

@@ -2,18 +2,23 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::answer::Usage;
 use crate::breaker::{Breaker, Closed, Limits};
 use crate::chat::ChatModel;
 use crate::config::{Config, Model, Price};
+use crate::tokenizer::Tokenizer;
 use crate::transport::Failure;
 
 /// A model that can be asked.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) chat: ChatModel,
+    pub(crate) tokenizer: Tokenizer,
+    /// Whether its tokens cost nothing, since it runs on machines of the company's own.
+    pub(crate) is_self_hosted: bool,
     price: Option<Price>,
     limits: Limits,
     breaker: Mutex<Breaker>,
@@ -34,18 +39,30 @@ impl Served {
             tracing::warn!(model = model.model, "no price under generator.prices, its cost counts as 0");
         }
         let limits = Limits { requests: model.requests_per_minute.into(), tokens: model.tokens_per_minute };
-        Ok(Self { chat: ChatModel::new(config, place, model)?, price, limits, breaker: Mutex::default() })
+        let tokenizer = Tokenizer::named(model.tokenizer.as_ref().unwrap_or(&config.tokenizer));
+        let tokenizer = tokenizer.with_context(|| format!("{place}.tokenizer"))?;
+        Ok(Self {
+            chat: ChatModel::new(config, place, model)?,
+            tokenizer,
+            is_self_hosted: model.self_hosted,
+            price,
+            limits,
+            breaker: Mutex::default(),
+        })
     }
 
     /// The same server asked for another model, at the price of that.
     pub(crate) fn named(&self, config: &Config, model: &str) -> Self {
         let price = config.prices.get(model).copied().or(self.price.filter(|_| model == self.chat.name()));
-        Self { chat: self.chat.named(model), price, limits: self.limits, breaker: Mutex::default() }
+        let (chat, tokenizer) = (self.chat.named(model), self.tokenizer.clone());
+        let (is_self_hosted, limits) = (self.is_self_hosted, self.limits);
+        Self { chat, tokenizer, is_self_hosted, price, limits, breaker: Mutex::default() }
     }
 
-    /// Lets a call of so many tokens pass, or says why it is not worth making.
-    pub(crate) fn admit(&self, tokens: u64) -> Result<(), Closed> {
-        self.breaker().admit(Instant::now(), tokens, self.limits)
+    /// Lets a call with a prompt and an answer of at most so many tokens pass, or says why it is not worth making.
+    pub(crate) fn admit(&self, prompt: &str, max_tokens: u32) -> Result<(), Closed> {
+        let input = if self.limits.tokens > 0 { self.tokenizer.count(prompt) } else { 0 };
+        self.breaker().admit(Instant::now(), input + u64::from(max_tokens), self.limits)
     }
 
     pub(crate) fn succeeded(&self) {

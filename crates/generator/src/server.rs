@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-use crate::answer::{self, Answer, Passage, Statement, Usage, Utterance};
+use crate::answer::{self, Answer, Call, Passage, Saved, Spending, Statement, Usage, Utterance};
 use crate::chat;
 use crate::choose::Choice;
 use crate::config::{Config, Model};
@@ -193,6 +193,32 @@ impl GeneratorService for Server {
             }
         }))
     }
+
+    async fn recheck_answer(
+        &self,
+        request: Request<proto::RecheckAnswerRequest>,
+    ) -> Result<Response<proto::RecheckAnswerResponse>, Status> {
+        let proto::RecheckAnswerRequest { request, cache_key } = request.into_inner();
+        let request = request.unwrap_or_default();
+        check(&request)?;
+        let request = read(request);
+        let found = self.writer.recheck(&request, &cache_key, kit::Call::current().deadline()).await;
+        let (same, calls, skipped) = match found {
+            Ok((same, calls)) => (same, calls, String::new()),
+            Err((calls, why)) => (false, calls, why),
+        };
+        let purpose = proto::ModelPurpose::Recheck.into();
+        let calls = calls.into_iter().map(|one| proto::ModelCall { purpose, ..call(one) }).collect();
+        Ok(Response::new(proto::RecheckAnswerResponse { same, calls, skipped }))
+    }
+
+    async fn evict_answer(
+        &self,
+        request: Request<proto::EvictAnswerRequest>,
+    ) -> Result<Response<proto::EvictAnswerResponse>, Status> {
+        self.writer.evict(&request.into_inner().cache_key).await;
+        Ok(Response::new(proto::EvictAnswerResponse {}))
+    }
 }
 
 impl kit::Fault for chat::Error {
@@ -246,10 +272,21 @@ fn passage(passage: proto::Passage) -> Passage {
 }
 
 fn spent(usage: Usage) -> proto::Usage {
-    proto::Usage { input_tokens: usage.input, output_tokens: usage.output }
+    let Usage { input, cached, output } = usage;
+    proto::Usage { input_tokens: input, output_tokens: output, cached_input_tokens: cached }
+}
+
+fn call(Call { model, usage, cost_usd, prices }: Call) -> proto::ModelCall {
+    let purpose = proto::ModelPurpose::Answer.into();
+    proto::ModelCall { purpose, model, usage: Some(spent(usage)), cost_usd, price_version: prices }
 }
 
 fn read(request: proto::GenerateRequest) -> answer::Request {
+    let spending = match request.spending() {
+        proto::Spending::Unspecified | proto::Spending::Normal => Spending::Normal,
+        proto::Spending::Thrifty => Spending::Thrifty,
+        proto::Spending::Free => Spending::Free,
+    };
     let history = request.history.into_iter().map(|utterance| Utterance {
         role: match utterance.role() {
             proto::Role::Assistant => "assistant",
@@ -259,6 +296,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
         text: utterance.text,
     });
     answer::Request {
+        spending,
         question: request.question,
         passages: request.passages.into_iter().map(passage).collect(),
         history: history.collect(),
@@ -266,6 +304,10 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
         min_support: request.min_support,
         context: request.context,
         extractive: request.extractive,
+        category: request.category,
+        intent: request.intent,
+        embedding: request.embedding.map(|embedding| (embedding.encoder, embedding.values)),
+        previous_model: request.previous_model,
     }
 }
 
@@ -292,14 +334,20 @@ fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> pro
         support,
         citation: u32::try_from(citation + 1).unwrap_or_default(),
     };
+    let Saved { cache_usd, packing_tokens, packing_usd, routing_usd } = answer.saved;
+    let cache_tier = answer.cache.to_owned();
+    let savings = proto::Savings { cache_usd, packing_tokens, packing_usd, routing_usd, cache_tier };
     proto::Generation {
         abstained: answer.abstained(),
+        usage: Some(spent(answer.usage())),
+        cost_usd: answer.cost_usd(),
+        price_version: answer.prices(),
+        calls: answer.calls.into_iter().map(call).collect(),
+        savings: Some(savings),
         citations: citations.collect(),
         text: answer.text,
         sentences: answer.statements.into_iter().map(sentence).collect(),
         model: answer.model,
-        usage: Some(spent(answer.usage)),
-        cost_usd: answer.cost_usd,
         prompt_version: answer.prompt_version,
         model_failure: answer.model_failure,
         support: answer.support,
@@ -307,8 +355,7 @@ fn generation(answer: Answer, sources: &[proto::Passage], modelled: bool) -> pro
         leaked: answer.leaked,
         unsupported: answer.unsupported,
         judge: answer.judge,
-        price_version: answer.prices,
-        cache: answer.cache.to_owned(),
-        saved_usd: answer.saved_usd,
+        cache_key: answer.key,
+        recheck: answer.recheck,
     }
 }

@@ -17,7 +17,7 @@ use crate::breaker::{Breaker, Limits};
 const PATIENCE: Duration = Duration::from_millis(20);
 const CONNECT: Duration = Duration::from_secs(1);
 /// What keys begin with; raise the number with every change of what is kept.
-const PREFIX: &str = "firstline:answer:1:";
+const PREFIX: &str = "firstline:answer:2:";
 
 /// Answers on a Redis.
 pub(crate) struct Shared {
@@ -65,6 +65,13 @@ impl Shared {
         let mut set = redis::cmd("SET");
         set.arg(name(key)).arg(kept).arg("EX").arg(self.ttl_s);
         let _: Option<()> = self.ask(|mut server| async move { set.query_async(&mut server).await }).await;
+    }
+
+    /// Forgets an answer, if the server hears it.
+    pub(crate) async fn remove(&self, key: &[u8]) {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(name(key));
+        let _: Option<()> = self.ask(|mut server| async move { delete.query_async(&mut server).await }).await;
     }
 
     /// Asks the server, unless it has failed too often.

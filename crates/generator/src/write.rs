@@ -5,16 +5,18 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 use tracing::field::Empty;
 
-use crate::answer::{Answer, Request, Usage};
+use crate::answer::{Answer, Call, Request, Saved, Usage};
 use crate::attempt::Attempt;
-use crate::cache::{self, Cache, Found};
-use crate::chat;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::extract::{self, Extract, Words};
 use crate::leak::Canaries;
+use crate::pack::{Packed, pack};
 use crate::prompt::{self, Prompt};
+use crate::route::{Offer, Route, Router};
 use crate::served::Served;
 use crate::support::Judge;
+use crate::tokenizer::Tokenizer;
 use crate::transport::Failure;
 
 /// Name of the model when the passages' own sentences are the answer.
@@ -23,10 +25,10 @@ pub const EXTRACTIVE: &str = "extractive";
 pub(crate) const LEAK: &str = "PROMPT_LEAK";
 /// Kept back from the caller's deadline for the extractive answer.
 const RESERVE: std::time::Duration = std::time::Duration::from_millis(100);
-/// Bytes of a token, to estimate a usage the server does not tell.
-pub(crate) const TOKEN_BYTES: u64 = 4;
 /// Tokens a server may add to a prompt for its chat template.
 const TEMPLATE_TOKENS: u64 = 1024;
+/// Tokens an answer is expected to have, to compare what models cost.
+const EXPECTED_TOKENS: u64 = 120;
 
 /// What comes out while an answer is written.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub(crate) enum Error {
     Chat(#[from] Failure),
     #[error("the model began to repeat its prompt")]
     Leak,
+    #[error("no model may be asked within the budgets")]
+    Spared,
 }
 
 impl Error {
@@ -59,6 +63,7 @@ impl Error {
             Self::Prompt(_) => "PROMPT",
             Self::Chat(failure) => failure.error.reason(),
             Self::Leak => LEAK,
+            Self::Spared => "SPARED",
         }
     }
 }
@@ -74,8 +79,12 @@ pub struct Writer {
     pub(crate) models: Vec<Served>,
     /// What judges answers.
     pub(crate) judging: Option<Served>,
-    cache: Option<Cache>,
+    router: Router,
+    pub(crate) cache: Option<Cache>,
 }
+
+/// What came of asking models in vain: what that cost, and why the last one has no answer.
+pub(crate) type Tried = (Vec<Call>, Error);
 
 impl Writer {
     /// A writer with these settings. With provider "openai" the prompt is needed, and a rustls provider
@@ -87,7 +96,8 @@ impl Writer {
         let (models, judge) = (Served::all(&config)?, Judge::new(config.overlap_weight));
         let judging = models.first().map(|first| first.named(&config, config.judging_model()));
         let cache = Cache::new(&config, prompt.version())?;
-        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging, cache })
+        let router = Router::default();
+        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging, router, cache })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
@@ -108,89 +118,132 @@ impl Writer {
             let end = deadline.map(|deadline| deadline.checked_sub(RESERVE).unwrap_or(deadline));
             match self.known_or_written(request, end, events).await {
                 Ok(answer) => answer,
-                Err((tried, error)) => self.instead(tried, &error, found, events).await,
+                Err(tried) => self.instead(tried, found, events).await,
             }
         };
         // A receiver that is gone wants no answer.
         let _ = events.send(Event::Final(Box::new(Answer { support, ..answer }))).await;
     }
 
-    /// The answer that is known already, or one of the models.
-    async fn known_or_written(
-        &self,
-        request: &Request,
-        end: Option<Instant>,
-        events: &Sender<Event>,
-    ) -> Result<Answer, (Answer, Error)> {
-        let write = || self.ask_models(request, end, events);
-        let keyed = self.cache.as_ref().and_then(|cache| Some((cache, cache.key(request)?)));
-        let Some((cache, key)) = keyed else { return write().await };
-        match cache.through(key, request, write).await {
-            Found::Written(written) => written,
-            Found::Known(answer) => {
-                self.send(events, answer.text.clone(), false).await;
-                Ok(cache::again(&answer))
-            }
-        }
-    }
-
     /// Lets the models write, one after the other, until one has an answer; else what they cost, and why the last one
     /// has none.
-    async fn ask_models(
+    pub(crate) async fn ask_models(
         &self,
         request: &Request,
         end: Option<Instant>,
         events: &Sender<Event>,
-    ) -> Result<Answer, (Answer, Error)> {
-        let mut tried = (Answer::default(), Error::Chat(chat::Error::Timeout.into()));
-        for (place, model) in self.models.iter().enumerate() {
-            let others = self.models.len() - place - 1;
-            let mut attempt = Attempt::new(self, model, others, tried.0, events);
-            let failed = match attempt.traced(request, end).await {
-                Ok(()) => return Ok(attempt.answer),
-                Err(error) => error,
-            };
-            let (reason, base_url, turn_id) = (failed.reason(), model.chat.base_url(), &request.turn_id);
-            let error = in_words(&failed);
-            tracing::error!(
-                reason,
-                error,
-                generator.base_url = base_url,
-                turn_id,
-                "the model gave no answer"
-            );
-            if !attempt.answer.statements.is_empty() {
-                self.send(events, String::new(), true).await;
-            }
-            let Answer { usage, cost_usd, prices, model, prompt_version, .. } = attempt.answer;
-            tried = (Answer { usage, cost_usd, prices, model, prompt_version, ..Answer::default() }, failed);
-            // What made one model give its prompt away would try the next one.
-            if matches!(tried.1, Error::Leak) {
+    ) -> Result<Answer, Tried> {
+        let packed = self.pack(request);
+        let tokens = (self.prompt_tokens(request), self.prompt_tokens(&packed.shown));
+        let Route { order, rising } = self.route(request, tokens.1);
+        let is_routed = order.first().is_some_and(|first| *first > 0);
+        let (mut calls, mut short) = (Vec::new(), None::<Answer>);
+        let mut failed = Error::Spared;
+        for (place, index) in order.iter().enumerate() {
+            if short.is_some() && place >= rising {
                 break;
             }
+            let others = order.len() - place - 1;
+            let mut attempt = Attempt::new(self, &self.models[*index], others, events);
+            let outcome = attempt.traced(&packed, end).await;
+            let mut answer = attempt.answer;
+            calls.append(&mut answer.calls);
+            match outcome {
+                Ok(()) => {
+                    let falls_short = answer.falls_short();
+                    self.router.learn(&request.category, *index, !falls_short, Instant::now());
+                    if !falls_short || place + 1 >= rising {
+                        return Ok(self.paid(answer, calls, tokens, is_routed));
+                    }
+                    self.take_back(&answer, events).await;
+                    short = Some(answer);
+                }
+                Err(error) => {
+                    self.report(&error, &self.models[*index], &request.turn_id);
+                    self.take_back(&answer, events).await;
+                    failed = error;
+                    // What made one model give its prompt away would try the next one.
+                    if matches!(failed, Error::Leak) {
+                        break;
+                    }
+                }
+            }
         }
-        Err(tried)
+        match short {
+            Some(answer) if !matches!(failed, Error::Leak) => {
+                self.send(events, answer.text.clone(), true).await;
+                Ok(self.paid(answer, calls, tokens, is_routed))
+            }
+            _ => Err((calls, failed)),
+        }
     }
 
-    /// What the customer gets when a model gave no answer, with what its attempt cost: the passages' own
-    /// sentences, or nothing when it gave its prompt away, since then someone is attacking.
-    async fn instead(
-        &self,
-        tried: Answer,
-        error: &Error,
-        found: Option<Extract>,
-        events: &Sender<Event>,
-    ) -> Answer {
-        let Answer { usage, cost_usd, prices, model, prompt_version, .. } = tried;
-        match error {
-            Error::Leak => {
-                Answer { usage, cost_usd, prices, model, prompt_version, leaked: true, ..Answer::default() }
-            }
-            _ => {
-                let model_failure = in_words(error);
-                Answer { usage, cost_usd, prices, model_failure, ..self.extract(found, events).await }
-            }
+    /// What of a request the prompt shows.
+    fn pack(&self, request: &Request) -> Packed {
+        let Judge { terms, lexicon, .. } = &self.judge;
+        pack(Words { terms, lexicon }, request, &self.config.packing, &self.models[0].tokenizer)
+    }
+
+    /// The models to be asked with a prompt of so many tokens, by what they cost and whom the request allows.
+    fn route(&self, request: &Request, input: u64) -> Route {
+        let expected = Usage { input, cached: 0, output: EXPECTED_TOKENS };
+        let offer = |model: &'_ Served| (model.bill(expected).0, model.is_self_hosted);
+        let offers = self.models.iter().map(|model| {
+            let (cost_usd, is_self_hosted) = offer(model);
+            Offer { name: model.chat.name(), cost_usd, is_self_hosted }
+        });
+        let Request { category, spending, previous_model, .. } = request;
+        let asks = (category.as_str(), *spending, previous_model.as_str());
+        self.router.route(self.config.routing, asks, &offers.collect::<Vec<_>>(), Instant::now())
+    }
+
+    /// An answer with its calls, and what was saved against a prompt of all `whole` tokens instead of `shown`, and against
+    /// the first model, where that was not to be asked first.
+    fn paid(&self, answer: Answer, calls: Vec<Call>, (whole, shown): (u64, u64), is_routed: bool) -> Answer {
+        let named = |call: &Call| self.models.iter().find(|model| model.chat.name() == call.model);
+        let Some((wrote, model)) = calls.last().and_then(|call| Some((call, named(call)?))) else {
+            return answer;
+        };
+        let left_out = Usage { input: whole.saturating_sub(shown), ..Usage::default() };
+        let cost: f64 = calls.iter().map(|call| call.cost_usd).sum();
+        let saved = Saved {
+            packing_tokens: left_out.input,
+            packing_usd: model.bill(left_out).0,
+            routing_usd: if is_routed { self.models[0].bill(wrote.usage).0 - cost } else { 0.0 },
+            ..Saved::default()
+        };
+        Answer { calls, saved, ..answer }
+    }
+
+    /// Tokens of the prompt for a request as the first model counts them; 0 where it cannot be rendered.
+    fn prompt_tokens(&self, request: &Request) -> u64 {
+        let mark = if self.config.datamark { prompt::free_mark(&request.passages) } else { None };
+        let text = self.prompt.render(request, mark, "");
+        text.map_or(0, |text| self.models[0].tokenizer.count(&text))
+    }
+
+    fn report(&self, error: &Error, model: &Served, turn_id: &str) {
+        let (reason, error, base_url) = (error.reason(), in_words(error), model.chat.base_url());
+        tracing::error!(reason, error, generator.base_url = base_url, turn_id, "the model gave no answer");
+    }
+
+    /// Tells that what was shown of an answer is void.
+    async fn take_back(&self, answer: &Answer, events: &Sender<Event>) {
+        if !answer.statements.is_empty() {
+            self.send(events, String::new(), true).await;
         }
+    }
+
+    /// What the customer gets when no model gave an answer, with what the attempts cost: the passages' own
+    /// sentences, or nothing when one gave its prompt away, since then someone is attacking.
+    async fn instead(&self, (calls, error): Tried, found: Option<Extract>, events: &Sender<Event>) -> Answer {
+        if matches!(error, Error::Leak) {
+            let model = calls.last().map(|call| call.model.clone()).unwrap_or_default();
+            let prompt_version = self.prompt.version().to_owned();
+            return Answer { calls, model, prompt_version, leaked: true, ..Answer::default() };
+        }
+        let model_failure = if matches!(error, Error::Spared) { String::new() } else { in_words(&error) };
+        Answer { calls, model_failure, ..self.extract(found, events).await }
     }
 
     pub(crate) async fn send(&self, events: &Sender<Event>, text: String, restart: bool) {
@@ -218,7 +271,7 @@ impl Writer {
 }
 
 /// An error with its cause.
-fn in_words(error: &Error) -> String {
+pub(crate) fn in_words(error: &Error) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))
 }
@@ -260,15 +313,18 @@ pub(crate) fn close(
     }
 }
 
-/// The usage the server told, where it can be true, else an estimate from the texts.
-pub(crate) fn usage(told: Option<Usage>, prompt: &str, text: &str, max_tokens: u64) -> Usage {
-    let (prompt, text) = (prompt.len() as u64, text.len() as u64);
-    let estimate =
-        Usage { input: prompt.div_ceil(TOKEN_BYTES), cached: 0, output: text.div_ceil(TOKEN_BYTES) };
+/// The usage the server told, where it can be true, else what the texts count.
+pub(crate) fn usage(
+    told: Option<Usage>,
+    (prompt, text): (&str, &str),
+    max_tokens: u64,
+    tokenizer: &Tokenizer,
+) -> Usage {
     // A token has at least one byte; tokens of thought count as output without showing.
     let possible = |told: &Usage| {
-        (1..=prompt + TEMPLATE_TOKENS).contains(&told.input)
-            && (1..=max_tokens.max(text)).contains(&told.output)
+        (1..=prompt.len() as u64 + TEMPLATE_TOKENS).contains(&told.input)
+            && (1..=max_tokens.max(text.len() as u64)).contains(&told.output)
     };
-    told.filter(possible).unwrap_or(estimate)
+    let counted = || Usage { input: tokenizer.count(prompt), cached: 0, output: tokenizer.count(text) };
+    told.filter(possible).unwrap_or_else(counted)
 }

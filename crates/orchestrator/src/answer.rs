@@ -148,6 +148,10 @@ impl Orchestrator {
             min_support: least,
             context: draft.context.clone(),
             extractive: answers == Answers::Extractive,
+            intent: draft.accepted_intent().map(|intent| intent.name.clone()).unwrap_or_default(),
+            embedding: draft.embedding.clone(),
+            spending: Spending::Normal.into(),
+            previous_model: self.last_model(draft).await,
         };
         let start = Instant::now();
         let written = self.write(draft, request).await;
@@ -172,16 +176,24 @@ impl Orchestrator {
         categories.map(|category| category.answers).max().unwrap_or_default()
     }
 
-    /// Has the answer written, by a model only within the budgets, and says whether one was spared for its cost.
+    /// Has the answer written, by a model that costs something only within the budgets, and says whether one was spared
+    /// for its cost.
     async fn write(
         &self,
         draft: &mut Draft<'_>,
         mut request: GenerateRequest,
     ) -> Result<(Generation, bool), HandoffReason> {
-        let bytes = request.encoded_len();
+        let bytes = request.question.len() + request.passages.iter().map(Passage::encoded_len).sum::<usize>();
+        let bytes = bytes + request.history.iter().map(Utterance::encoded_len).sum::<usize>();
         let charge = if request.extractive { None } else { self.charge(draft, bytes).await };
         let spared = !request.extractive && charge.is_none();
-        request.extractive |= spared;
+        if spared {
+            request.set_spending(Spending::Free);
+        } else if charge.as_ref().is_some_and(|charge| charge.is_soft) {
+            draft.note("a soft limit of the budgets is passed: the cheapest model is asked");
+            request.set_spending(Spending::Thrifty);
+        }
+        let again = request.clone();
         let question = request.question.clone();
         let (written, usage) = match self.stages.generate(request).await {
             Ok(stream) => {
@@ -193,7 +205,18 @@ impl Orchestrator {
             Err(failure) => (Err(failed(draft, &failure)), Some(Usage::default())),
         };
         self.settle(draft, charge, usage);
+        if written.as_ref().is_ok_and(|generation| generation.recheck) {
+            draft.recheck = Some(Box::new(again));
+        }
         Ok((written?, spared))
+    }
+
+    /// Name of the model that wrote the last answer of a turn's conversation; empty without one.
+    async fn last_model(&self, draft: &Draft<'_>) -> String {
+        if draft.conversation.first_turn {
+            return String::new();
+        }
+        self.last_answer(draft).await.map(|last| last.model).unwrap_or_default()
     }
 
     /// Reads the answer; with a listener, each piece leaves after the output rail passed it.

@@ -1,21 +1,18 @@
-//! What customers may cost: tokens of model calls a day, turns a minute, turns of a conversation.
+//! What customers may cost: tokens of model calls a turn, a day and a month, turns a minute, turns of a conversation.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use proto::Usage;
 use sql::{Connection, Result, values};
 
 use crate::config::Budget;
-use crate::draft::Draft;
 use crate::store::Journal;
-use crate::turn::Orchestrator;
 
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 24 * 60 * MINUTE;
-/// Tokens of a prompt beside the texts of the request: the bundle's template and the server's own.
-const PROMPT_TOKENS: u64 = 2048;
+/// Days of 400 years of the Gregorian calendar, and from its first of March of the year 0 to the Unix epoch.
+const ERA: (i64, i64) = (146_097, 719_468);
 /// Most tokens one call is believed to have cost.
 const MAX_TOKENS: i64 = u32::MAX as i64;
 
@@ -37,25 +34,38 @@ pub(crate) fn key(customer_key: &str, conversation_id: &str) -> Key {
 /// The budget that a call would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// The customer's own.
-    Customer,
+    /// That of one turn.
+    Turn,
+    /// The customer's own, of a day or a month.
+    Customer(Span),
     /// That of all customers together.
-    Installation,
+    Installation(Span),
+}
+
+/// How long a budget lasts, by UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Span {
+    Day,
+    Month,
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Customer => "the customer's tokens of the day",
-            Self::Installation => "the installation's tokens of the day",
+            Self::Turn => "the tokens of the turn",
+            Self::Customer(Span::Day) => "the customer's tokens of the day",
+            Self::Customer(Span::Month) => "the customer's tokens of the month",
+            Self::Installation(Span::Day) => "the installation's tokens of the day",
+            Self::Installation(Span::Month) => "the installation's tokens of the month",
         })
     }
 }
 
-/// In the store of several processes the sum of all customers stands under this.
+/// The sum of all customers stands under this.
 const EVERYBODY: Key = [0; 16];
 
 /// Tokens of a customer on a day, counted in days since the Unix epoch, UTC; below 0 where less was spent than charged.
+/// In the store also those of a month, under its [`month`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spend {
     day: i64,
@@ -66,7 +76,50 @@ pub(crate) struct Spend {
 /// Tokens charged before a call, to be settled after it.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Charge(Spend);
+pub(crate) struct Charge {
+    spend: Spend,
+    /// Whether a soft limit is passed.
+    pub(crate) is_soft: bool,
+}
+
+/// The number of the month of a day, below 0 so that it is no day, and lower the later it is. (Civil from days: Hinnant,
+/// "chrono-compatible low-level date algorithms".)
+fn month(day: i64) -> i64 {
+    let (length, epoch) = ERA;
+    let (era, of_era) = ((day + epoch).div_euclid(length), (day + epoch).rem_euclid(length));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    -((era * 400 + year) * 12 + (5 * of_year + 2) / 153) - 1
+}
+
+/// A limit of somebody, with what it is called.
+type Limit = (Key, Span, u64, Scope);
+
+impl Budget {
+    /// The limits that a call of somebody is under; 0 is none.
+    fn limits(&self, key: Key) -> [Limit; 4] {
+        use Scope::{Customer, Installation};
+        use Span::{Day, Month};
+        [
+            (key, Day, self.customer_tokens_per_day, Customer(Day)),
+            (key, Month, self.customer_tokens_per_month, Customer(Month)),
+            (EVERYBODY, Day, self.tokens_per_day, Installation(Day)),
+            (EVERYBODY, Month, self.tokens_per_month, Installation(Month)),
+        ]
+    }
+
+    /// Whether so many tokens pass a soft limit.
+    ///
+    /// # Errors
+    /// The hard one that they pass.
+    fn weigh(&self, spent: i64, (.., limit, scope): Limit) -> std::result::Result<bool, Scope> {
+        match limit {
+            0 => Ok(false),
+            limit if spent > signed(limit) => Err(scope),
+            limit => Ok(spent as f64 > limit as f64 * self.soft_share),
+        }
+    }
+}
 
 /// What was spent today, with what calls under way may still spend: of a process that has its journal for itself. Where
 /// several share one, tokens are charged there, and only the turns of a minute are counted here.
@@ -78,14 +131,39 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Book {
-    day: i64,
-    tokens: i64,
-    customers: HashMap<Key, i64>,
+    day: Account,
+    month: Account,
     minute: i64,
     turns: HashMap<Key, u32>,
 }
 
+/// What customers, and [`EVERYBODY`], spent in a day or a month.
+#[derive(Debug, Default)]
+struct Account {
+    /// A day, or a [`month`].
+    period: i64,
+    tokens: HashMap<Key, i64>,
+}
+
+impl Charge {
+    /// What is to be booked, in a store that several processes charge in, beside what was charged.
+    pub(crate) fn beyond(self, tokens: Option<u64>) -> Vec<Spend> {
+        let charged = self.spend;
+        let tokens = charged.but(tokens).tokens - charged.tokens;
+        let beyond = [charged.key, EVERYBODY].map(|key| Spend { key, tokens, ..charged });
+        beyond.into_iter().filter(|_| tokens != 0).collect()
+    }
+}
+
 impl Spend {
+    pub(crate) fn new(key: Key, tokens: u64, at: i64) -> Self {
+        Self { day: at.div_euclid(DAY), key, tokens: signed(tokens) }
+    }
+
+    pub(crate) fn is_some(&self) -> bool {
+        self.tokens > 0
+    }
+
     /// What it is when so much was spent; `None`: as it is.
     fn but(self, tokens: Option<u64>) -> Self {
         Self { tokens: tokens.map_or(self.tokens, signed).min(MAX_TOKENS), ..self }
@@ -99,9 +177,14 @@ fn signed(tokens: u64) -> i64 {
 impl Ledger {
     /// A ledger that goes on with what was spent before; times are microseconds since the Unix epoch.
     pub(crate) fn new(limits: Budget, spent: &[Spend], at: i64) -> Self {
-        let day = at.div_euclid(DAY);
-        let mut book = Book { day, ..Book::default() };
-        spent.iter().filter(|spend| spend.day == day).copied().for_each(|spend| book.add(spend));
+        let mut book = Book::default();
+        book.turn_to(at.div_euclid(DAY));
+        for Spend { day, key, tokens } in spent {
+            let account = if *day < 0 { &mut book.month } else { &mut book.day };
+            if account.period == *day {
+                account.add(*key, *tokens);
+            }
+        }
         Self { limits, book: Mutex::new(book) }
     }
 
@@ -109,27 +192,21 @@ impl Ledger {
     pub(crate) fn charge(&self, key: Key, tokens: u64, at: i64) -> std::result::Result<Charge, Scope> {
         let (mut book, tokens) = (self.book(), signed(tokens));
         book.turn_to(at.div_euclid(DAY));
-        let exceeds = |spent: i64, limit| limit > 0 && spent.saturating_add(tokens) > signed(limit);
-        if exceeds(book.of(&key), self.limits.customer_tokens_per_day) {
-            return Err(Scope::Customer);
+        let mut is_soft = false;
+        for limit in self.limits.limits(key) {
+            let (key, span, ..) = limit;
+            is_soft |= self.limits.weigh(book.of(span).of(&key).saturating_add(tokens), limit)?;
         }
-        if exceeds(book.tokens, self.limits.tokens_per_day) {
-            return Err(Scope::Installation);
-        }
-        let spend = Spend { day: book.day, key, tokens };
+        let spend = Spend { day: book.day.period, key, tokens };
         book.add(spend);
-        Ok(Charge(spend))
+        Ok(Charge { spend, is_soft })
     }
 
     /// Replaces a charge by what the call cost; `None` when nobody knows: then the charge stands.
     pub(crate) fn settle(&self, charge: Charge, tokens: Option<u64>) -> Spend {
-        let Charge(charged) = charge;
+        let charged = charge.spend;
         let spend = charged.but(tokens);
-        let mut book = self.book();
-        if book.day == charged.day {
-            book.remove(charged);
-            book.add(spend);
-        }
+        self.book().add(Spend { tokens: spend.tokens.saturating_sub(charged.tokens), ..charged });
         spend
     }
 
@@ -156,150 +233,102 @@ impl Ledger {
 }
 
 impl Book {
-    /// A clock that is set back does not give a day's budget twice.
+    /// A clock that is set back does not give a budget twice.
     fn turn_to(&mut self, day: i64) {
-        if day > self.day {
-            self.day = day;
-            self.tokens = 0;
-            self.customers.clear();
+        if day > self.day.period {
+            self.day = Account { period: day, ..Account::default() };
+        }
+        if month(day) < self.month.period {
+            self.month = Account { period: month(day), ..Account::default() };
         }
     }
 
-    fn of(&self, key: &Key) -> i64 {
-        self.customers.get(key).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, spend: Spend) {
-        if spend.tokens > 0 {
-            self.tokens = self.tokens.saturating_add(spend.tokens);
-            let own = self.customers.entry(spend.key).or_default();
-            *own = own.saturating_add(spend.tokens);
+    fn of(&self, span: Span) -> &Account {
+        match span {
+            Span::Day => &self.day,
+            Span::Month => &self.month,
         }
     }
 
-    fn remove(&mut self, spend: Spend) {
-        self.tokens = self.tokens.saturating_sub(spend.tokens);
-        let left = self.of(&spend.key).saturating_sub(spend.tokens);
-        // Who has spent nothing takes no memory.
-        if left <= 0 {
-            self.customers.remove(&spend.key);
-        } else {
-            self.customers.insert(spend.key, left);
+    fn add(&mut self, Spend { day, key, tokens }: Spend) {
+        for (account, period) in [(&mut self.day, day), (&mut self.month, month(day))] {
+            if account.period == period {
+                account.add(key, tokens);
+            }
         }
     }
 }
 
-/// Writes what a turn spent, and forgets some of what earlier days did.
+impl Account {
+    fn of(&self, key: &Key) -> i64 {
+        self.tokens.get(key).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, key: Key, tokens: i64) {
+        for key in [key, EVERYBODY] {
+            match self.of(&key).saturating_add(tokens) {
+                // Who has spent nothing takes no memory.
+                ..=0 => drop(self.tokens.remove(&key)),
+                sum => drop(self.tokens.insert(key, sum)),
+            }
+        }
+    }
+}
+
+/// Writes what a turn spent, and forgets some of what earlier days and months did.
 pub(crate) fn keep(connection: &mut Connection<'_>, spends: &[Spend]) -> Result<()> {
     for Spend { day, key, tokens } in spends {
-        let upsert = "INSERT INTO spend VALUES ($1, $2, $3)
-            ON CONFLICT (day, customer) DO UPDATE SET tokens = spend.tokens + excluded.tokens";
-        connection.execute(upsert, values![day, key, tokens])?;
-        let delete = "DELETE FROM spend WHERE (day, customer) IN (SELECT day, customer FROM spend WHERE day < $1 LIMIT 100)";
-        connection.execute(delete, values![day])?;
+        for period in [*day, month(*day)] {
+            let upsert = "INSERT INTO spend VALUES ($1, $2, $3)
+                ON CONFLICT (day, customer) DO UPDATE SET tokens = spend.tokens + excluded.tokens";
+            connection.execute(upsert, values![period, key, tokens])?;
+        }
+        let delete = "DELETE FROM spend WHERE (day, customer) IN
+            (SELECT day, customer FROM spend WHERE day < $1 AND (day >= 0 OR day > $2) LIMIT 100)";
+        connection.execute(delete, values![day, month(*day)])?;
     }
     Ok(())
 }
 
-/// What was spent on the day of a time.
+/// What was spent in the day and the month of a time.
 fn spent(connection: &mut Connection<'_>, at: i64) -> Result<Vec<Spend>> {
-    let query = "SELECT day, customer, tokens FROM spend WHERE day = $1";
-    connection.query(query, values![at.div_euclid(DAY)], |row| {
+    let day = at.div_euclid(DAY);
+    let query = "SELECT day, customer, tokens FROM spend WHERE day = $1 OR day = $2";
+    connection.query(query, values![day, month(day)], |row| {
         Ok(Spend { day: row.get(0)?, key: row.get(1)?, tokens: row.get(2)? })
     })
 }
 
 impl Journal {
-    /// What was spent on the day of a time, in microseconds since the Unix epoch.
+    /// What was spent in the day and the month of a time, in microseconds since the Unix epoch.
     pub(crate) async fn spent(&self, at: i64) -> Result<Vec<Spend>> {
         self.sql.read(move |connection| spent(connection, at)).await
     }
 
     /// Charges a call in the store, for all processes that share it. A commit that got no answer may charge twice.
-    async fn charge(&self, spend: Spend, limits: Budget) -> Result<std::result::Result<Charge, Scope>> {
-        let wanted = [
-            (spend.key, limits.customer_tokens_per_day, Scope::Customer),
-            (EVERYBODY, limits.tokens_per_day, Scope::Installation),
-        ];
+    pub(crate) async fn charge(
+        &self,
+        spend: Spend,
+        limits: Budget,
+    ) -> Result<std::result::Result<Charge, Scope>> {
         let write = move |connection: &mut Connection<'_>| {
             let query = "SELECT tokens FROM spend WHERE day = $1 AND customer = $2";
+            let mut is_soft = false;
             // Nobody else charges between the look and the charge; a turn's end may only give back.
             connection.lock("spend")?;
-            for (key, limit, scope) in &wanted {
-                let spent = connection.first(query, values![spend.day, key], |row| row.get::<i64, _>(0))?;
-                if *limit > 0 && spent.unwrap_or(0).saturating_add(spend.tokens) > signed(*limit) {
-                    return Ok(Err(*scope));
+            for limit in limits.limits(spend.key).into_iter().filter(|(_, _, limit, _)| *limit > 0) {
+                let (key, span, ..) = limit;
+                let period = if span == Span::Day { spend.day } else { month(spend.day) };
+                let spent = connection.first(query, values![period, &key], |row| row.get::<i64, _>(0))?;
+                match limits.weigh(spent.unwrap_or(0).saturating_add(spend.tokens), limit) {
+                    Ok(passes) => is_soft |= passes,
+                    Err(scope) => return Ok(Err(scope)),
                 }
             }
-            keep(connection, &wanted.each_ref().map(|(key, ..)| Spend { key: *key, ..spend }))?;
-            Ok(Ok(Charge(spend)))
+            keep(connection, &[spend.key, EVERYBODY].map(|key| Spend { key, ..spend }))?;
+            Ok(Ok(Charge { spend, is_soft }))
         };
         self.sql.write(write).await
-    }
-}
-
-impl Orchestrator {
-    /// Charges a model call of a turn; `None` when it would exceed a budget.
-    pub(crate) async fn charge(&self, draft: &mut Draft<'_>, bytes: usize) -> Option<Charge> {
-        let charge = self.charge_to(draft.payer, draft.accepted_at, bytes).await;
-        charge.map_err(|why| draft.note(why)).ok()
-    }
-
-    /// Charges a model call with texts of so many bytes to somebody, or says why no model is asked. A token has at
-    /// least one byte, so that only the length of the answer is an assumption.
-    pub(crate) async fn charge_to(
-        &self,
-        key: Key,
-        at: i64,
-        bytes: usize,
-    ) -> std::result::Result<Charge, String> {
-        let tokens = bytes as u64 + PROMPT_TOKENS + u64::from(self.config.budget.answer_tokens);
-        let charge = if self.journal.sql.is_shared() {
-            let spend = Spend { day: at.div_euclid(DAY), key, tokens: signed(tokens) };
-            let charge = self.journal.charge(spend, self.config.budget.clone()).await;
-            charge.map_err(|error| format!("the budgets cannot be read: no model is asked: {error}"))?
-        } else {
-            self.ledger.charge(key, tokens, at)
-        };
-        charge.map_err(|scope| format!("{scope} do not suffice: no model is asked"))
-    }
-
-    /// Books what a charged call of a turn cost; `None` when nobody knows.
-    pub(crate) fn settle(&self, draft: &mut Draft<'_>, charge: Option<Charge>, usage: Option<Usage>) {
-        draft.spends.extend(charge.into_iter().flat_map(|charge| self.spend(charge, usage)));
-    }
-
-    /// What is to be booked of a charged call; `None` when nobody knows what it cost.
-    pub(crate) fn spend(&self, charge: Charge, usage: Option<Usage>) -> Vec<Spend> {
-        let tokens = usage.map(|usage| usage.input_tokens.saturating_add(usage.output_tokens));
-        if self.journal.sql.is_shared() {
-            let Charge(charged) = charge;
-            let tokens = charged.but(tokens).tokens - charged.tokens;
-            let beyond = [charged.key, EVERYBODY].map(|key| Spend { key, tokens, ..charged });
-            return beyond.into_iter().filter(|_| tokens != 0).collect();
-        }
-        let spend = self.ledger.settle(charge, tokens);
-        Some(spend).filter(|spend| spend.tokens > 0).into_iter().collect()
-    }
-
-    /// Whether the conversation has had all its turns.
-    pub(crate) fn is_used_up(&self, draft: &Draft<'_>) -> bool {
-        let most = self.config.budget.turns_per_conversation;
-        most > 0 && draft.conversation.turns >= most
-    }
-}
-
-impl Draft<'_> {
-    /// Adds what a model call cost to the turn.
-    pub(crate) fn pays(&mut self, usage: Option<Usage>, cost_usd: f64, prices: &str) {
-        let usage = usage.unwrap_or_default();
-        if !prices.is_empty() {
-            prices.clone_into(&mut self.prices);
-        }
-        let total = self.turn.usage.get_or_insert_default();
-        total.input_tokens += usage.input_tokens;
-        total.output_tokens += usage.output_tokens;
-        self.turn.cost_usd += cost_usd;
     }
 }
 

@@ -85,10 +85,19 @@ pub struct Budget {
     /// Turns of a customer a minute, 0..=1000000; more are refused with RESOURCE_EXHAUSTED. Without a key of
     /// a customer the conversation counts, here and below.
     pub turns_per_minute: u32,
-    /// Tokens of model calls of a customer a day, by UTC, 0..=1000000000000; beyond them no model is asked.
+    /// Tokens of model calls of a turn, 0..=1000000000000; beyond them only models on the company's own machines are
+    /// asked, and where there is none the passages' own sentences answer.
+    pub tokens_per_turn: u64,
+    /// The same of a customer a day, by UTC.
     pub customer_tokens_per_day: u64,
-    /// The same of all customers together.
+    /// The same of a customer a month.
+    pub customer_tokens_per_month: u64,
+    /// The same of all customers together a day.
     pub tokens_per_day: u64,
+    /// The same of all customers together a month.
+    pub tokens_per_month: u64,
+    /// Share of a limit of a day or a month, 0..=1, from which on the cheapest model is asked.
+    pub soft_share: f64,
     /// Tokens of an answer that are charged before a call, 1..=32768: at least what `generator.max_tokens`
     /// allows. After the call its own figures count.
     pub answer_tokens: u32,
@@ -99,8 +108,12 @@ impl Default for Budget {
         Self {
             turns_per_conversation: 200,
             turns_per_minute: 600,
+            tokens_per_turn: 0,
             customer_tokens_per_day: 200_000,
+            customer_tokens_per_month: 0,
             tokens_per_day: 20_000_000,
+            tokens_per_month: 0,
+            soft_share: 0.8,
             answer_tokens: 1024,
         }
     }
@@ -112,8 +125,16 @@ impl Budget {
         const MAX_TOKENS: u64 = 1_000_000_000_000;
         within("budget.turns_per_conversation", self.turns_per_conversation, 0..=MAX_TURNS, violations);
         within("budget.turns_per_minute", self.turns_per_minute, 0..=MAX_TURNS, violations);
-        within("budget.customer_tokens_per_day", self.customer_tokens_per_day, 0..=MAX_TOKENS, violations);
-        within("budget.tokens_per_day", self.tokens_per_day, 0..=MAX_TOKENS, violations);
+        for (key, tokens) in [
+            ("tokens_per_turn", self.tokens_per_turn),
+            ("customer_tokens_per_day", self.customer_tokens_per_day),
+            ("customer_tokens_per_month", self.customer_tokens_per_month),
+            ("tokens_per_day", self.tokens_per_day),
+            ("tokens_per_month", self.tokens_per_month),
+        ] {
+            within(&format!("budget.{key}"), tokens, 0..=MAX_TOKENS, violations);
+        }
+        within("budget.soft_share", self.soft_share, 0.0..=1.0, violations);
         within("budget.answer_tokens", self.answer_tokens, 1..=32_768, violations);
     }
 }

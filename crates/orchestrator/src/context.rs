@@ -127,7 +127,7 @@ impl Orchestrator {
         if text::questions(question).is_empty() { Reading::Joined } else { Reading::Asking }
     }
 
-    async fn last_answer(&self, draft: &Draft<'_>) -> Option<Turn> {
+    pub(crate) async fn last_answer(&self, draft: &Draft<'_>) -> Option<Turn> {
         let read = self.journal.last_answer(draft.turn.conversation_id.clone()).await;
         read.inspect_err(|error| tracing::warn!(%error, "read without the last answer")).ok().flatten()
     }

@@ -34,6 +34,7 @@ impl Orchestrator {
         }
         draft.retrieved(fan.passages).await;
         draft.better = fan.better;
+        draft.embedding = fan.embedding;
         let question = draft.masked(&message.text);
         match draft.conversation.pending.take() {
             Some(kept) if kept.later => {

@@ -8,7 +8,6 @@ use proto::*;
 use crate::admit::Admission;
 use crate::budget::{self, Spend};
 use crate::gate::{self, Choice, Passage as Allowed, Pending};
-use crate::grounding;
 use crate::handoff::words;
 use crate::rollout::Mirrored;
 use crate::stages::{Failure, Timed};
@@ -21,6 +20,7 @@ pub(crate) struct Fan {
     pub(crate) verdict: Timed<Verdict>,
     pub(crate) passages: Timed<Vec<Passage>>,
     pub(crate) better: Option<Timed<Vec<Passage>>>,
+    pub(crate) embedding: Option<Embedding>,
 }
 
 /// A turn in the making.
@@ -32,6 +32,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) retriever_failed: bool,
     /// Passages of a better query, used when an answer is written.
     pub(crate) better: Option<Timed<Vec<Passage>>>,
+    /// The message as a vector, where there is an encoder.
+    pub(crate) embedding: Option<Embedding>,
     /// The question before this one, where it leans on it; empty otherwise.
     pub(crate) context: String,
     pub(crate) events: Events,
@@ -54,8 +56,16 @@ pub(crate) struct Draft<'o> {
     pub(crate) kept: Option<Pending>,
     /// The open workflow that did not take the message, and its question, to be asked again.
     pub(crate) waiting: Option<(WorkflowStatus, String)>,
-    /// What its model calls cost.
+    /// What its model calls are charged.
     pub(crate) spends: Vec<Spend>,
+    /// Its model calls.
+    pub(crate) calls: Vec<ModelCall>,
+    /// What measures saved.
+    pub(crate) savings: Option<Savings>,
+    /// What the answer cache knows the answer by; empty when it does not.
+    pub(crate) cache_key: String,
+    /// The known answer in it that is to be written once more, for comparison.
+    pub(crate) recheck: Option<Box<GenerateRequest>>,
     /// That this turn put the conversation into an arm.
     pub(crate) exposure: Option<Exposure>,
     /// That the assistant answers too where the menu does, read by nobody.
@@ -94,6 +104,7 @@ impl<'o> Draft<'o> {
             passages: Vec::new(),
             retriever_failed: false,
             better: None,
+            embedding: None,
             context: String::new(),
             events,
             decisions: Vec::new(),
@@ -108,6 +119,10 @@ impl<'o> Draft<'o> {
             kept: None,
             waiting: None,
             spends: Vec::new(),
+            calls: Vec::new(),
+            savings: None,
+            cache_key: String::new(),
+            recheck: None,
             exposure: None,
             mirrored: None,
             is_unseen: false,
@@ -283,33 +298,6 @@ impl<'o> Draft<'o> {
         self.note(format!("workflow {}: {state}{waits}", status.name));
         self.tell(Event::Workflow(status.clone())).await;
         self.turn.workflow = Some(status);
-    }
-
-    pub(crate) fn spent(&mut self, generation: &Generation) {
-        for (rank, passage) in self.passages.iter().enumerate() {
-            let Passage { document_id, document_version, score, .. } = passage;
-            self.decisions.push(format!(
-                "passage {}: {document_id} (version {document_version}) at {score:.2}",
-                rank + 1
-            ));
-        }
-        self.note(format!("the passages support an answer at {:.2}", generation.support));
-        for sentence in &generation.sentences {
-            self.decisions.push(format!("support {:.2}: {}", sentence.support, sentence.text));
-        }
-        if !generation.cache.is_empty() {
-            let (tier, saved) = (&generation.cache, generation.saved_usd);
-            self.note(format!("known already ({tier}): {saved:.6} US dollars not spent"));
-        }
-        if !generation.model_failure.is_empty() {
-            self.note(format!("answered without the model: {}", generation.model_failure));
-        }
-        let written = if generation.abstained { "nothing written by" } else { "written by" };
-        let by = format!("{written} {} {}", generation.model, generation.prompt_version);
-        self.note(by.trim_end());
-        self.turn.model.clone_from(&generation.model);
-        self.grounding = grounding::written(generation);
-        self.pays(generation.usage, generation.cost_usd, &generation.price_version);
     }
 
     /// Citations of passages of this turn whose quote stands there.

@@ -34,6 +34,9 @@ impl Draft<'_> {
             grounding: self.grounding,
             price_version: self.prices,
             unseen: self.is_unseen,
+            calls: self.calls,
+            savings: self.savings,
+            cache_key: self.cache_key,
         };
         // What ended otherwise is not the menu's.
         let mirrored = self.mirrored.is_some() && self.turn.outcome() == Outcome::Legacy;

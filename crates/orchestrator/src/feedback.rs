@@ -72,6 +72,7 @@ impl Orchestrator {
         feedback.comment = personal::mask(&feedback.comment);
         feedback.demonstration = personal::mask(&feedback.demonstration);
         self.journal.keep(Kind::Feedback, feedback.encode_to_vec()).await?;
+        self.forget_wrong(&feedback).await;
         self.spooled.notify_one();
         Ok(())
     }

@@ -85,7 +85,7 @@ fn evaluation(turn_id: String, conversation_id: String, judged: JudgeResponse) -
 
 impl Journal {
     /// Keeps a judgement for telemetry, and what was spent on it.
-    async fn keep_evaluation(
+    pub(crate) async fn keep_evaluation(
         &self,
         evaluation: Option<Evaluation>,
         spends: Vec<Spend>,

@@ -1,4 +1,5 @@
-//! What is done after a turn and for nobody who waits: unseen answers, and judging those that were read.
+//! What is done after a turn and for nobody who waits: unseen answers, judging those that were read, and comparing those
+//! that were known.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::draft::Draft;
 use crate::judged::Judging;
+use crate::recheck::Recheck;
 use crate::turn::Orchestrator;
 use crate::unseen::Unseen;
 
@@ -19,18 +21,22 @@ const WAITING: usize = 64;
 /// Done at the same time: customers have the machine.
 const PARALLEL: usize = 2;
 
-/// One of the two.
+/// One of them.
 #[derive(Debug)]
 pub(crate) enum Later {
     Unseen(Box<Unseen>),
     Judging(Box<Judging>),
+    Recheck(Box<Recheck>),
 }
 
 impl Later {
     /// What is to be done after a turn, if anything.
     pub(crate) fn of(draft: &Draft<'_>, message: Message) -> Option<Self> {
-        let judging = Judging::of(draft, &message.text).map(|judging| Self::Judging(Box::new(judging)));
-        judging.or_else(|| Unseen::of(draft, message).map(|unseen| Self::Unseen(Box::new(unseen))))
+        let recheck = Recheck::of(draft).map(|recheck| Self::Recheck(Box::new(recheck)));
+        let judging = || Judging::of(draft, &message.text).map(|judging| Self::Judging(Box::new(judging)));
+        recheck
+            .or_else(judging)
+            .or_else(|| Unseen::of(draft, message).map(|unseen| Self::Unseen(Box::new(unseen))))
     }
 }
 
@@ -49,10 +55,11 @@ pub(crate) async fn run(
         let done = match later {
             Later::Unseen(unseen) => orchestrator.answer_unseen(*unseen).await,
             Later::Judging(judging) => orchestrator.judge(*judging).await,
+            Later::Recheck(recheck) => orchestrator.recheck(*recheck).await,
         };
         match done {
             Ok(()) => orchestrator.spooled.notify_one(),
-            Err(error) => tracing::warn!(%error, "an unseen answer or a judgement is lost"),
+            Err(error) => tracing::warn!(%error, "an unseen answer, a judgement or a comparison is lost"),
         }
     };
     coming.for_each_concurrent(PARALLEL, work).await;
@@ -63,10 +70,10 @@ impl Orchestrator {
     pub(crate) fn do_later(&self, later: Option<Later>, turn: &Turn) {
         let wanted = |later: &Later| match later {
             Later::Unseen(_) => turn.outcome() == Outcome::Legacy,
-            Later::Judging(_) => turn.outcome() == Outcome::Answered,
+            Later::Judging(_) | Later::Recheck(_) => turn.outcome() == Outcome::Answered,
         };
         if later.filter(wanted).is_some_and(|later| self.later.try_send(later).is_err()) {
-            tracing::debug!("too much waits to be answered unseen or judged");
+            tracing::debug!("too much waits to be answered unseen, judged or compared");
         }
     }
 }

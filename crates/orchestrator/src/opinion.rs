@@ -38,7 +38,14 @@ impl Orchestrator {
         };
         self.settle(draft, Some(charge), usage);
         let Ok(chosen) = draft.took("generator", chosen) else { return intent };
-        draft.pays(chosen.usage, chosen.cost_usd, &chosen.price_version);
+        let asked = !chosen.model.is_empty();
+        draft.pays(asked.then(|| ModelCall {
+            purpose: ModelPurpose::Intent.into(),
+            model: chosen.model.clone(),
+            usage: chosen.usage,
+            cost_usd: chosen.cost_usd,
+            price_version: chosen.price_version.clone(),
+        }));
         if let Some(why) = [&chosen.skipped, &chosen.failure].into_iter().find(|why| !why.is_empty()) {
             draft.note(format!("no third opinion: {why}"));
             return intent;

@@ -66,6 +66,8 @@ pub(crate) struct Stages {
 }
 
 const TELEMETRY_BUDGET: Duration = Duration::from_secs(5);
+/// Longest wait for the cache of answers to forget one: who gives feedback waits for it.
+const EVICT_BUDGET: Duration = Duration::from_millis(500);
 
 impl Stages {
     pub(crate) fn new(config: &Config, links: &kit::Links, max_message_bytes: usize) -> anyhow::Result<Self> {
@@ -202,6 +204,22 @@ impl Stages {
         let mut client = self.generator.clone();
         let judge = |request| async move { client.judge(request).await };
         once("generator", self.generate_budget, request, judge).await
+    }
+
+    /// Asks once, as [`Stages::judge`].
+    pub(crate) async fn recheck(
+        &self,
+        request: RecheckAnswerRequest,
+    ) -> Result<RecheckAnswerResponse, Failure> {
+        let mut client = self.generator.clone();
+        let recheck = |request| async move { client.recheck_answer(request).await };
+        once("generator", self.generate_budget, request, recheck).await
+    }
+
+    pub(crate) async fn evict(&self, cache_key: String) -> Result<(), Failure> {
+        let (mut client, request) = (self.generator.clone(), EvictAnswerRequest { cache_key });
+        let evict = |request| async move { client.evict_answer(request).await };
+        once("generator", EVICT_BUDGET, request, evict).await.map(|_| ())
     }
 
     /// The same turn twice is one: another replica may answer for one that is gone.

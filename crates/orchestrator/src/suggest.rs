@@ -48,6 +48,7 @@ impl Orchestrator {
         }
         draft.retrieved(fan.passages).await;
         draft.better = fan.better;
+        draft.embedding = fan.embedding;
         let question = draft.masked(text);
         let accepted = draft.accepted_intent().map(|intent| intent.name.clone());
         let today = jiff::Zoned::now().date();

@@ -223,22 +223,25 @@ impl Orchestrator {
     }
 
     pub(crate) async fn fan_out(&self, text: &str) -> Fan {
-        let ((intent, better), verdict, passages) = tokio::join!(
+        let ((intent, better, embedding), verdict, passages) = tokio::join!(
             self.understand(text),
             self.stages.screen_input(text),
             self.stages.retrieve(text, "", None),
         );
-        Fan { intent, verdict, passages, better }
+        Fan { intent, verdict, passages, better, embedding }
     }
 
-    /// The classification and, where it brings more to search with, a better retrieval.
-    async fn understand(&self, text: &str) -> (Timed<Intent>, Option<Timed<Vec<Passage>>>) {
+    /// The classification, where it brings more to search with a better retrieval, and the vector.
+    async fn understand(
+        &self,
+        text: &str,
+    ) -> (Timed<Intent>, Option<Timed<Vec<Passage>>>, Option<Embedding>) {
         let Timed { result, ms } = self.stages.classify(text).await;
         match result {
-            Err(failure) => (Timed { result: Err(failure), ms }, None),
+            Err(failure) => (Timed { result: Err(failure), ms }, None, None),
             Ok((intent, embedding)) => {
-                let better = self.retrieve_better(text, &intent, embedding).await;
-                (Timed { result: Ok(intent), ms }, better)
+                let better = self.retrieve_better(text, &intent, embedding.clone()).await;
+                (Timed { result: Ok(intent), ms }, better, embedding)
             }
         }
     }

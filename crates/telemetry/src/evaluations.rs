@@ -18,8 +18,9 @@ CREATE INDEX evaluations_by_time ON evaluations (received_us);
 CREATE INDEX evaluations_of ON evaluations (conversation_id);
 ";
 
-/// The only thing that is judged so far.
+/// What is judged: how much of an answer the passages support, and whether a known answer says the same as a new one.
 const GROUNDEDNESS: &str = "groundedness";
+const CACHE_AGREEMENT: &str = "cache_agreement";
 /// Most sentences of an answer.
 const MAX_CLAIMS: u32 = 1000;
 
@@ -56,8 +57,9 @@ impl Evaluation {
         if !self.prices.is_empty() {
             check_id("evaluation.price_version", &self.prices)?;
         }
-        if self.name != GROUNDEDNESS {
-            return Err(Error::invalid("evaluation.name", format!("is not known, allowed {GROUNDEDNESS:?}")));
+        if ![GROUNDEDNESS, CACHE_AGREEMENT].contains(&self.name.as_str()) {
+            let message = format!("is not known, allowed {GROUNDEDNESS:?} and {CACHE_AGREEMENT:?}");
+            return Err(Error::invalid("evaluation.name", message));
         }
         let Self { claims, unsupported, .. } = *self;
         if !(1..=MAX_CLAIMS).contains(&claims) {

@@ -68,7 +68,7 @@ fn fixture() -> Vec<TurnRecord> {
     vec![
         with(record("t1", "a", 100, Outcome::Answered), |turn| {
             turn.cost_usd = 0.5;
-            turn.usage = Some(Usage { input_tokens: 900, output_tokens: 40 });
+            turn.usage = Some(Usage { input_tokens: 900, output_tokens: 40, cached_input_tokens: 0 });
             turn.timings_ms = timings(&[("classifier", 1.25), ("total", 400.0)]);
         }),
         with(handoff("t2", "a", HandoffReason::LowConfidence), |turn| {

@@ -157,6 +157,14 @@ impl generator_service_server::GeneratorService for Idle {
     async fn judge(&self, _: Request<JudgeRequest>) -> Answer<JudgeResponse> {
         unused()
     }
+
+    async fn recheck_answer(&self, _: Request<RecheckAnswerRequest>) -> Answer<RecheckAnswerResponse> {
+        unused()
+    }
+
+    async fn evict_answer(&self, _: Request<EvictAnswerRequest>) -> Answer<EvictAnswerResponse> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]

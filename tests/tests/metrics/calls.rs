@@ -124,7 +124,7 @@ async fn what_is_judged_of_an_answer_is_an_event_of_its_span_and_holds_no_words(
     let expected = JudgeResponse {
         claims: 1,
         judge: "llm/1 strict".to_owned(),
-        usage: Some(Usage { input_tokens: 100, output_tokens: 20 }),
+        usage: Some(Usage { input_tokens: 100, output_tokens: 20, cached_input_tokens: 40 }),
         cost_usd: 300e-6,
         price_version: "strict 1/1/10".to_owned(),
         ..JudgeResponse::default()

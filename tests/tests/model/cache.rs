@@ -2,7 +2,7 @@
 
 use generator::Config;
 use generator::answer::{Answer, Passage, Request, Utterance};
-use generator::write::{Event, Writer};
+use generator::write::Writer;
 use tests::model::{Model, Script, said, whole};
 use tokio::task::JoinSet;
 
@@ -14,18 +14,8 @@ fn request(question: &str) -> Request {
 
 /// The answer to a request, and what a reader of its deltas ends up with.
 async fn ask(writer: &Writer, request: &Request) -> (Answer, String) {
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
-    writer.write(request, None, &sender).await;
-    drop(sender);
-    let mut shown = String::new();
-    while let Some(event) = receiver.recv().await {
-        match event {
-            Event::Delta { text, restart: true } => shown = text,
-            Event::Delta { text, restart: false } => shown.push_str(&text),
-            Event::Final(answer) => return (*answer, shown),
-        }
-    }
-    panic!("no final event");
+    let crate::Outcome { answer, shown, .. } = crate::collect(writer, request, None).await;
+    (answer, shown)
 }
 
 #[tokio::test]
@@ -35,9 +25,9 @@ async fn the_same_question_is_answered_once_and_for_nothing_after_that() {
     let (first, _) = ask(&writer, &request(QUESTION)).await;
     let (again, shown) = ask(&writer, &request("  how much does a REPLACEMENT card cost")).await;
     assert_eq!((shown.as_str(), again.text.as_str()), (GOOD_SHOWN, first.text.as_str()));
+    assert_eq!((again.usage().input, again.cost_usd(), again.prices().as_str()), (0, 0.0, ""));
+    assert_eq!((again.cache, again.saved.cache_usd, first.cache), ("exact", first.cost_usd(), ""));
     assert_eq!((again.citations, again.model, again.support), (first.citations, first.model, first.support));
-    assert_eq!((again.usage.input, again.cost_usd, again.prices.as_str()), (0, 0.0, ""));
-    assert_eq!((again.cache, again.saved_usd, first.cache), ("exact", first.cost_usd, ""));
     assert_eq!(model.calls(), 1);
 }
 

@@ -63,11 +63,11 @@ async fn every_fault_of_a_provider_ends_in_the_answer_of_the_next_one() {
         // Nobody waits for a second try of the first while there is another.
         assert_eq!((first.calls(), second.calls()), (1, 1), "{fault}");
         let prices = ["large 0.1/0.1/1", "tiny 1/0.5/10, large 0.1/0.1/1"];
-        assert!(prices.contains(&answer.prices.as_str()), "{fault}: {}", answer.prices);
+        assert!(prices.contains(&answer.prices().as_str()), "{fault}: {}", answer.prices());
         // What the first cost is in the bill.
         let own = 100.0 * 0.1 / 1e6 + 20.0 / 1e6;
-        let both = answer.prices == prices[1];
-        assert_eq!(answer.cost_usd > own + 1e-9, both, "{fault}: {}", answer.cost_usd);
+        let both = answer.prices() == prices[1];
+        assert_eq!(answer.cost_usd() > own + 1e-9, both, "{fault}: {}", answer.cost_usd());
     }
 }
 
@@ -77,7 +77,7 @@ async fn a_usage_that_cannot_be_true_is_no_reason_to_ask_another() {
     let (first, second) = (Model::scripted(vec![lie]).await, Model::scripted(vec![whole(GOOD)]).await);
     let Outcome { answer, shown, .. } = crate::ask(chain(&first.url, &second.url), QUESTION, None).await;
     assert_eq!((shown.as_str(), second.calls()), (GOOD_SHOWN, 0));
-    assert!(answer.usage.input < 2_000 && answer.cost_usd < 0.01, "{answer:?}");
+    assert!(answer.usage().input < 2_000 && answer.cost_usd() < 0.01, "{answer:?}");
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_server_that_answers_as_a_whole_and_azure_are_spoken_to_as_they_want()
     (further.api_key, further.max_tokens) = (Some("az-key".to_owned().into()), Some(64));
     let Outcome { answer, shown, .. } = crate::ask(config, QUESTION, None).await;
     assert_eq!((shown.as_str(), answer.model.as_str()), (GOOD_SHOWN, "phi"));
-    assert_eq!((answer.usage.input, answer.usage.output), (90, 12));
+    assert_eq!((answer.usage().input, answer.usage().output), (90, 12));
     let (headers, asked) = second.take_seen().remove(0);
     assert_eq!((headers["api-key"].to_str().unwrap(), headers.get("authorization")), ("az-key", None));
     assert_eq!(

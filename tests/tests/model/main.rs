@@ -4,6 +4,7 @@ mod cache;
 mod chain;
 mod choose;
 mod judge;
+mod saving;
 
 use std::time::Duration;
 
@@ -76,8 +77,13 @@ async fn ask_of(writer: &Writer, question: &str, deadline: Option<Instant>) -> O
         min_support: 0.0,
         ..Request::default()
     };
+    collect(writer, &request, deadline).await
+}
+
+/// The answer to a request, and what a reader of its deltas ends up with.
+async fn collect(writer: &Writer, request: &Request, deadline: Option<Instant>) -> Outcome {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
-    writer.write(&request, deadline, &sender).await;
+    writer.write(request, deadline, &sender).await;
     drop(sender);
     let (mut shown, mut deltas) = (String::new(), 0);
     while let Some(event) = receiver.recv().await {
@@ -128,16 +134,21 @@ async fn a_stream_becomes_an_answer_with_citations_usage_and_cost() {
     assert_eq!(answer.citations.iter().map(|citation| citation.passage).collect::<Vec<_>>(), [0, 0]);
     assert_eq!(answer.citations[1].quote, "It arrives within 3 to 5 working days.");
     assert_eq!(answer.model, "tiny-1");
-    assert_eq!(answer.usage, Usage { input: 100, cached: 40, output: 20 });
-    assert!((answer.cost_usd - (60.0 + 20.0 + 200.0) / 1e6).abs() < 1e-12, "{}", answer.cost_usd);
-    assert_eq!(answer.prices, "tiny 1/0.5/10");
+    assert_eq!(answer.usage(), Usage { input: 100, cached: 40, output: 20 });
+    assert!((answer.cost_usd() - (60.0 + 20.0 + 200.0) / 1e6).abs() < 1e-12, "{}", answer.cost_usd());
+    assert_eq!(answer.prices(), "tiny 1/0.5/10");
     assert_eq!((answer.unsupported, answer.judge.as_str()), (0, "support/1 at 0.4, overlap 0"));
     assert!(answer.prompt_version.starts_with("answer@2-"));
     let (headers, body) = fake.take_seen().pop().unwrap();
     assert_eq!(headers["authorization"], "Bearer sk-test");
     assert_eq!(body["stream_options"]["include_usage"], true);
     assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(512), &json!(0.5)));
-    assert!(body["messages"][0]["content"].as_str().unwrap().contains("[2] {\"title\": \"Branches\""));
+    let prompt = body["messages"][0]["content"].as_str().unwrap();
+    assert!(
+        prompt.contains("[1] {\"title\": \"Replacement^cards\"") && !prompt.contains("Branches"),
+        "{prompt}"
+    );
+    assert!(answer.saved.packing_tokens > 10 && answer.saved.packing_usd > 0.0, "{:?}", answer.saved);
 }
 
 #[tokio::test]
@@ -145,8 +156,8 @@ async fn without_a_key_none_is_sent_and_without_usage_it_is_estimated() {
     let fake = Model::scripted(vec![Script::Events([said(GOOD), vec![finish("stop")]].concat())]).await;
     let Outcome { answer, .. } = ask(config(&fake.url), QUESTION, None).await;
     assert_eq!(answer.text, GOOD_SHOWN);
-    assert_eq!(answer.usage.output, (GOOD.len() as u64).div_ceil(4));
-    assert!(answer.usage.input > 100 && answer.cost_usd > 0.0);
+    assert_eq!(answer.usage().output, 23, "as many as OpenAI's tokenizer counts");
+    assert!(answer.usage().input > 100 && answer.cost_usd() > 0.0);
     assert!(!fake.take_seen()[0].0.contains_key("authorization"));
 }
 
@@ -155,7 +166,7 @@ async fn a_usage_that_cannot_be_true_is_estimated() {
     let lie = Script::Events([said(GOOD), vec![finish("stop"), usage(1_000_000_000, 0)]].concat());
     let fake = Model::scripted(vec![lie]).await;
     let Outcome { answer, .. } = ask(config(&fake.url), QUESTION, None).await;
-    assert!(answer.usage.input < 2_000 && answer.usage.output > 0, "{:?}", answer.usage);
+    assert!(answer.usage().input < 2_000 && answer.usage().output > 0, "{:?}", answer.usage());
 }
 
 #[tokio::test]
@@ -188,7 +199,7 @@ async fn a_stream_that_breaks_off_is_replaced_and_its_tokens_count() {
         "A replacement card costs 5 pounds [1]. It arrives within 3 to 5 working days [1]. Branches are open";
     let outcome = falls_back(vec![Script::Events(said(broken))], 1).await;
     assert!(outcome.deltas > 2, "the first sentence left before the stream broke");
-    assert!(outcome.answer.usage.output > 0 && outcome.answer.cost_usd > 0.0);
+    assert!(outcome.answer.usage().output > 0 && outcome.answer.cost_usd() > 0.0);
     let mut cut = said(GOOD);
     cut.truncate(3);
     let pound = words("5 £");
@@ -271,7 +282,7 @@ async fn a_model_that_gives_its_prompt_away_is_stopped_and_nothing_of_that_leave
         let Outcome { answer, shown, .. } =
             ask(Config { model: "leaker".to_owned(), ..config(&leaker.url) }, &question, None).await;
         assert!(answer.leaked && answer.abstained() && shown.is_empty(), "{answer:?}");
-        assert!(answer.usage.output > 0 && answer.model == "tiny-1", "it was paid for: {answer:?}");
+        assert!(answer.usage().output > 0 && answer.model == "leaker", "it was paid for: {answer:?}");
     }
     let echo = Config { model: "echo".to_owned(), ..config(&leaker.url) };
     let Outcome { answer, .. } = ask(echo, QUESTION, None).await;

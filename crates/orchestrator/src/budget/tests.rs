@@ -5,8 +5,12 @@ use super::*;
 const LIMITS: Budget = Budget {
     turns_per_conversation: 0,
     turns_per_minute: 3,
+    tokens_per_turn: 0,
     customer_tokens_per_day: 100,
+    customer_tokens_per_month: 220,
     tokens_per_day: 250,
+    tokens_per_month: 500,
+    soft_share: 0.8,
     answer_tokens: 1,
 };
 
@@ -33,6 +37,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (0..8_usize, prop::option::of(0..=150_u64))
             .prop_map(|(call, percent)| Act::Settle { call, percent }),
         1 => (0..30_i64).prop_map(|hours| Act::Wait { hours }),
+        1 => (0..40_i64).prop_map(|days| Act::Wait { hours: 24 * days }),
         1 => Just(Act::Restart),
     ]
 }
@@ -40,9 +45,35 @@ fn act() -> impl Strategy<Value = Act> {
 /// A call as the oracle remembers it: its day, who pays, and what it counts.
 type Call = (i64, u8, u64);
 
-fn sum(calls: &[Call], day: i64, customer: Option<u8>) -> u64 {
-    let counts = |call: &&Call| call.0 == day && customer.is_none_or(|customer| call.1 == customer);
+/// What calls of the same day or month as a day count, of a customer or of all.
+fn sum(calls: &[Call], day: i64, span: Span, customer: Option<u8>) -> u64 {
+    let is_same = |other: i64| if span == Span::Day { other == day } else { civil(other) == civil(day) };
+    let counts = |call: &&Call| is_same(call.0) && customer.is_none_or(|customer| call.1 == customer);
     calls.iter().filter(counts).map(|call| call.2).sum()
+}
+
+/// Year and month of a day.
+fn civil(day: i64) -> (i16, i8) {
+    let date = jiff::Timestamp::from_second(day * 86_400).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date();
+    (date.year(), date.month())
+}
+
+/// The limit that a call passes, if any.
+fn expected(calls: &[Call], day: i64, customer: u8, tokens: u64) -> std::result::Result<bool, Scope> {
+    let mut is_soft = false;
+    for (who, span, limit, scope) in [
+        (Some(customer), Span::Day, 100, Scope::Customer(Span::Day)),
+        (Some(customer), Span::Month, 220, Scope::Customer(Span::Month)),
+        (None, Span::Day, 250, Scope::Installation(Span::Day)),
+        (None, Span::Month, 500, Scope::Installation(Span::Month)),
+    ] {
+        let spent = sum(calls, day, span, who) + tokens;
+        if spent > limit {
+            return Err(scope);
+        }
+        is_soft |= spent * 10 > limit * 8;
+    }
+    Ok(is_soft)
 }
 
 proptest! {
@@ -59,15 +90,9 @@ proptest! {
             match act {
                 Act::Wait { hours } => at += hours * 60 * MINUTE,
                 Act::Charge { customer, tokens } => {
-                    let expected = if sum(&calls, day, Some(customer)) + tokens > 100 {
-                        Err(Scope::Customer)
-                    } else if sum(&calls, day, None) + tokens > 250 {
-                        Err(Scope::Installation)
-                    } else {
-                        Ok(())
-                    };
-                    let charged = ledger.charge([customer; 16], tokens, at);
-                    prop_assert_eq!(charged.as_ref().map(|_| ()).map_err(|scope| *scope), expected);
+                    let charged = ledger.charge([customer + 1; 16], tokens, at);
+                    let told = charged.as_ref().map(|charge| charge.is_soft).map_err(|scope| *scope);
+                    prop_assert_eq!(told, expected(&calls, day, customer, tokens));
                     if let Ok(charge) = charged {
                         open.push((charge, calls.len()));
                         calls.push((day, customer, tokens));
@@ -89,8 +114,10 @@ proptest! {
         }
         let day = at.div_euclid(DAY);
         open.drain(..).for_each(|(charge, _)| keep(&mut store, &[ledger.settle(charge, None)]).unwrap());
-        let kept: i64 = spent(&mut store, at).unwrap().iter().map(|spend| spend.tokens).sum();
-        prop_assert_eq!(kept.unsigned_abs(), sum(&calls, day, None));
+        for (span, is_month) in [(Span::Day, false), (Span::Month, true)] {
+            let kept = spent(&mut store, at).unwrap().into_iter().filter(|spend| (spend.day < 0) == is_month);
+            prop_assert_eq!(kept.map(|spend| spend.tokens).sum::<i64>().unsigned_abs(), sum(&calls, day, span, None));
+        }
     }
 }
 
@@ -99,16 +126,16 @@ fn a_day_begins_at_midnight_utc_and_a_clock_set_back_gives_nothing_twice() {
     let midnight = 20_000 * DAY;
     let ledger = Ledger::new(LIMITS, &[], midnight - 1);
     let spend = ledger.settle(ledger.charge([1; 16], 100, midnight - 1).unwrap(), None);
-    assert_eq!(ledger.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer);
+    assert_eq!(ledger.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer(Span::Day));
     let late = ledger.charge([2; 16], 100, midnight - 1).unwrap();
     let today = ledger.charge([1; 16], 100, midnight).unwrap();
     assert_eq!(ledger.settle(late, Some(90)).day, spend.day, "a call is of the day it began");
-    assert_eq!(ledger.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer);
+    assert_eq!(ledger.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer(Span::Day));
     assert_eq!(ledger.settle(today, Some(0)).tokens, 0);
     assert!(ledger.charge([1; 16], 100, midnight).is_ok());
     // A restart reads what the day has.
     let again = Ledger::new(LIMITS, &[spend], midnight - 1);
-    assert_eq!(again.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer);
+    assert_eq!(again.charge([1; 16], 1, midnight - 1).unwrap_err(), Scope::Customer(Span::Day));
     assert!(Ledger::new(LIMITS, &[spend], midnight).charge([1; 16], 100, midnight).is_ok());
 }
 
@@ -133,7 +160,7 @@ async fn processes_that_share_a_journal_share_its_budgets() {
     let calls = (2..9).map(|customer| journals[0].charge(spend(customer, 50), LIMITS));
     let charged = futures::future::try_join_all(calls).await.unwrap();
     let refused: Vec<_> = charged.into_iter().filter_map(std::result::Result::err).collect();
-    assert_eq!(refused, [Scope::Installation; 4], "of 250 tokens");
+    assert_eq!(refused, [Scope::Installation(Span::Day); 4], "of 250 tokens");
     // One of them cost less, and another day is another budget.
     let beyond = [[2; 16], EVERYBODY].map(|key| Spend { day: 7, key, tokens: -20 });
     journals[1].sql.write(move |connection| keep(connection, &beyond)).await.unwrap();

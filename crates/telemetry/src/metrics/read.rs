@@ -139,12 +139,12 @@ const SAID: [Said; 4] = [
             ORDER BY a.sampled_us, a.turn_id, a.stratum LIMIT $6",
         add: audit,
     },
-    // What second judges say of turns of the window.
+    // What second judges say of turns of the window; of what else was evaluated only the cost.
     Said {
-        query: "SELECT e.received_us, e.turn_id, e.judge, e.claims, e.unsupported, e.cost_nanos, e.prices,
-                t.arm, t.category, t.intent, t.model
+        query: "SELECT e.received_us, e.turn_id, e.judge, CASE e.name WHEN 'groundedness' THEN e.claims ELSE 0 END,
+                e.unsupported, e.cost_nanos, e.prices, t.arm, t.category, t.intent, t.model
             FROM evaluations e JOIN turns t ON t.turn_id = e.turn_id
-            WHERE (e.received_us, e.turn_id, e.judge) > ($1, $2, $3) AND e.name = 'groundedness'
+            WHERE (e.received_us, e.turn_id, e.judge) > ($1, $2, $3)
                 AND t.accepted_us >= $4 AND e.received_us < $5
             ORDER BY e.received_us, e.turn_id, e.judge LIMIT $6",
         add: evaluate,

@@ -203,9 +203,11 @@ impl Tally {
     }
 
     pub(super) fn evaluate(&mut self, verdict: &Verdict<'_>) {
-        self.judged.n += u64::from(verdict.claims);
-        self.judged.hits += u64::from(verdict.claims.saturating_sub(verdict.unsupported));
-        self.second_judges.add(verdict.judge);
+        if verdict.claims > 0 {
+            self.judged.n += u64::from(verdict.claims);
+            self.judged.hits += u64::from(verdict.claims.saturating_sub(verdict.unsupported));
+            self.second_judges.add(verdict.judge);
+        }
         self.cost_nanos = self.cost_nanos.saturating_add(verdict.cost_nanos);
         self.prices.add(verdict.prices);
     }

@@ -90,7 +90,7 @@ pub struct Correction<'a> {
 pub struct Verdict<'a> {
     /// What its turn may be told apart by.
     pub kind: Kind<'a>,
-    /// Sentences that state something.
+    /// Sentences that state something; 0 where something else than support was judged.
     pub claims: u32,
     /// Those of them without support.
     pub unsupported: u32,

@@ -1,0 +1,104 @@
+//! Answers that are known already are given before a model is asked.
+
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+
+use crate::answer::{Answer, Call, Request};
+use crate::cache::{self, Found};
+use crate::semantic::agree;
+use crate::write::{Event, Tried, Writer, in_words};
+
+/// What draws the known answers that are compared.
+const DRAW: &str = "recheck";
+
+impl Writer {
+    /// The answer that is known already, or one of the models.
+    pub(crate) async fn known_or_written(
+        &self,
+        request: &Request,
+        end: Option<Instant>,
+        events: &Sender<Event>,
+    ) -> Result<Answer, Tried> {
+        let write = || self.ask_models(request, end, events);
+        let keyed = self.cache.as_ref().and_then(|cache| Some((cache, cache.key(request)?)));
+        let Some((cache, key)) = keyed else { return write().await };
+        if let Some(known) = cache.get(&key).await {
+            return Ok(self.give(cache::again(&known, key, true), events).await);
+        }
+        let is_semantic = self.config.categories.get(&request.category).is_some_and(|own| own.semantic_cache);
+        let alike = if is_semantic { cache.alike(&self.judge, request).await } else { None };
+        if let Some((of, known)) = &alike
+            && cache.semantic.serves(&request.category)
+        {
+            let answer = Answer { recheck: self.is_drawn(request), ..cache::again(known, *of, false) };
+            return Ok(self.give(answer, events).await);
+        }
+        let answer = match cache.through(key, request, write).await {
+            Found::Known(known) => self.give(cache::again(&known, key, true), events).await,
+            Found::Written(written) => {
+                let answer = written?;
+                if let Some((_, known)) = &alike {
+                    cache.semantic.learn(&request.category, self.agree(known, &answer));
+                }
+                if !cache::may_be_kept(&answer) {
+                    return Ok(answer);
+                }
+                Answer { key: cache::in_words(key), ..answer }
+            }
+        };
+        if is_semantic {
+            cache.semantic.keep(&self.judge, request, key, &answer);
+        }
+        Ok(answer)
+    }
+
+    /// Shows a known answer.
+    async fn give(&self, answer: Answer, events: &Sender<Event>) -> Answer {
+        self.send(events, answer.text.clone(), false).await;
+        answer
+    }
+
+    /// Whether the known answer that a request gets is to be written once more.
+    fn is_drawn(&self, request: &Request) -> bool {
+        stats::bucket(DRAW, &request.turn_id) < stats::buckets(self.config.cache.recheck_share)
+    }
+
+    fn agree(&self, one: &Answer, other: &Answer) -> bool {
+        agree(&self.judge, self.config.sentence_threshold, one, other)
+    }
+
+    /// Writes an answer once more that was known for other words, for nobody, and learns whether both say the same, with
+    /// what that cost.
+    ///
+    /// # Errors
+    /// Why nothing was compared.
+    pub async fn recheck(
+        &self,
+        request: &Request,
+        key: &str,
+        deadline: Option<Instant>,
+    ) -> Result<(bool, Vec<Call>), (Vec<Call>, String)> {
+        let gone = || (Vec::new(), "the answer is not known any more".to_owned());
+        let cache = self.cache.as_ref().ok_or_else(gone)?;
+        let (of, known) = cache.alike(&self.judge, request).await.ok_or_else(gone)?;
+        if cache::in_words(of) != key {
+            return Err(gone());
+        }
+        let (nobody, _) = tokio::sync::mpsc::channel(1);
+        let written = self.ask_models(request, deadline, &nobody).await;
+        let answer = written.map_err(|(calls, error)| (calls, in_words(&error)))?;
+        let is_same = self.agree(&known, &answer);
+        cache.semantic.learn(&request.category, is_same);
+        if !is_same {
+            cache.evict(key).await;
+        }
+        Ok((is_same, answer.calls))
+    }
+
+    /// Forgets an answer that is known by this key.
+    pub async fn evict(&self, key: &str) {
+        if let Some(cache) = &self.cache {
+            cache.evict(key).await;
+        }
+    }
+}
