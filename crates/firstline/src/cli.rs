@@ -77,6 +77,8 @@ enum Command {
     Workflow(executions::WorkflowCommand),
     /// The figures of a window, each with its interval and what it is out of, at a running telemetry stage
     Metrics(crate::metrics::MetricsArgs),
+    /// What is spent, saved and to be expected, at a running telemetry stage
+    Cost(crate::cost::CostArgs),
     /// Whom the assistant is switched on for: stages, guards, automatic rollback
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -369,6 +371,7 @@ async fn serve(
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
                 Command::Metrics(args) => Box::pin(crate::metrics::run(&settings, args, json)).await,
+                Command::Cost(args) => Box::pin(crate::cost::run(&settings, args, json)).await,
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
                 Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,
                 Command::Data(command) => Box::pin(crate::data::run(&settings, command, json)).await,

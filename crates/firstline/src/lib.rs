@@ -6,6 +6,7 @@ mod bundles;
 mod chat;
 mod cli;
 mod client;
+mod cost;
 mod coverage;
 mod customer;
 mod data;

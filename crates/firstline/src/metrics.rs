@@ -35,7 +35,7 @@ enum ByArg {
 }
 
 /// A time such as 24h or 7d, days of 24 hours.
-fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let span = text.parse::<Span>().map_err(|error| error.to_string())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
     let length = Duration::try_from(length).ok().filter(|length| !length.is_zero());

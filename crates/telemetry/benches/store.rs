@@ -36,6 +36,8 @@ fn row(index: usize) -> Row {
         input_tokens: 900,
         output_tokens: 60,
         cost_nanos: 123_456,
+        calls: Vec::new(),
+        saved: Vec::new(),
         drawn: None,
         timings_us: (0..)
             .zip(STAGES)

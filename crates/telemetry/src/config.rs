@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use kit::config::within;
 use serde::{Deserialize, Serialize};
 
+use crate::costs::plan::SelfHosted;
+
 /// Settings of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub greeting_intents: Vec<String>,
     /// How well the judge of grounding judges.
     pub judge: Judge,
+    /// A replica of a model server on machines of one's own.
+    pub self_hosted: SelfHosted,
 }
 
 /// Which turns people are asked to label, as shares of those with a question and an intent.
@@ -96,6 +100,7 @@ impl Default for Config {
             metrics_every_s: 60,
             greeting_intents: vec!["greeting".to_owned()],
             judge: Judge::default(),
+            self_hosted: SelfHosted::default(),
         }
     }
 }
@@ -115,6 +120,7 @@ impl kit::Config for Config {
         within("metrics_window_s", self.metrics_window_s, 60..=90 * 86_400, &mut violations);
         within("metrics_every_s", self.metrics_every_s, 1..=3600, &mut violations);
         self.judge.validate(&mut violations);
+        self.self_hosted.validate(&mut violations);
         violations
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod server;
 
 use sql::{Connection, values};
 
+use crate::costs;
 use crate::record::{Error, check_id};
 use crate::store::Store;
 
@@ -76,6 +77,21 @@ impl Evaluation {
     }
 }
 
+/// Adds what judging cost, in the category of the turn.
+fn add_cost(connection: &mut Connection<'_>, given: &Evaluation, received_us: i64) -> sql::Result<()> {
+    let query = "SELECT category FROM turns WHERE turn_id = $1";
+    let category = connection.first(query, values![&given.turn_id], |row| row.get::<String, _>(0))?;
+    // The prices begin with the name of the model, and the name of the judge ends with it.
+    let said =
+        if given.prices.is_empty() { given.judge.rsplit(' ').next() } else { given.prices.split(' ').next() };
+    let purpose = if given.name == GROUNDEDNESS { costs::JUDGE } else { costs::RECHECK };
+    let spent = costs::Spent { calls: 1, nanos: given.cost_nanos, ..costs::Spent::default() };
+    let model = said.unwrap_or_default().to_owned();
+    let mut sums = costs::Sums::default();
+    sums.spend((costs::day(received_us), purpose, false, model, category.unwrap_or_default()), spent);
+    sums.keep(connection)
+}
+
 impl Store {
     /// Stores an evaluation and returns whether it is new; one of the same turn, name and judge stays as it is.
     ///
@@ -98,7 +114,11 @@ impl Store {
                 &given.prices,
                 received_us
             ];
-            Ok(connection.execute(INSERT, values)? == 1)
+            let is_new = connection.execute(INSERT, values)? == 1;
+            if is_new {
+                add_cost(connection, &given, received_us)?;
+            }
+            Ok(is_new)
         };
         Ok(self.0.write(write).await?)
     }

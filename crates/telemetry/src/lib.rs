@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod costs;
 pub mod evaluations;
 pub mod expire;
 pub mod export;

@@ -6,6 +6,7 @@ pub(crate) mod server;
 pub use error::Error;
 
 use crate::audit::Drawn;
+use crate::costs::{Call, Saved};
 use crate::metrics::{Grounding, Step};
 
 /// How a turn ended; the discriminants are the numbers of the contract.
@@ -212,6 +213,10 @@ pub struct Row {
     pub exposure: Option<Exposure>,
     /// Whether nobody read it: then it counts in no figure of turns.
     pub unseen: bool,
+    /// Its model calls.
+    pub calls: Vec<Call>,
+    /// What measures saved in it, by measure.
+    pub saved: Vec<(&'static str, Saved)>,
     /// Set when it was drawn for people to label.
     pub drawn: Option<Drawn>,
     /// The record as it was sent, encoded.

@@ -34,7 +34,7 @@ use crate::record::server::{micros, row};
 use crate::record::{Error, Label};
 use crate::scrape::{self, Counters};
 use crate::store::Store;
-use crate::{audit, expire, export, rollout};
+use crate::{audit, costs, expire, export, rollout};
 
 /// Name of the stage.
 pub const NAME: &str = "telemetry";
@@ -80,9 +80,11 @@ pub async fn open(
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
     let controller = rollout::server::start(&store, &config, context);
+    let costs = costs::server::service(&store, &config);
     let server = TelemetryServiceServer::new(Server { store, config, counters, live, tasks, shutdown });
     Ok(kit::Stage::new(NAME)
         .with(controller)
+        .with(costs)
         .with(server.max_decoding_message_size(context.server.max_message_bytes)))
 }
 

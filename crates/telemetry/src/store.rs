@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sql::{Connection, Source, values};
 
 use crate::audit;
+use crate::costs::Sums;
 use crate::metrics::sample::{render, render_details};
 use crate::record::{Error, Row};
 use crate::rollout::{store as rollout, unseen};
@@ -47,6 +48,7 @@ ALTER TABLE turns ADD COLUMN withheld INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE turns ADD COLUMN ungrounded INTEGER NOT NULL DEFAULT 0;
 ",
     crate::evaluations::TABLES,
+    crate::costs::TABLES,
 ];
 
 /// Rows of one table that one deletion takes: under 10 ms of the writer's time.
@@ -78,11 +80,18 @@ impl Store {
         let write = rows.clone();
         let record = move |connection: &mut Connection<'_>| {
             let now_us = if write.iter().any(|row| row.exposure.is_some()) { connection.now()? } else { 0 };
-            let insert = |row| insert(connection, row, now_us);
-            let new = write.iter().map(insert).collect::<sql::Result<Vec<bool>>>()?;
+            let (mut new, mut sums) = (Vec::with_capacity(write.len()), Sums::default());
+            for row in write.iter() {
+                let is_new = insert(connection, row, now_us)?;
+                if is_new {
+                    sums.add(row);
+                }
+                new.push(is_new && !row.unseen);
+            }
             for (row, _) in write.iter().zip(&new).filter(|(_, new)| **new) {
                 rollout::note(connection, row, now_us)?;
             }
+            sums.keep(connection)?;
             Ok(new)
         };
         let new = self.0.write(record).await?;
@@ -140,7 +149,7 @@ impl Store {
 /// Inserts a turn; false when it is there already.
 fn insert(connection: &mut Connection<'_>, row: &Row, now_us: i64) -> sql::Result<bool> {
     if let (true, Some(exposure)) = (row.unseen, &row.exposure) {
-        return unseen::keep(connection, row, exposure, now_us).map(|()| false);
+        return unseen::keep(connection, row, exposure, now_us);
     }
     const TURN: &str =
         "INSERT INTO turns (accepted_us, sample, turn_id, conversation_id, outcome, reason, arm,
@@ -212,6 +221,8 @@ mod tests {
             customer_hash: String::new(),
             unseen: false,
             exposure: None,
+            calls: Vec::new(),
+            saved: Vec::new(),
             drawn: Some(audit::Drawn { stratum: "none/low".to_owned(), probability: 1.0 }),
             encoded: index.to_le_bytes().to_vec(),
         }

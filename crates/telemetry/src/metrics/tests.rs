@@ -333,6 +333,8 @@ fn what_is_stored_of_a_turn_comes_back_and_turns_of_before_there_were_details_to
         customer_hash: "9f3c".to_owned(),
         unseen: false,
         exposure: None,
+        calls: Vec::new(),
+        saved: Vec::new(),
         drawn: None,
         grounding: Grounding { claims: 5, unsupported: 1, delivered_claims: 4, delivered_unsupported: 2 },
         judge: "support/1 at 0.4".to_owned(),

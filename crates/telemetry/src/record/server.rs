@@ -7,6 +7,7 @@ use proto::TurnRecord;
 use super::{
     Arm, Error, MAX_COST_USD, MAX_TIMING_MS, MAX_TIMINGS, Outcome, Reason, Row, check_id, check_stage, scaled,
 };
+use crate::costs::server as costs;
 use crate::metrics::{Grounding, Step};
 use crate::rollout::server::exposure;
 
@@ -83,6 +84,8 @@ pub(crate) fn row(record: &TurnRecord, audit: &crate::config::Audit) -> Result<R
         customer_hash: record.customer_hash.clone(),
         exposure: record.exposure.as_ref().map(exposure).transpose()?,
         unseen: record.unseen,
+        calls: costs::calls(record)?,
+        saved: costs::saved(record.savings.as_ref())?,
         drawn: crate::audit::server::drawn(record, audit).filter(|_| !record.unseen),
         encoded: record.encode_to_vec(),
     })

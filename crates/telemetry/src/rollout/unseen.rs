@@ -32,13 +32,13 @@ pub(super) fn shows(metric: Metric) -> bool {
     EVENTS.iter().any(|(shown, _)| *shown == metric)
 }
 
-/// Keeps an unseen answer: of a conversation the first alone.
+/// Keeps an unseen answer: of a conversation the first alone; false when there is one.
 pub(crate) fn keep(
     connection: &mut Connection<'_>,
     row: &Row,
     exposure: &Exposure,
     received_us: i64,
-) -> sql::Result<()> {
+) -> sql::Result<bool> {
     const INSERT: &str =
         "INSERT INTO unseen (rollout_id, epoch, conversation_id, stage, received_us, cost_nanos,
             escalated, failed, withheld, ungrounded, encoded)
@@ -56,7 +56,7 @@ pub(crate) fn keep(
         row.is_ungrounded(),
         &row.encoded
     ];
-    connection.execute(INSERT, values).map(|_| ())
+    Ok(connection.execute(INSERT, values)? == 1)
 }
 
 /// What unseen answers have shown since the last look; adds what they cost.
