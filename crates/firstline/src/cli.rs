@@ -9,6 +9,7 @@ use kit::config::Settings;
 
 use crate::ask::{AskArgs, Who};
 use crate::customer::CustomerArgs;
+use crate::eval::EvalCommand;
 use crate::simulate::SimulateArgs;
 use crate::{desk, executions, rollout};
 
@@ -155,76 +156,6 @@ enum BundleCommand {
 enum AudienceArg {
     Public,
     Internal,
-}
-
-#[derive(Subcommand)]
-enum EvalCommand {
-    /// Intent classification and out-of-scope detection
-    Intents {
-        /// Training examples, JSONL of {"text", "intent" or null}
-        #[arg(long, value_name = "FILE")]
-        train: PathBuf,
-        /// Validation examples, for the threshold
-        #[arg(long, value_name = "FILE")]
-        val: Option<PathBuf>,
-        /// Test examples
-        #[arg(long, value_name = "FILE")]
-        test: PathBuf,
-        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
-        #[arg(long, value_enum)]
-        tier: Option<TierArg>,
-    },
-    /// Asking for a person in other words, an intent of the platform itself
-    Handoff {
-        /// Messages, JSONL of {"text", "handoff": true or false}
-        #[arg(long, value_name = "FILE")]
-        test: PathBuf,
-        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
-        #[arg(long, value_enum)]
-        tier: Option<TierArg>,
-    },
-    /// The input rail: attacks and harm caught, ordinary messages stopped
-    Safety {
-        /// Messages, JSONL of {"text", "unsafe": true or false, "categories": [...]}; several files give one table
-        #[arg(long, value_name = "FILE", required = true)]
-        test: Vec<PathBuf>,
-        /// Folder of a bundle whose policy, lexicons and examples count too; default: the platform's own alone
-        #[arg(long, value_name = "DIR")]
-        bundle: Option<PathBuf>,
-        /// What customers write, or passages of a knowledge base with planted instructions
-        #[arg(long, value_enum, default_value = "input")]
-        rail: RailArg,
-        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
-        #[arg(long, value_enum)]
-        tier: Option<TierArg>,
-    },
-    /// The whole assistant: golden questions through all stages, in this process
-    Assistant(GoldenArgs),
-    /// Passage retrieval
-    Retrieval {
-        /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/test.tsv
-        #[arg(long, value_name = "DIR")]
-        beir: PathBuf,
-        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
-        #[arg(long, value_enum)]
-        tier: Option<TierArg>,
-    },
-    /// Whether answers are supported by what they were written from
-    Grounding {
-        /// Test answers, JSONL of {"knowledge", "question", "response", "grounded"}
-        #[arg(long, value_name = "FILE")]
-        test: PathBuf,
-        /// Answers to choose the weight of shared words and the threshold on; default: generator.overlap_weight and
-        /// generator.sentence_threshold
-        #[arg(long, value_name = "FILE")]
-        dev: Option<PathBuf>,
-    },
-    /// Personal data and secrets
-    Pii {
-        /// Texts, JSONL of {"text", "spans": [{"type", "start", "end"}]}, offsets in characters
-        #[arg(long, value_name = "FILE")]
-        test: PathBuf,
-    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -384,6 +315,9 @@ async fn serve(
                 }
                 Command::Eval(EvalCommand::Assistant(args)) => {
                     Box::pin(crate::golden::assistant(settings, args, json)).await
+                }
+                Command::Eval(EvalCommand::Tokens(args)) => {
+                    Box::pin(crate::tokens::tokens(settings, args, json)).await
                 }
                 Command::Bundle(_)
                 | Command::Eval(_)

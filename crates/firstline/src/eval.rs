@@ -3,12 +3,85 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Subcommand;
 use encoder::Encoder;
 use kit::config::{Settings, Tier};
 use serde::Serialize;
 
-use crate::cli::TierArg;
+use crate::cli::{GoldenArgs, RailArg, TierArg};
 use crate::show;
+
+#[derive(Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Intent classification and out-of-scope detection
+    Intents {
+        /// Training examples, JSONL of {"text", "intent" or null}
+        #[arg(long, value_name = "FILE")]
+        train: PathBuf,
+        /// Validation examples, for the threshold
+        #[arg(long, value_name = "FILE")]
+        val: Option<PathBuf>,
+        /// Test examples
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
+    /// Asking for a person in other words, an intent of the platform itself
+    Handoff {
+        /// Messages, JSONL of {"text", "handoff": true or false}
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
+    /// The input rail: attacks and harm caught, ordinary messages stopped
+    Safety {
+        /// Messages, JSONL of {"text", "unsafe": true or false, "categories": [...]}; several files give one table
+        #[arg(long, value_name = "FILE", required = true)]
+        test: Vec<PathBuf>,
+        /// Folder of a bundle whose policy, lexicons and examples count too; default: the platform's own alone
+        #[arg(long, value_name = "DIR")]
+        bundle: Option<PathBuf>,
+        /// What customers write, or passages of a knowledge base with planted instructions
+        #[arg(long, value_enum, default_value = "input")]
+        rail: RailArg,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
+    /// The whole assistant: golden questions through all stages, in this process
+    Assistant(GoldenArgs),
+    /// What each measure that saves tokens does to cost and quality of golden questions
+    Tokens(crate::tokens::TokensArgs),
+    /// Passage retrieval
+    Retrieval {
+        /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/test.tsv
+        #[arg(long, value_name = "DIR")]
+        beir: PathBuf,
+        /// Words alone, or words and the sentence encoder; default: server.encoder.tier
+        #[arg(long, value_enum)]
+        tier: Option<TierArg>,
+    },
+    /// Whether answers are supported by what they were written from
+    Grounding {
+        /// Test answers, JSONL of {"knowledge", "question", "response", "grounded"}
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+        /// Answers to choose the weight of shared words and the threshold on; default: generator.overlap_weight and
+        /// generator.sentence_threshold
+        #[arg(long, value_name = "FILE")]
+        dev: Option<PathBuf>,
+    },
+    /// Personal data and secrets
+    Pii {
+        /// Texts, JSONL of {"text", "spans": [{"type", "start", "end"}]}, offsets in characters
+        #[arg(long, value_name = "FILE")]
+        test: PathBuf,
+    },
+}
 
 /// The encoder of the tier asked for, which must be there: a figure of another tier would mislead.
 pub(crate) fn encoder(settings: &Settings, tier: Option<TierArg>) -> anyhow::Result<Option<Encoder>> {

@@ -87,7 +87,7 @@ fn read_floor(written: &str) -> anyhow::Result<f64> {
 }
 
 /// Asks one question after the other: together they would take time from each other.
-async fn ask_all(
+pub(crate) async fn ask_all(
     mut settings: Settings,
     reader: &Reader,
     questions: Vec<Question>,

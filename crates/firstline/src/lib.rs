@@ -26,6 +26,7 @@ mod schema;
 mod show;
 mod simulate;
 mod supervise;
+mod tokens;
 mod up;
 
 pub mod mesh;
