@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test check attack simulate bench bench-index
+.PHONY: help build demo models test check attack simulate bench day bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -50,6 +50,9 @@ bench: build ## cost of the pipeline against bare calls, and of its commits agai
 	@tools/need strace strace
 	$(CARGO) bench --package tests --bench pipeline
 	$(CARGO) bench --package tests --bench commits
+
+day: build ## what a day of 20,000 turns costs without and with each measure, and what that does to golden questions
+	$(CARGO) bench --package tests --bench day
 
 bench-index: ## an index of a million passages: time to build, size, time of a search, memory
 	$(CARGO) bench --package retriever --bench million

@@ -21,10 +21,13 @@ pub enum Behaviour {
     Hallucinator,
     /// True and false sentences with citations of passages that do not exist or do not say so.
     FalseCiter,
+    /// A small model: of every five questions it answers four as [`Behaviour::Faithful`] and one as
+    /// [`Behaviour::Hallucinator`].
+    Careless,
 }
 
 impl Behaviour {
-    /// All of them.
+    /// All that say the same kind of thing whatever is asked.
     pub const ALL: [Self; 6] =
         [Self::Faithful, Self::Echo, Self::Hijacked, Self::Leaker, Self::Hallucinator, Self::FalseCiter];
 
@@ -37,12 +40,13 @@ impl Behaviour {
             Self::Leaker => "leaker",
             Self::Hallucinator => "hallucinator",
             Self::FalseCiter => "false-citer",
+            Self::Careless => "careless",
         }
     }
 
     /// The behaviour of the model of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|behaviour| behaviour.name() == name)
+        Self::ALL.into_iter().chain([Self::Careless]).find(|behaviour| behaviour.name() == name)
     }
 
     /// What it says to a prompt that asks for an answer.
@@ -58,6 +62,10 @@ impl Behaviour {
             Self::Leaker => format!("{} {}", given.faithful(), leaked(prompt, given.question.len())),
             Self::Hallucinator => given.invented(),
             Self::FalseCiter => given.miscited(),
+            Self::Careless if blake3::hash(given.question.as_bytes()).as_bytes()[0] % 5 == 0 => {
+                given.invented()
+            }
+            Self::Careless => given.faithful(),
         }
     }
 

@@ -122,10 +122,13 @@ fn by_name(body: &Value) -> Script {
     let names = &body["response_format"]["json_schema"]["schema"]["properties"]["intent"]["enum"];
     let names = names.as_array().map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>());
     match Behaviour::named(name) {
-        Some(behaviour) => whole(&match names {
-            Some(names) => behaviour.choose(prompt, &names),
-            None => behaviour.answer(prompt),
-        }),
+        Some(behaviour) => {
+            let said = match names {
+                Some(names) => behaviour.choose(prompt, &names),
+                None => behaviour.answer(prompt),
+            };
+            counted(prompt, &said)
+        }
         None => fault(name).unwrap_or_else(|| panic!("no such behaviour: {name}")),
     }
 }
@@ -179,7 +182,15 @@ pub fn said(text: &str) -> Vec<Bytes> {
 
 /// A whole answer as the protocol wants it.
 pub fn whole(text: &str) -> Script {
-    Script::Events(
-        [said(text), vec![finish("stop"), usage(100, 20), Bytes::from("data: [DONE]\n\n")]].concat(),
-    )
+    used(text, usage(100, 20))
+}
+
+/// A whole answer with as many tokens as OpenAI's tokenizer counts.
+fn counted(prompt: &str, text: &str) -> Script {
+    let count = |text: &str| tiktoken_rs::o200k_base_singleton().encode_ordinary(text).len() as u64;
+    used(text, usage(count(prompt), count(text)))
+}
+
+fn used(text: &str, usage: Bytes) -> Script {
+    Script::Events([said(text), vec![finish("stop"), usage, Bytes::from("data: [DONE]\n\n")]].concat())
 }
