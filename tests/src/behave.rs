@@ -62,7 +62,7 @@ impl Behaviour {
             Self::Leaker => format!("{} {}", given.faithful(), leaked(prompt, given.question.len())),
             Self::Hallucinator => given.invented(),
             Self::FalseCiter => given.miscited(),
-            Self::Careless if blake3::hash(given.question.as_bytes()).as_bytes()[0] % 5 == 0 => {
+            Self::Careless if blake3::hash(given.question.as_bytes()).as_bytes()[0].is_multiple_of(5) => {
                 given.invented()
             }
             Self::Careless => given.faithful(),
