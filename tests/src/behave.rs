@@ -44,8 +44,9 @@ impl Behaviour {
         }
     }
 
-    /// The behaviour of the model of this name.
+    /// The behaviour of the model of this name, which may go on after a colon.
     pub fn named(name: &str) -> Option<Self> {
+        let name = name.split(':').next().unwrap_or(name);
         Self::ALL.into_iter().chain([Self::Careless]).find(|behaviour| behaviour.name() == name)
     }
 

@@ -127,7 +127,7 @@ fn by_name(body: &Value) -> Script {
                 Some(names) => behaviour.choose(prompt, &names),
                 None => behaviour.answer(prompt),
             };
-            counted(prompt, &said)
+            counted(name, prompt, &said)
         }
         None => fault(name).unwrap_or_else(|| panic!("no such behaviour: {name}")),
     }
@@ -185,10 +185,12 @@ pub fn whole(text: &str) -> Script {
     used(text, usage(100, 20))
 }
 
-/// A whole answer with as many tokens as OpenAI's tokenizer counts.
-fn counted(prompt: &str, text: &str) -> Script {
+/// A whole answer of the model that was asked for, with as many tokens as OpenAI's tokenizer counts.
+fn counted(name: &str, prompt: &str, text: &str) -> Script {
     let count = |text: &str| tiktoken_rs::o200k_base_singleton().encode_ordinary(text).len() as u64;
-    used(text, usage(count(prompt), count(text)))
+    let Script::Events(mut events) = used(text, usage(count(prompt), count(text))) else { unreachable!() };
+    events.insert(0, event(&json!({"id": "x", "model": name, "choices": []})));
+    Script::Events(events)
 }
 
 fn used(text: &str, usage: Bytes) -> Script {

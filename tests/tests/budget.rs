@@ -133,7 +133,7 @@ async fn a_customer_who_asks_a_hundred_times_spends_one_budget_and_nobody_elses(
 async fn where_only_a_model_could_answer_a_spent_budget_leads_to_a_person() {
     let (url, spent, _server) = model().await;
     let values = [
-        ("orchestrator", "budget.tokens_per_day", "15000"),
+        ("orchestrator", "budget.tokens_per_day", "11000"),
         // The passages' own sentences never suffice.
         ("generator", "answer_threshold", "1.0"),
     ];

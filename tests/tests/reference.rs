@@ -71,7 +71,7 @@ fn the_example_of_a_connector_lists_every_setting() {
 fn the_example_of_a_model_lists_every_setting() {
     let default = toml::Table::try_from(generator::config::Model::default()).unwrap();
     // What is left out is that of the first model.
-    let own = ["api_key", "timeout_ms", "idle_timeout_ms", "max_tokens", "temperature", "price"];
+    let own = ["api_key", "timeout_ms", "idle_timeout_ms", "max_tokens", "tokenizer", "temperature", "price"];
     let listed = listed("generator.models.local", &default, &own);
     let _: generator::config::Model = listed.try_into().unwrap();
 }

@@ -26,6 +26,9 @@ pub struct Plan {
     pub salt: String,
     /// Hash of the bundle that is rolled out, 16 hexadecimal digits; empty means whichever is served.
     pub candidate: String,
+    /// What is compared.
+    #[serde(default)]
+    pub compares: Compares,
     /// Seconds between two evaluations, 1..=3600.
     pub interval_s: u32,
     /// Hours after a rollback before a person may arm the rollout again, 0..=8760.
@@ -40,6 +43,17 @@ pub struct Plan {
     pub guards: Vec<Guard>,
     /// What stops the rollout without statistics.
     pub tripwires: Tripwires,
+}
+
+/// What a rollout compares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compares {
+    /// The assistant with what customers had before it.
+    #[default]
+    Assistant,
+    /// The assistant with models of the company's own first, with the assistant as it is configured.
+    Model,
 }
 
 /// One stage of a rollout.
@@ -163,8 +177,9 @@ const MAX_BYTES: usize = 256;
 const MAX_DISPOSITIONS: usize = 32;
 const FAILED_SHARE: f64 = 0.5;
 const DISPOSITIONS: [&str; 2] = ["leak", "wrong_action"];
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "id",
+    "compares",
     "salt",
     "candidate",
     "categories",
@@ -223,8 +238,14 @@ fn plan(text: &str, assistant: Option<&Assistant>, menu: Option<&Menu>) -> Resul
     let rollout = part("rollout", &KEYS);
     let tripwires = tripwires(&part("tripwires", &["failed_share", "dispositions"]));
     let guards = guards::read(&keys);
+    let settings = settings(&rollout);
+    // Whoever compares models has nobody who gets the menu.
+    let menu = menu.filter(|_| settings.compares == Compares::Assistant);
     let stages = stages::read(&keys, &rollout, &stages::Around { assistant, menu, guards: &guards });
-    let plan = Plan { stages, guards: guards.guards, tripwires, ..settings(&rollout) };
+    if settings.compares == Compares::Model && stages.iter().any(|stage| stage.mirror > 0.0) {
+        rollout.refuse("compares", "is \"model\", allowed only without stages that have a mirror");
+    }
+    let plan = Plan { stages, guards: guards.guards, tripwires, ..settings };
     source.finish(plan)
 }
 
@@ -237,6 +258,7 @@ fn settings(rollout: &Keys<'_>) -> Plan {
         salt: rollout.text("salt", &format!("1 to {MAX_BYTES} bytes"), is_word).unwrap_or_else(|| id.clone()),
         id,
         candidate: rollout.text("candidate", hash, is_hash).unwrap_or_default(),
+        compares: rollout.word("compares").unwrap_or_default(),
         interval_s: rollout.whole("interval_s", 1..=3600).unwrap_or(300),
         cooldown_hours: rollout.number("cooldown_hours", 0.0..=8760.0).unwrap_or(24.0),
         holdback: rollout.number("holdback", 0.0..=0.5).unwrap_or(0.05),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bundle::rollout::{Action, Guard, Kind, Metric, Plan, Stage, Tripwires};
+use bundle::rollout::{Action, Compares, Guard, Kind, Metric, Plan, Stage, Tripwires};
 use bundle::{Audience, Entry, Menu, Problems, Reader, Risk};
 
 const ASSISTANT: &str = r#"schema = 1
@@ -174,6 +174,7 @@ fn a_plan_is_read_to_the_last_field() {
         id: "bank-2026".to_owned(),
         salt: "bank".to_owned(),
         candidate: "6c117f3a0123cdef".to_owned(),
+        compares: Compares::Assistant,
         interval_s: 1200,
         cooldown_hours: 48.0,
         holdback: 0.1,
@@ -233,6 +234,7 @@ fn a_plan_is_read_to_the_last_field() {
         id: "r".to_owned(),
         salt: "r".to_owned(),
         candidate: String::new(),
+        compares: Compares::Assistant,
         interval_s: 300,
         cooldown_hours: 24.0,
         holdback: 0.05,

@@ -97,6 +97,7 @@ fn whole(costs: &GetCostsResponse) -> Value {
     };
     let Comparison { provider_usd, self_hosted_usd, break_even_per_day, missing } =
         costs.comparison.clone().unwrap_or_default();
+    let transition = costs.transition.clone().unwrap_or_default();
     json!({
         "lines": costs.lines.iter().map(line).collect::<Vec<_>>(),
         "savings": costs.savings.iter().map(saving).collect::<Vec<_>>(),
@@ -110,6 +111,11 @@ fn whole(costs: &GetCostsResponse) -> Value {
             "self_hosted_usd": self_hosted_usd,
             "break_even_per_day": break_even_per_day,
             "missing": show::text(&missing),
+        },
+        "transition": {
+            "provider_day_usd": transition.provider_day_usd,
+            "provider_month_usd": transition.provider_month_usd,
+            "words": show::text(&transition.words),
         },
     })
 }
@@ -175,6 +181,12 @@ fn table(costs: &GetCostsResponse) -> Vec<String> {
     }
     if !comparison.missing.is_empty() {
         lines.push(comparison.missing);
+    }
+    let transition = costs.transition.clone().unwrap_or_default();
+    let (day, month) = (transition.provider_day_usd, transition.provider_month_usd);
+    lines.push(format!("with providers alone {day:.4} USD this day and {month:.4} USD this month"));
+    if !transition.words.is_empty() {
+        lines.push(format!("the move to machines of one's own: {}", transition.words));
     }
     lines
 }

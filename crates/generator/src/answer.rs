@@ -65,8 +65,10 @@ pub enum Spending {
     Normal,
     /// All, the cheapest first: a soft limit is passed.
     Thrifty,
-    /// Only those that cost nothing for a token: a hard limit is passed.
+    /// Only those on the company's own machines: a hard limit is passed.
     Free,
+    /// All, those on the company's own machines first: a rollout compares both.
+    Own,
 }
 
 impl Request {

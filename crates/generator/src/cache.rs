@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Answer, Citation, Passage, Request, Saved, Statement};
+use crate::answer::{Answer, Citation, Passage, Request, Saved, Spending, Statement};
 use crate::config::Config;
 use crate::semantic::{Key, Semantic, moved};
 use crate::shared::Shared;
@@ -101,7 +101,9 @@ impl Cache {
 
     /// What an answer to a request follows from; `None` when it may be for this customer alone, or is not sure.
     pub(crate) fn key(&self, request: &Request) -> Option<Key> {
-        let Request { question, context, passages, history, extractive, min_support, category, .. } = request;
+        let Request {
+            question, context, passages, history, extractive, min_support, category, spending, ..
+        } = request;
         let alone = context.is_empty() && history.is_empty() && !holds_mask(question);
         if !alone || *extractive || *min_support > 0.0 {
             return None;
@@ -111,8 +113,9 @@ impl Cache {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         };
         add(&self.writer);
-        // Its category may have a limit of its own.
+        // Its category may have a limit of its own; and models that are compared must not answer for each other.
         add(category);
+        add(if *spending == Spending::Own { "own" } else { "" });
         add(&words(question));
         for Passage { document_id, document_version, title, heading, text, score: _ } in passages {
             [document_id, document_version, title, heading, text].into_iter().for_each(|part| add(part));

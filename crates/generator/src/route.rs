@@ -85,6 +85,10 @@ impl Router {
         if spending == Spending::Free {
             all.retain(|model| offers[*model].is_self_hosted);
         }
+        if spending == Spending::Own {
+            all.sort_by_key(|model| !offers[*model].is_self_hosted);
+            return Route { order: all, rising: 1 };
+        }
         if spending != Spending::Thrifty && routing == Routing::Listed {
             return Route { order: all, rising: 1 };
         }
@@ -168,6 +172,8 @@ mod tests {
             (Routing::Cheapest, Spending::Normal, vec![1, 2, 0], 3),
             (Routing::Cheapest, Spending::Thrifty, vec![1, 2, 0], 1),
             (Routing::Cheapest, Spending::Free, vec![2], 1),
+            (Routing::Listed, Spending::Own, vec![2, 0, 1], 1),
+            (Routing::Cheapest, Spending::Own, vec![2, 0, 1], 1),
         ] {
             assert_eq!(
                 route(&router, routing, spending, "", now),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stats::{Confidence, Share};
 
-use crate::answer::{Answer, Passage, Request};
+use crate::answer::{Answer, Passage, Request, Spending};
 use crate::same::{Question, same};
 use crate::support::Judge;
 
@@ -35,11 +35,13 @@ struct Asked {
 pub(crate) type Sources = Vec<(String, String)>;
 
 type Room = Arc<Mutex<Vec<Asked>>>;
+/// Category, intent, and whether models of the company's own are asked first.
+type Place = (String, String, bool);
 
 /// Questions by category and intent.
 #[derive(Debug)]
 pub(crate) struct Semantic {
-    rooms: moka::sync::Cache<(String, String), Room>,
+    rooms: moka::sync::Cache<Place, Room>,
     /// By category: known answers that were compared with new ones, and those that were false.
     compared: Mutex<HashMap<String, Share>>,
 }
@@ -107,9 +109,11 @@ impl Semantic {
 }
 
 /// The room of a request; `None` where its intent is not sure.
-fn place(request: &Request) -> Option<(String, String)> {
-    let Request { category, intent, .. } = request;
-    (!intent.is_empty()).then(|| (category.clone(), intent.clone()))
+fn place(request: &Request) -> Option<Place> {
+    let Request { category, intent, spending, .. } = request;
+    // Models that are compared must not answer for each other.
+    let place = || (category.clone(), intent.clone(), *spending == Spending::Own);
+    (!intent.is_empty()).then(place)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

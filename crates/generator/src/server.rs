@@ -286,6 +286,7 @@ fn read(request: proto::GenerateRequest) -> answer::Request {
         proto::Spending::Unspecified | proto::Spending::Normal => Spending::Normal,
         proto::Spending::Thrifty => Spending::Thrifty,
         proto::Spending::Free => Spending::Free,
+        proto::Spending::Own => Spending::Own,
     };
     let history = request.history.into_iter().map(|utterance| Utterance {
         role: match utterance.role() {

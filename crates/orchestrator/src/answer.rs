@@ -150,7 +150,7 @@ impl Orchestrator {
             extractive: answers == Answers::Extractive,
             intent: draft.accepted_intent().map(|intent| intent.name.clone()).unwrap_or_default(),
             embedding: draft.embedding.clone(),
-            spending: Spending::Normal.into(),
+            spending: self.spending(draft).into(),
             previous_model: self.last_model(draft).await,
         };
         let start = Instant::now();
@@ -209,6 +209,12 @@ impl Orchestrator {
             draft.recheck = Some(Box::new(again));
         }
         Ok((written?, spared))
+    }
+
+    /// Whom of the models a rollout lets answer, where it compares them.
+    fn spending(&self, draft: &Draft<'_>) -> Spending {
+        let is_treated = draft.turn.arm() == Arm::Treatment && self.rollout.compares_models();
+        if is_treated { Spending::Own } else { Spending::Normal }
     }
 
     /// Name of the model that wrote the last answer of a turn's conversation; empty without one.

@@ -78,7 +78,7 @@ impl Orchestrator {
     }
 
     async fn route(&self, draft: &mut Draft<'_>, message: &Message, question: &str) {
-        if draft.turn.arm() != Arm::Treatment {
+        if draft.turn.arm() != Arm::Treatment && !self.rollout.compares_models() {
             return draft.legacy();
         }
         // What the customer chose is meant as it was chosen.

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::{Arm, Exposure, Intent, IntentDecision, Message, Risk, RolloutPhase, RolloutPlan};
+use proto::{
+    Arm, Exposure, Intent, IntentDecision, Message, Risk, RolloutCompares, RolloutPhase, RolloutPlan,
+};
 use sql::{Connection, values};
 use stats::bucket;
 use tokio::time::Instant;
@@ -105,6 +107,11 @@ impl Rollout {
         !self.planned && self.view().plan.is_none()
     }
 
+    /// Whether it compares models: then everybody is answered.
+    pub(crate) fn compares_models(&self) -> bool {
+        self.view().plan.is_some_and(|plan| plan.compares() == RolloutCompares::Model)
+    }
+
     /// The arm of a conversation for this turn.
     pub(crate) fn assign(&self, asked: &Asked<'_>) -> Assigned {
         let View { plan, heard } = self.view();
@@ -129,6 +136,7 @@ impl Rollout {
     pub(crate) fn has(&self, category: &str, risk: Risk) -> bool {
         match self.view().plan {
             None => !self.planned,
+            Some(plan) if plan.compares() == RolloutCompares::Model => true,
             Some(plan) => plan.phase() == RolloutPhase::Running && is_eligible(&plan, category, risk),
         }
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use bundle::rollout::Compares;
 use futures::FutureExt as _;
 use kit::Call;
 use kit::fault::{invalid, status};
@@ -55,7 +56,11 @@ pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<ki
     let (later, waiting) = later::queue();
     let orchestrator = Arc::new(Orchestrator {
         menu: reader.menu()?,
-        rollout: Rollout::new(plan, reader.rollout()?.is_some(), config.max_treated_share),
+        rollout: Rollout::new(
+            plan,
+            reader.rollout()?.is_some_and(|plan| plan.compares == Compares::Assistant),
+            config.max_treated_share,
+        ),
         intents: Known::all(&reader)?,
         curated: Curated::read(&reader)?,
         actionable: workflows.values().flatten().cloned().collect(),

@@ -6,6 +6,7 @@ use kit::config::within;
 use serde::{Deserialize, Serialize};
 
 use crate::costs::plan::SelfHosted;
+use crate::costs::transition::Transition;
 
 /// Settings of the stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub struct Config {
     pub judge: Judge,
     /// A replica of a model server on machines of one's own.
     pub self_hosted: SelfHosted,
+    /// The move to it.
+    pub transition: Transition,
 }
 
 /// Which turns people are asked to label, as shares of those with a question and an intent.
@@ -101,6 +104,7 @@ impl Default for Config {
             greeting_intents: vec!["greeting".to_owned()],
             judge: Judge::default(),
             self_hosted: SelfHosted::default(),
+            transition: Transition::default(),
         }
     }
 }
@@ -121,6 +125,7 @@ impl kit::Config for Config {
         within("metrics_every_s", self.metrics_every_s, 1..=3600, &mut violations);
         self.judge.validate(&mut violations);
         self.self_hosted.validate(&mut violations);
+        self.transition.validate(&mut violations);
         violations
     }
 }

@@ -3,7 +3,9 @@
 
 pub mod forecast;
 pub mod plan;
+pub(crate) mod run;
 pub(crate) mod server;
+pub mod transition;
 
 use std::collections::BTreeMap;
 
@@ -183,6 +185,8 @@ pub struct Day {
     pub turns: i64,
     /// Turns for which a model was called to write.
     pub written: i64,
+    /// Billionths of a US dollar that the first model of the configuration would have cost more.
+    pub routing: i64,
 }
 
 /// The costs of some days.
@@ -251,6 +255,10 @@ fn days(connection: &mut Connection<'_>, from: i64, to: i64) -> Result<Vec<Day>>
     let spent = "SELECT day, CAST(sum(nanos) AS BIGINT) FROM costs WHERE day BETWEEN $1 AND $2 GROUP BY day";
     for (day, nanos) in connection.query(spent, values![from, to], |row| Ok((row.get(0)?, row.get(1)?)))? {
         days.entry(day).or_default().nanos = nanos;
+    }
+    let routing = "SELECT day, nanos FROM savings WHERE measure = 'routing' AND day BETWEEN $1 AND $2";
+    for (day, nanos) in connection.query(routing, values![from, to], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        days.entry(day).or_default().routing = nanos;
     }
     let turns = "SELECT hour, turns, written FROM traffic WHERE hour BETWEEN $1 AND $2";
     let hours = values![from * HOURS, to * HOURS + HOURS - 1];

@@ -80,7 +80,7 @@ pub async fn open(
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
     let controller = rollout::server::start(&store, &config, context);
-    let costs = costs::server::service(&store, &config);
+    let costs = costs::server::start(&store, &config, context)?;
     let server = TelemetryServiceServer::new(Server { store, config, counters, live, tasks, shutdown });
     Ok(kit::Stage::new(NAME)
         .with(controller)

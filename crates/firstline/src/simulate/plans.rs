@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bundle::Risk;
-use bundle::rollout::{Action, Guard, Kind, Metric, Plan, Stage, Tripwires};
+use bundle::rollout::{Action, Compares, Guard, Kind, Metric, Plan, Stage, Tripwires};
 
 const MINUTE: u32 = 60;
 const HOUR: u32 = 3600;
@@ -87,6 +87,7 @@ fn plan(stages: Vec<Stage>, guards: Vec<Guard>) -> Plan {
         id: "simulated".to_owned(),
         salt: "simulated".to_owned(),
         candidate: String::new(),
+        compares: Compares::Assistant,
         interval_s: 30 * MINUTE,
         cooldown_hours: 24.0,
         holdback: 0.0,

@@ -153,5 +153,8 @@ fn a_workflow_is_in_the_rollout_as_long_as_its_category_is() {
     rollout.hear(gone);
     assert!(!rollout.has("cards", Risk::Low));
     assert!(Rollout::new(None, false, 1.0).has("cards", Risk::High), "without a rollout everything is");
+    let models = RolloutPlan { compares: RolloutCompares::Model.into(), ..plan(0) };
+    let rollout = Rollout::new(Some(models), false, 1.0);
+    assert!(rollout.compares_models() && rollout.has("loans", Risk::High), "where models are compared, too");
     assert!(!Rollout::new(None, true, 1.0).has("cards", Risk::Low));
 }

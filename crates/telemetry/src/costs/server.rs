@@ -8,6 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::forecast::{self, Forecast};
 use super::plan::{Measured, SelfHosted, Way, break_even, own_usd, ways};
+use super::run::{Said, plan, run};
+use super::transition::Expected;
 use super::{Call, Costs, Day, HOUR, HOURS, Line, Saved, Spent};
 use crate::config::Config;
 use crate::record::{Error, MAX_COST_USD, scaled};
@@ -24,9 +26,21 @@ const MAX_CALLS: usize = 100;
 /// Longest name of a model, in bytes.
 const MAX_NAME: usize = 256;
 
-/// How the costs are spoken to.
-pub(crate) fn service(store: &Store, config: &Arc<Config>) -> CostServiceServer<impl CostService> {
-    CostServiceServer::new(Server { store: store.clone(), config: config.clone() })
+/// Starts to look whether another model is worth it, and returns how the costs are spoken to.
+///
+/// # Errors
+/// The plan of the transition cannot be used.
+pub(crate) fn start(
+    store: &Store,
+    config: &Arc<Config>,
+    context: &kit::Context,
+) -> anyhow::Result<CostServiceServer<impl CostService>> {
+    let (store, config, said) = (store.clone(), config.clone(), Said::default());
+    if let Some(plan) = plan(&config)? {
+        let looks = run(store.clone(), config.clone(), plan, said.clone(), context.shutdown.clone());
+        context.tasks.spawn(looks);
+    }
+    Ok(CostServiceServer::new(Server { store, config, said }))
 }
 
 /// The calls of a record, checked.
@@ -102,11 +116,11 @@ pub(crate) fn saved(savings: Option<&Savings>) -> Result<Vec<(&'static str, Save
 struct Server {
     store: Store,
     config: Arc<Config>,
+    said: Said,
 }
 
 impl Server {
-    /// The costs of a window, with its first and last day.
-    async fn costs(&self, window: Option<prost_types::Duration>) -> Result<(Costs, i64), Status> {
+    async fn costs(&self, window: Option<prost_types::Duration>) -> Result<Costs, Status> {
         let seconds = window.map_or(0, |window| window.seconds);
         let days = (seconds + DAY_S - 1).div_euclid(DAY_S);
         if !(1..=MAX_DAYS).contains(&days) {
@@ -114,8 +128,7 @@ impl Server {
             return Err(status(Error::invalid("window", message)));
         }
         let today = super::day(now_us());
-        let costs = self.store.costs(today - days + 1, today).await.map_err(status)?;
-        Ok((costs, today))
+        self.store.costs(today - days + 1, today).await.map_err(status)
     }
 }
 
@@ -125,15 +138,18 @@ impl CostService for Server {
         &self,
         request: Request<GetCostsRequest>,
     ) -> Result<Response<GetCostsResponse>, Status> {
-        let (costs, today) = self.costs(request.into_inner().window).await?;
-        let passed = (now_us().rem_euclid(HOUR * HOURS)) as f64 / (HOUR * HOURS) as f64;
-        let Month { spent, left } = self.month(today).await.map_err(status)?;
-        // A forecast needs the weeks before, however short the window is.
-        let days = self.store.costs(today - FORECAST_DAYS, today).await.map_err(status)?.days;
+        let costs = self.costs(request.into_inner().window).await?;
+        let now = Now::of(&self.store, now_us()).await.map_err(status)?;
+        let expected = now.expected(&self.config.self_hosted);
         Ok(Response::new(GetCostsResponse {
             comparison: Some(comparison(&costs, &self.config.self_hosted)),
-            day: Some(told(forecast::of_day(&days, passed))),
-            month: Some(told(forecast::of_month(&days, passed, spent, left))),
+            day: Some(told(now.day(&now.costs.days))),
+            month: Some(told(now.month(&now.costs.days))),
+            transition: Some(Transition {
+                provider_day_usd: expected.day,
+                provider_month_usd: expected.month,
+                words: self.said.words(),
+            }),
             lines: costs.lines.into_iter().map(line).collect(),
             savings: costs.savings.into_iter().map(saving).collect(),
             days: costs.days.into_iter().map(day).collect(),
@@ -149,7 +165,7 @@ impl CostService for Server {
             let message = format!("is {requests_per_day}, allowed 1..={MAX_REQUESTS}");
             return Err(status(Error::invalid("requests_per_day", message)));
         }
-        let (costs, _) = self.costs(window).await?;
+        let costs = self.costs(window).await?;
         let own = &self.config.self_hosted;
         let Some(measured) = Measured::of(&costs) else {
             let missing = NO_ANSWER.to_owned();
@@ -178,8 +194,8 @@ impl CostService for Server {
     }
 }
 
-/// Days before today that a forecast reads.
-const FORECAST_DAYS: i64 = 28;
+/// Days before today that a forecast reads: a whole month.
+const FORECAST_DAYS: i64 = 31;
 const NO_ANSWER: &str = "no model has written an answer in the window";
 const NO_MACHINES: &str = "telemetry.self_hosted says nothing of machines of one's own";
 const NO_PRICE: &str = "no answer in the window cost anything, so that nothing is known of a provider";
@@ -190,22 +206,52 @@ fn missing(measured: &Measured, own: &SelfHosted) -> String {
     missing.join("; ")
 }
 
-struct Month {
-    /// US dollars so far.
-    spent: f64,
-    /// Whole days after today.
+/// What a forecast is computed from: the weeks before, however short the window is that somebody asks for.
+struct Now {
+    costs: Costs,
+    /// Share of this day that has passed.
+    passed: f64,
+    /// First day of this month.
+    first: i64,
+    /// Whole days of this month after this one.
     left: u32,
 }
 
-impl Server {
-    async fn month(&self, today: i64) -> Result<Month, Error> {
+impl Now {
+    async fn of(store: &Store, now_us: i64) -> Result<Self, Error> {
+        let today = super::day(now_us);
         let date = date(today);
-        let first = today - i64::from(date.day()) + 1;
-        let costs = self.store.costs(first, today).await?;
-        let nanos: i64 = costs.days.iter().map(|day| day.nanos).sum();
-        let left = u32::try_from(date.days_in_month() - date.day()).unwrap_or_default();
-        Ok(Month { spent: nanos as f64 / NANOS, left })
+        let costs = store.costs(today - FORECAST_DAYS, today).await?;
+        Ok(Self {
+            passed: now_us.rem_euclid(HOUR * HOURS) as f64 / (HOUR * HOURS) as f64,
+            first: today - i64::from(date.day()) + 1,
+            left: u32::try_from(date.days_in_month() - date.day()).unwrap_or_default(),
+            costs,
+        })
     }
+
+    fn day(&self, days: &[Day]) -> Forecast {
+        forecast::of_day(days, self.passed)
+    }
+
+    fn month(&self, days: &[Day]) -> Forecast {
+        let spent = days.iter().filter(|day| day.day >= self.first).map(|day| day.nanos).sum::<i64>();
+        forecast::of_month(days, self.passed, spent as f64 / NANOS, self.left)
+    }
+
+    /// What is expected of providers alone: a cheaper model is counted as the one it stood for.
+    fn expected(&self, own: &SelfHosted) -> Expected {
+        let as_first = |day: &Day| Day { nanos: day.nanos.saturating_add(day.routing), ..*day };
+        let days: Vec<Day> = self.costs.days.iter().map(as_first).collect();
+        let measured = Measured::of(&self.costs).filter(|measured| measured.usd > 0.0);
+        let is_cheaper = measured.and_then(|measured| Some(own_usd(&measured, own)? < measured.usd));
+        Expected { day: self.day(&days).expected, month: self.month(&days).expected, is_cheaper }
+    }
+}
+
+/// What is expected of providers alone.
+pub(super) async fn expected(store: &Store, own: &SelfHosted, now_us: i64) -> Result<Expected, Error> {
+    Ok(Now::of(store, now_us).await?.expected(own))
 }
 
 /// The date of a day since 1970.
@@ -258,7 +304,7 @@ fn saving((measure, saved): (String, Saved)) -> SavingLine {
     SavingLine { measure, turns, tokens, usd: saved.nanos as f64 / NANOS }
 }
 
-fn day(Day { day, nanos, turns, written }: Day) -> DayCost {
+fn day(Day { day, nanos, turns, written, routing: _ }: Day) -> DayCost {
     DayCost {
         date: date(day).to_string(),
         cost_usd: nanos as f64 / NANOS,

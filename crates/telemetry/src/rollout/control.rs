@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bundle::rollout::{Plan, Stage};
+use bundle::rollout::{Compares, Plan, Stage};
 use serde::{Deserialize, Serialize};
 use stats::buckets;
 
@@ -260,6 +260,11 @@ impl State {
         }
     }
 
+    /// Whether it is in its last stage, and nothing is lowered or held.
+    fn is_at_its_end(&self) -> bool {
+        self.stage + 1 == self.plan.stages.len() && self.lowered.is_none() && self.held.is_none()
+    }
+
     /// The share of the stage before.
     pub(super) fn fallback(&self) -> u32 {
         let below = self.lowered.unwrap_or(self.stage).checked_sub(1);
@@ -290,7 +295,9 @@ impl State {
     fn apply(&mut self, at_us: i64, plan: &Plan, by: &str, seen: &Cursor) -> Result<Decision, Refused> {
         let reasons = vec![format!("applied by {by}")];
         if plan.id != self.plan.id {
-            if self.phase == Phase::Running && self.share() > 0 {
+            // Who compares models goes on from an assistant that is switched on for all.
+            let follows = plan.compares == Compares::Model && self.is_at_its_end();
+            if self.phase == Phase::Running && self.share() > 0 && !follows {
                 return Err(Refused::Other(self.plan.id.clone()));
             }
             let (version, epoch) = (self.version + 1, self.epoch + 1);

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bundle::Risk;
-use bundle::rollout::Metric;
+use bundle::rollout::{Compares, Metric};
 use futures::{Stream, StreamExt as _};
 use proto::rollout_service_server::{RolloutService, RolloutServiceServer};
 use proto::*;
@@ -227,6 +227,11 @@ pub fn plan(state: &State) -> RolloutPlan {
         candidate: plan.candidate.clone(),
         interval: Some(interval),
         phase: phase.into(),
+        compares: match plan.compares {
+            Compares::Assistant => RolloutCompares::Assistant,
+            Compares::Model => RolloutCompares::Model,
+        }
+        .into(),
     }
 }
 

@@ -1,5 +1,5 @@
 use bundle::Risk;
-use bundle::rollout::{Action as Do, Guard, Kind, Metric, Plan, Stage, Tripwires};
+use bundle::rollout::{Action as Do, Compares, Guard, Kind, Metric, Plan, Stage, Tripwires};
 
 use super::*;
 
@@ -49,6 +49,7 @@ fn plan() -> Plan {
         id: "r".to_owned(),
         salt: "r".to_owned(),
         candidate: String::new(),
+        compares: Compares::Assistant,
         interval_s: 60,
         cooldown_hours: 24.0,
         holdback: 0.05,
