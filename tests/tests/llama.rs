@@ -102,6 +102,7 @@ async fn check(world: &World, turn: &Turn) {
     match turn.outcome() {
         Outcome::Answered => {
             assert!(told.delivered_claims > 0 && told.delivered_unsupported == 0, "{told:?} {turn:?}");
+            assert!(!turn.answer.ends_with(':'), "an introduction of nothing: {turn:?}");
             let mut articles = String::new();
             for Citation { document_id, quote, .. } in &turn.citations {
                 let article = demo().join("knowledge").join(document_id).with_extension("md");
