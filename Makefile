@@ -37,7 +37,7 @@ test-llm: ## the tests with a real model server, llama.cpp and a small model, bu
 	@tools/need python3 python3 python3-venv
 	@tools/python $(TOOLS)
 	@tools/llama $(TOOLS)/python/bin/python
-	$(CARGO) test --package tests --test llama -- --test-threads 1
+	$(CARGO) test --package tests --test llama
 
 check: ## format, lints, the rules of the house, the contracts
 	$(CARGO) fmt --all --check

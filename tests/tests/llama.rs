@@ -34,7 +34,8 @@ async fn llama(more: &[&str]) -> Foreign {
     let mut command = Command::new(cached("llama-server"));
     command.env_clear().arg("--model").arg(cached("SmolLM2-135M-Instruct.Q4_1.gguf"));
     command.args(["--alias", "smollm2", "--host", "127.0.0.1", "--port", "0", "--offline", "--no-ui"]);
-    command.args(["--ctx-size", "8192", "--parallel", "1", "--temp", "0"]).args(more);
+    // On a busy machine several threads would mostly wait for each other.
+    command.args(["--ctx-size", "8192", "--parallel", "1", "--threads", "1", "--temp", "0"]).args(more);
     Foreign::start(command).await
 }
 
