@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test check attack simulate bench day bench-index
+.PHONY: help build demo models test test-llm check attack simulate bench day bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -31,6 +31,13 @@ test: models ## everything the tests need, then the tests
 	@tools/need redis-server redis-server
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
+
+test-llm: ## the tests with a real model server, llama.cpp and a small model, built and fetched once
+	@tools/need c++ build-essential
+	@tools/need python3 python3 python3-venv
+	@tools/python $(TOOLS)
+	@tools/llama $(TOOLS)/python/bin/python
+	$(CARGO) test --package tests --test llama
 
 check: ## format, lints, the rules of the house, the contracts
 	$(CARGO) fmt --all --check

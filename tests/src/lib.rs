@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod behave;
 mod disk;
+mod foreign;
 mod helpdesk;
 pub mod model;
 mod process;
@@ -13,6 +14,7 @@ mod syncs;
 mod world;
 
 pub use disk::small_disk;
+pub use foreign::{Foreign, python};
 pub use helpdesk::{Helpdesk, MailServer};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};

@@ -40,6 +40,8 @@ pub(crate) struct Grounder<'a> {
     number: u32,
     /// Sentences that state something and were held back.
     unsupported: u32,
+    /// Introductions such as "The steps are:", which wait for what they introduce.
+    introductions: Vec<Checked>,
 }
 
 /// A sentence of the model: its block and its bytes.
@@ -63,6 +65,7 @@ impl<'a> Grounder<'a> {
             block: None,
             number: 0,
             unsupported: 0,
+            introductions: Vec::new(),
         }
     }
 
@@ -131,8 +134,13 @@ impl<'a> Grounder<'a> {
                 break;
             }
             self.decided = range.end;
-            if let Some(checked) = self.check(block, range.clone()) {
-                released.push(checked);
+            match self.check(block, range.clone()) {
+                Some(checked) if checked.statement.text.ends_with(':') => self.introductions.push(checked),
+                Some(checked) => {
+                    released.append(&mut self.introductions);
+                    released.push(checked);
+                }
+                None => {}
             }
         }
         released
@@ -335,6 +343,16 @@ mod tests {
         assert!(grounder.finish(true).is_empty());
         grounder.push("Cash machines abroad charge two pounds. ");
         assert_eq!(grounder.finish(true).len(), 1);
+    }
+
+    #[test]
+    fn an_introduction_leaves_with_what_it_introduces_or_not_at_all() {
+        let steps = "To freeze the card, open the app:\n\n1. Sing a song [1].\n2. Tap Freeze card [1].";
+        let expected = "To freeze the card, open the app:\n1. Tap Freeze card.";
+        for size in [1, 7, 1000] {
+            assert_eq!(ground(steps, size).0, expected, "pieces of {size}");
+            assert_eq!(ground("To freeze the card, open the app:\n\n1. Sing a song [1].", size).0, "");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{GOOD, GOOD_SHOWN, Outcome, QUESTION, config, writer};
 
 /// The first model, and a second one at a tenth of its price.
-fn chain(first: &str, second: &str) -> Config {
+pub fn chain(first: &str, second: &str) -> Config {
     let price =
         Price { input_usd_per_million: 0.1, output_usd_per_million: 1.0, cached_input_usd_per_million: None };
     let further = Further {

@@ -11,7 +11,7 @@ use tests::model::{Model, Script, whole};
 
 use crate::{GOOD, GOOD_SHOWN, QUESTION, ask_of, config};
 
-async fn choose(config: Config) -> Opinion<Option<String>> {
+pub async fn choose(config: Config) -> Opinion<Option<String>> {
     kit::run::install_tls();
     let writer = Writer::new(config, Prompt::new("Harbour Bank", None).unwrap()).unwrap();
     let choice =

@@ -3,6 +3,7 @@
 mod cache;
 mod chain;
 mod choose;
+mod foreign;
 mod judge;
 mod saving;
 
