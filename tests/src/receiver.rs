@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -33,6 +34,8 @@ pub async fn serve(app: Router) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let mut server = JoinSet::new();
+    // A small event must not wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     server.spawn(async move { axum::serve(listener, app).await.unwrap() });
     (address, server)
 }

@@ -65,6 +65,8 @@ pub struct Config {
     pub idle_timeout_ms: u64,
     /// Longest time for the model's whole answer with its retry, in milliseconds, 10..=600000.
     pub timeout_ms: u64,
+    /// Answers that this process has written at the same time, 1..=65536; others wait.
+    pub max_in_flight: usize,
     /// Most tokens of an answer, 1..=32768.
     pub max_tokens: u32,
     /// What the model's tokens are counted by: "o200k_base", "cl100k_base", or the path of a `tokenizer.json`.
@@ -220,6 +222,7 @@ impl Default for Config {
             connect_timeout_ms: 2_000,
             idle_timeout_ms: 10_000,
             timeout_ms: 20_000,
+            max_in_flight: 256,
             max_tokens: 512,
             tokenizer: BUILT_IN[0].to_owned(),
             max_answer_bytes: 8192,
@@ -251,6 +254,7 @@ impl kit::Config for Config {
         within("connect_timeout_ms", self.connect_timeout_ms, 10..=60_000, &mut found);
         within("idle_timeout_ms", self.idle_timeout_ms, 10..=600_000, &mut found);
         within("timeout_ms", self.timeout_ms, 10..=600_000, &mut found);
+        within("max_in_flight", self.max_in_flight, 1..=65_536, &mut found);
         within("max_tokens", self.max_tokens, 1..=32_768, &mut found);
         within("max_answer_bytes", self.max_answer_bytes, 256..=65_536, &mut found);
         within("choice_timeout_ms", self.choice_timeout_ms, 10..=60_000, &mut found);

@@ -36,6 +36,7 @@ impl Writer {
         let answer = match cache.through(key, request, write).await {
             Found::Known(known) => self.give(cache::again(&known, key, true), events).await,
             Found::Written(written) => {
+                kit::generation::count_answer("miss");
                 let answer = written?;
                 if let Some((_, known)) = &alike {
                     cache.semantic.learn(&request.category, self.agree(known, &answer));
@@ -54,6 +55,7 @@ impl Writer {
 
     /// Shows a known answer.
     async fn give(&self, answer: Answer, events: &Sender<Event>) -> Answer {
+        kit::generation::count_answer(answer.cache);
         self.send(events, answer.text.clone(), false).await;
         answer
     }

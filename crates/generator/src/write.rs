@@ -1,13 +1,16 @@
 //! Writes an answer: by a model when one is configured, by the passages' own sentences else or when it
 //! fails.
 
+use kit::generation::Queued;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::field::Empty;
 
 use crate::answer::{Answer, Call, Request, Saved, Usage};
 use crate::attempt::Attempt;
 use crate::cache::Cache;
+use crate::chat;
 use crate::config::Config;
 use crate::extract::{self, Extract, Words};
 use crate::leak::Canaries;
@@ -80,6 +83,8 @@ pub struct Writer {
     /// What judges answers.
     pub(crate) judging: Option<Served>,
     router: Router,
+    /// Answers that may be written at the same time.
+    places: Semaphore,
     pub(crate) cache: Option<Cache>,
 }
 
@@ -96,8 +101,8 @@ impl Writer {
         let (models, judge) = (Served::all(&config)?, Judge::new(config.overlap_weight));
         let judging = models.first().map(|first| first.named(&config, config.judging_model()));
         let cache = Cache::new(&config, prompt.version())?;
-        let router = Router::default();
-        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging, router, cache })
+        let (router, places) = (Router::default(), Semaphore::new(config.max_in_flight));
+        Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging, router, places, cache })
     }
 
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
@@ -133,6 +138,11 @@ impl Writer {
         end: Option<Instant>,
         events: &Sender<Event>,
     ) -> Result<Answer, Tried> {
+        let queued = Queued::now();
+        let Some(_place) = self.place(end).await else {
+            return Err((Vec::new(), Error::Chat(chat::Error::Timeout.into())));
+        };
+        let _active = queued.begin();
         let packed = self.pack(request);
         let tokens = (self.prompt_tokens(request), self.prompt_tokens(&packed.shown));
         let Route { order, rising } = self.route(request, tokens.1);
@@ -175,6 +185,15 @@ impl Writer {
                 Ok(self.paid(answer, calls, tokens, is_routed))
             }
             _ => Err((calls, failed)),
+        }
+    }
+
+    /// A place among the answers that are written at the same time; `None` when none is free before the end.
+    async fn place(&self, end: Option<Instant>) -> Option<SemaphorePermit<'_>> {
+        let free = self.places.acquire();
+        match end {
+            Some(end) => tokio::time::timeout_at(end, free).await.ok()?.ok(),
+            None => free.await.ok(),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod config;
 mod evaluation;
 pub mod fault;
 pub mod files;
+pub mod generation;
 pub mod link;
 mod model_call;
 pub mod run;

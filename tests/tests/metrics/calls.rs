@@ -74,6 +74,9 @@ fn told(collector: &Collector) -> BTreeMap<(String, String), (u64, f64)> {
     let scopes = collector.metrics().resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
     for metric in scopes.flat_map(|scope| scope.metrics) {
         let Some(Data::Histogram(histogram)) = metric.data else { continue };
+        if !metric.name.starts_with("gen_ai.") {
+            continue;
+        }
         for point in histogram.data_points {
             let known = format!("{:?}", point.attributes);
             assert!(known.contains("gen_ai.request.model") && known.contains("\"tiny\""), "{known}");
@@ -96,6 +99,46 @@ async fn a_call_of_a_model_leaves_with_its_tokens_and_its_time() {
     assert_eq!((tokens("input"), tokens("output")), ((1, 100.0), (1, 20.0)));
     let (calls, seconds) = told[&("gen_ai.client.operation.duration".to_owned(), String::new())];
     assert!(calls == 1 && seconds > 0.0 && seconds < 60.0, "{calls} calls of {seconds} s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_autoscaler_goes_by_leaves_too() {
+    let mut generator = Generator::start(&["A replacement card costs 5 pounds [1]."]).await;
+    generator.generate().await;
+    generator.generate().await;
+    let sums = || {
+        let metrics = generator.collector.metrics();
+        let scopes = metrics.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+        let mut sums = BTreeMap::new();
+        for metric in scopes.flat_map(|scope| scope.metrics) {
+            let name = metric.name.trim_start_matches("firstline.generator.").to_owned();
+            match metric.data {
+                Some(Data::Sum(sum)) => sum.data_points.iter().for_each(|point| {
+                    let tier = point.attributes.first().map(|tier| format!("{:?}", tier.value));
+                    sums.insert(
+                        (name.clone(), tier.unwrap_or_default()),
+                        format!("{:?}", point.value.unwrap()),
+                    );
+                }),
+                Some(Data::Histogram(histogram)) => histogram.data_points.iter().for_each(|point| {
+                    sums.insert((name.clone(), String::new()), point.count.to_string());
+                }),
+                _ => {}
+            }
+        }
+        sums
+    };
+    let told = until(|| {
+        Some(sums()).filter(|sums| sums.keys().any(|(name, tier)| name == "cache" && tier.contains("exact")))
+    })
+    .await;
+    let of = |name: &str, tier: &str| {
+        told.iter().find(|((n, t), _)| n == name && t.contains(tier)).map(|(_, value)| value.as_str())
+    };
+    // One was written, and given once more; nothing waits or is under way any more.
+    assert_eq!((of("cache", "miss"), of("cache", "exact")), (Some("AsInt(1)"), Some("AsInt(1)")), "{told:?}");
+    assert_eq!((of("active", ""), of("queued", "")), (Some("AsInt(0)"), Some("AsInt(0)")), "{told:?}");
+    assert_eq!(of("queue.duration", ""), Some("1"), "{told:?}");
 }
 
 /// The attributes that do not tell where the code stands, as one line.

@@ -199,3 +199,23 @@ async fn other_words_get_a_known_answer_only_while_enough_of_them_agree_with_new
         assert_eq!(ask(&writer, &request).await.0.cache, "", "nothing of the category is given");
     }
 }
+
+#[tokio::test]
+async fn what_finds_no_place_in_time_is_answered_in_the_words_of_the_passages() {
+    let model = Model::scripted(vec![Script::Silent(Vec::new()), whole(GOOD)]).await;
+    let config =
+        Config { max_in_flight: 1, idle_timeout_ms: 60_000, timeout_ms: 60_000, ..config(&model.url) };
+    let writer = std::sync::Arc::new(writer(config));
+    let mut holding = tokio::task::JoinSet::new();
+    let holds = writer.clone();
+    holding.spawn(async move { ask(&holds, &request(QUESTION)).await });
+    while model.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let other = request("When does a replacement card arrive?");
+    let soon = Instant::now() + Duration::from_millis(400);
+    let late = crate::collect(&writer, &other, Some(soon)).await.answer;
+    assert_eq!((late.model.as_str(), late.calls.len(), model.calls()), ("extractive", 0, 1));
+    holding.shutdown().await;
+    assert_eq!(ask(&writer, &other).await.0.model, "tiny-1", "the place is free again");
+}
