@@ -91,6 +91,8 @@ pub struct Config {
     pub prices: BTreeMap<String, Price>,
     /// Names of further models, in the order in which they are asked when those before them cannot answer.
     pub fallback: Vec<String>,
+    /// When the second model is asked too, because the first one has shown nothing yet, in milliseconds, 0..=60000; 0: never.
+    pub hedge_after_ms: u64,
     /// Which of the models is asked first.
     pub routing: Routing,
     /// Further models by a name of one's own.
@@ -234,6 +236,7 @@ impl Default for Config {
             judge_model: String::new(),
             prices: BTreeMap::new(),
             fallback: Vec::new(),
+            hedge_after_ms: 0,
             routing: Routing::Listed,
             self_hosted: false,
             models: BTreeMap::new(),
@@ -254,6 +257,7 @@ impl kit::Config for Config {
         within("connect_timeout_ms", self.connect_timeout_ms, 10..=60_000, &mut found);
         within("idle_timeout_ms", self.idle_timeout_ms, 10..=600_000, &mut found);
         within("timeout_ms", self.timeout_ms, 10..=600_000, &mut found);
+        within("hedge_after_ms", self.hedge_after_ms, 0..=60_000, &mut found);
         within("max_in_flight", self.max_in_flight, 1..=65_536, &mut found);
         within("max_tokens", self.max_tokens, 1..=32_768, &mut found);
         within("max_answer_bytes", self.max_answer_bytes, 256..=65_536, &mut found);

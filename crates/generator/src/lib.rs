@@ -14,6 +14,7 @@ mod evidence;
 mod extract;
 mod figures;
 mod ground;
+mod hedge;
 mod known;
 mod leak;
 mod lexicon;

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 
 use crate::answer::{Answer, Call, Request, Saved, Usage};
-use crate::attempt::Attempt;
 use crate::cache::Cache;
 use crate::chat;
 use crate::config::Config;
@@ -149,19 +148,24 @@ impl Writer {
         let is_routed = order.first().is_some_and(|first| *first > 0);
         let (mut calls, mut short) = (Vec::new(), None::<Answer>);
         let mut failed = Error::Spared;
-        for (place, index) in order.iter().enumerate() {
-            if short.is_some() && place >= rising {
-                break;
-            }
-            let others = order.len() - place - 1;
-            let mut attempt = Attempt::new(self, &self.models[*index], others, events);
-            let outcome = attempt.traced(&packed, end).await;
-            let mut answer = attempt.answer;
+        let mut place = 0;
+        while let Some(index) = order.get(place).filter(|_| short.is_none() || place < rising) {
+            let (first, others) = (&self.models[*index], order.len() - place - 1);
+            let second = order.get(1).filter(|_| place == 0 && self.config.hedge_after_ms > 0);
+            let (skipped, (mut answer, outcome)) = match second {
+                Some(second) => {
+                    let both = [first, &self.models[*second]];
+                    Box::pin(self.hedged(both, others, (&packed, tokens.1, end), events)).await
+                }
+                None => (0, Box::pin(self.attempt(first, others, &packed, end, events)).await),
+            };
+            place += skipped;
+            let index = order[place];
             calls.append(&mut answer.calls);
             match outcome {
                 Ok(()) => {
                     let falls_short = answer.falls_short();
-                    self.router.learn(&request.category, *index, !falls_short, Instant::now());
+                    self.router.learn(&request.category, index, !falls_short, Instant::now());
                     if !falls_short || place + 1 >= rising {
                         return Ok(self.paid(answer, calls, tokens, is_routed));
                     }
@@ -169,7 +173,7 @@ impl Writer {
                     short = Some(answer);
                 }
                 Err(error) => {
-                    self.report(&error, &self.models[*index], &request.turn_id);
+                    self.report(&error, &self.models[index], &request.turn_id);
                     self.take_back(&answer, events).await;
                     failed = error;
                     // What made one model give its prompt away would try the next one.
@@ -178,6 +182,7 @@ impl Writer {
                     }
                 }
             }
+            place += 1;
         }
         match short {
             Some(answer) if !matches!(failed, Error::Leak) => {

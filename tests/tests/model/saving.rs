@@ -201,6 +201,23 @@ async fn other_words_get_a_known_answer_only_while_enough_of_them_agree_with_new
 }
 
 #[tokio::test]
+async fn a_second_model_is_asked_too_where_the_first_shows_nothing_for_a_while() {
+    let slow = Model::scripted(vec![Script::Silent(Vec::new()), whole(GOOD)]).await;
+    let [_, cheap, own] = servers([GOOD; 3]).await;
+    let patient = (60_000, 60_000);
+    let mut config = Config { hedge_after_ms: 50, ..three([&slow, &cheap, &own], Routing::Listed) };
+    (config.timeout_ms, config.idle_timeout_ms) = patient;
+    let writer = writer(config);
+    let (answer, shown) = ask(&writer, &request(QUESTION)).await;
+    let asked: Vec<_> = answer.calls.iter().map(|call| (call.model.as_str(), call.usage.input > 0)).collect();
+    assert_eq!((shown.as_str(), asked), (GOOD_SHOWN, vec![("dear", true), ("cheap", true)]), "both are paid");
+    // Whoever is quick is asked alone.
+    let patient = Config { hedge_after_ms: 60_000, ..three([&slow, &cheap, &own], Routing::Listed) };
+    let (answer, shown) = ask(&crate::writer(patient), &request(QUESTION)).await;
+    assert_eq!((shown.as_str(), answer.calls.len(), cheap.calls()), (GOOD_SHOWN, 1, 1));
+}
+
+#[tokio::test]
 async fn what_finds_no_place_in_time_is_answered_in_the_words_of_the_passages() {
     let model = Model::scripted(vec![Script::Silent(Vec::new()), whole(GOOD)]).await;
     let config =
