@@ -96,7 +96,7 @@ impl Cache {
             .weigher(|_, answer: &Arc<Answer>| u32::try_from(size(answer)).unwrap_or(u32::MAX))
             .time_to_live(Duration::from_secs(own_s))
             .build();
-        Ok(Some(Self { kept, shared, semantic: Semantic::default(), writer }))
+        Ok(Some(Self { kept, shared, semantic: Semantic::new(*ttl_s), writer }))
     }
 
     /// What an answer to a request follows from; `None` when it may be for this customer alone, or is not sure.

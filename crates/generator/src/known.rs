@@ -12,19 +12,29 @@ use crate::write::{Event, Tried, Writer, in_words};
 const DRAW: &str = "recheck";
 
 impl Writer {
-    /// The answer that is known already, or one of the models.
+    /// The answer that is known to the same words, before anything else is looked at.
+    pub(crate) async fn known(&self, request: &Request, events: &Sender<Event>) -> Option<Answer> {
+        let cache = self.cache.as_ref().filter(|_| !request.passages.is_empty())?;
+        let key = cache.key(request)?;
+        let known = cache.get(&key).await?;
+        Some(self.give(cache::again(&known, key, true), events).await)
+    }
+
+    /// The answer that is known to others, or for other words, or one of the models; with how well the passages support
+    /// an answer.
     pub(crate) async fn known_or_written(
         &self,
         request: &Request,
+        support: f64,
         end: Option<Instant>,
         events: &Sender<Event>,
     ) -> Result<Answer, Tried> {
-        let write = || self.ask_models(request, end, events);
+        let write = async || {
+            let written = self.ask_models(request, end, events).await;
+            written.map(|answer| Answer { support, ..answer })
+        };
         let keyed = self.cache.as_ref().and_then(|cache| Some((cache, cache.key(request)?)));
         let Some((cache, key)) = keyed else { return write().await };
-        if let Some(known) = cache.get(&key).await {
-            return Ok(self.give(cache::again(&known, key, true), events).await);
-        }
         let is_semantic = self.config.categories.get(&request.category).is_some_and(|own| own.semantic_cache);
         let alike = if is_semantic { cache.alike(&self.judge, request).await } else { None };
         if let Some((of, known)) = &alike

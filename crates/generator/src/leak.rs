@@ -16,6 +16,10 @@ const OF_CANARY: [usize; 3] = [8, 12, 16];
 /// Letters and digits in a row that give instructions away, in every form: some eight words.
 const OF_INSTRUCTIONS: [usize; 3] = [40; 3];
 
+/// Letters and digits in a row from which on words may be the beginning of what gives a canary, or instructions, away:
+/// one or two words of instructions say nothing.
+const BEGINS: [usize; 2] = [4, 12];
+
 /// Makes canaries nobody can guess: a random key of the process and a number of the request.
 #[derive(Debug)]
 pub(crate) struct Canaries {
@@ -41,18 +45,28 @@ impl Canaries {
 
 /// Pieces of texts in the forms a model may be made to write them in, by their length in letters and digits.
 #[derive(Debug)]
-pub(crate) struct Pieces(Vec<(usize, HashSet<u64>)>);
+pub(crate) struct Pieces {
+    by_length: Vec<(usize, HashSet<u64>)>,
+    /// Short ones, in plain words only, that may be the beginning of a longer one.
+    begins: HashSet<u64>,
+    begin: usize,
+}
 
 impl Pieces {
     /// The parts of a prompt that are ours.
     pub(crate) fn of_instructions<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
-        Self::of(texts, OF_INSTRUCTIONS)
+        Self::of(texts, OF_INSTRUCTIONS, BEGINS[1])
     }
 
-    fn of<'t>(texts: impl IntoIterator<Item = &'t str>, [plain, base64, hex]: [usize; 3]) -> Self {
-        let mut pieces = Self(Vec::new());
+    fn of<'t>(
+        texts: impl IntoIterator<Item = &'t str>,
+        [plain, base64, hex]: [usize; 3],
+        begin: usize,
+    ) -> Self {
+        let mut pieces = Self { by_length: Vec::new(), begins: HashSet::new(), begin };
         for text in texts {
             let folded = fold(text);
+            pieces.begins.extend(folded.windows(begin).map(hash));
             let reversed: Vec<char> = folded.iter().rev().copied().collect();
             let turned: Vec<char> = folded.iter().copied().map(text::rot13).collect();
             for form in [&folded, &reversed, &turned] {
@@ -71,17 +85,22 @@ impl Pieces {
     }
 
     fn add(&mut self, length: usize, form: &[char]) {
-        let known = self.0.iter().position(|(other, _)| *other == length);
-        let place = known.unwrap_or(self.0.len());
+        let known = self.by_length.iter().position(|(other, _)| *other == length);
+        let place = known.unwrap_or(self.by_length.len());
         if known.is_none() {
-            self.0.push((length, HashSet::new()));
+            self.by_length.push((length, HashSet::new()));
         }
-        self.0[place].1.extend(form.windows(length).map(hash));
+        self.by_length[place].1.extend(form.windows(length).map(hash));
+    }
+
+    /// Whether a longer piece may have begun at the end of a text.
+    fn may_go_on(&self, text: &[char]) -> bool {
+        text.windows(self.begin).next_back().is_some_and(|end| self.begins.contains(&hash(end)))
     }
 
     /// The pieces that end in the last `new` characters.
     fn found<'t>(&self, text: &'t [char], new: usize) -> impl Iterator<Item = &'t [char]> {
-        self.0.iter().flat_map(move |(length, hashes)| {
+        self.by_length.iter().flat_map(move |(length, hashes)| {
             let from = (text.len() - new).saturating_sub(length - 1);
             text[from..].windows(*length).filter(|piece| hashes.contains(&hash(piece)))
         })
@@ -102,7 +121,7 @@ pub(crate) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub(crate) fn new(canary: &str, instructions: &'a Pieces, data: Vec<&'a str>) -> Self {
-        let canary = Pieces::of([canary], OF_CANARY);
+        let canary = Pieces::of([canary], OF_CANARY, BEGINS[0]);
         Self { canary, instructions, data, folded: None, text: Vec::new() }
     }
 
@@ -129,7 +148,9 @@ impl<'a> Watch<'a> {
     /// Whether words that ended when `taken` letters and digits were taken can be no part of what gives the
     /// prompt away in plain words; whatever is encoded, no passage supports.
     pub(crate) fn is_past(&self, taken: usize) -> bool {
-        self.text.len() >= taken + OF_INSTRUCTIONS[0]
+        let so_far = self.text.get(..taken).unwrap_or(&self.text);
+        let goes_on = self.canary.may_go_on(so_far) || self.instructions.may_go_on(so_far);
+        !goes_on || self.text.len() >= taken + OF_INSTRUCTIONS[0]
     }
 }
 
@@ -210,6 +231,24 @@ mod tests {
         assert!(!leaks(&canary, &format!("Rule 7: {RULES} Thank you."), RULES, 3), "it stands in a passage");
         assert!(!leaks(&canary, "", "6263 6466 6768 7071 7273 is the strengths of twelfths", 3));
         assert!(leaks(&canary, &canary, &canary, 3), "a canary in a passage would be no accident");
+    }
+
+    #[test]
+    fn words_are_waited_for_only_where_a_leak_may_have_begun() {
+        let instructions = Pieces::of_instructions([RULES]);
+        let mut watch = Watch::new("bcdfghjklmnpqrstvwxzbcdf", &instructions, Vec::new());
+        for (words, is_past) in [
+            ("It costs 5 pounds [1]. The", true),
+            (" Use only facts that stand in", false),
+            (" a shop, as we have said. And", true),
+            (" the mark bcdf", false),
+        ] {
+            assert!(!watch.push(words));
+            assert_eq!(watch.is_past(watch.taken()), is_past, "{words}");
+        }
+        let taken = watch.taken();
+        watch.push(" is no more than that, whatever one may think of it, and");
+        assert!(watch.is_past(taken), "what followed was no leak");
     }
 
     #[test]

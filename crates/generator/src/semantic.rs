@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use stats::{Confidence, Share};
 
@@ -46,13 +47,13 @@ pub(crate) struct Semantic {
     compared: Mutex<HashMap<String, Share>>,
 }
 
-impl Default for Semantic {
-    fn default() -> Self {
-        Self { rooms: moka::sync::Cache::new(ROOMS), compared: Mutex::default() }
-    }
-}
-
 impl Semantic {
+    /// Forgets questions of an intent in which so long nothing was asked.
+    pub(crate) fn new(ttl_s: u64) -> Self {
+        let rooms = moka::sync::Cache::builder().max_capacity(ROOMS).time_to_idle(Duration::from_secs(ttl_s));
+        Self { rooms: rooms.build(), compared: Mutex::default() }
+    }
+
     /// The questions that ask the same as a request, the newest first: by what their answers are known, and for each of
     /// its citations the document and the version.
     pub(crate) fn alike(&self, judge: &Judge, request: &Request) -> Vec<(Key, Sources)> {

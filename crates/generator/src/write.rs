@@ -107,6 +107,10 @@ impl Writer {
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
     /// model; dropping the future ends the model's call.
     pub async fn write(&self, request: &Request, deadline: Option<Instant>, events: &Sender<Event>) {
+        if let Some(known) = self.known(request, events).await {
+            let _ = events.send(Event::Final(Box::new(known))).await;
+            return;
+        }
         let Judge { terms, lexicon, .. } = &self.judge;
         let words = Words { terms, lexicon };
         let Request { question, context, passages, .. } = request;
@@ -120,7 +124,7 @@ impl Writer {
             self.extract(found, events).await
         } else {
             let end = deadline.map(|deadline| deadline.checked_sub(RESERVE).unwrap_or(deadline));
-            match self.known_or_written(request, end, events).await {
+            match self.known_or_written(request, support, end, events).await {
                 Ok(answer) => answer,
                 Err(tried) => self.instead(tried, found, events).await,
             }
