@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, Citation, Passage, Request, Saved, Spending, Statement};
 use crate::config::Config;
+use crate::prompt::Prompt;
 use crate::semantic::{Key, Semantic, moved};
 use crate::shared::Shared;
 use crate::support::Judge;
@@ -74,7 +75,7 @@ impl Cache {
     ///
     /// # Errors
     /// The URL of the Redis cannot be used.
-    pub(crate) fn new(config: &Config, prompt_version: &str) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn new(config: &Config, prompt: &Prompt) -> anyhow::Result<Option<Self>> {
         let chain = config.chain();
         let Settings { url, max_mb, ttl_s, .. } = &config.cache;
         if *max_mb == 0 || chain.is_empty() {
@@ -87,8 +88,9 @@ impl Cache {
             .collect();
         let Config { sentence_threshold, overlap_weight, max_tokens, temperature, datamark, packing, .. } =
             config;
+        let (assistant, version) = (prompt.assistant(), prompt.version());
         let writer = format!(
-            "{prompt_version} {models:?} {sentence_threshold} {overlap_weight} {max_tokens} {temperature:?} {datamark} {packing:?}"
+            "{assistant:?} {version} {models:?} {sentence_threshold} {overlap_weight} {max_tokens} {temperature:?} {datamark} {packing:?}"
         );
         let own_s = if shared.is_some() { SHARED_TTL_S.min(*ttl_s) } else { *ttl_s };
         let kept = moka::future::Cache::builder()

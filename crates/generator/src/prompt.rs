@@ -108,6 +108,11 @@ impl Prompt {
         &self.version
     }
 
+    /// Who is said to answer.
+    pub(crate) fn assistant(&self) -> &str {
+        &self.assistant
+    }
+
     /// The text for the model, the words of its passages joined by the mark, which ends with the order never to
     /// write the canary.
     ///
