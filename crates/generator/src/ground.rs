@@ -128,8 +128,11 @@ impl<'a> Grounder<'a> {
         let mut released = Vec::new();
         for (index, (block, range)) in sentences.iter().enumerate() {
             // The next sentence must show a whole word: before that, this one may still grow.
-            let next = sentences.get(index + 1).map_or("", |(_, next)| &self.text[next.clone()]);
-            let grown = next.starts_with(|c: char| c != '[') && next.contains(char::is_whitespace);
+            let (next, after) = sentences
+                .get(index + 1)
+                .map_or(("", ""), |(_, next)| (&self.text[next.clone()], &self.text[next.end..]));
+            let ends = next.contains(char::is_whitespace) || after.starts_with(char::is_whitespace);
+            let grown = next.starts_with(|c: char| c != '[') && ends;
             if !all && !grown {
                 break;
             }

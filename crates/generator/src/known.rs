@@ -17,6 +17,9 @@ impl Writer {
         let cache = self.cache.as_ref().filter(|_| !request.passages.is_empty())?;
         let key = cache.key(request)?;
         let known = cache.get(&key).await?;
+        if self.is_semantic(request) {
+            cache.semantic.keep(&self.judge, request, key, &known);
+        }
         Some(self.give(cache::again(&known, key, true), events).await)
     }
 
@@ -35,7 +38,7 @@ impl Writer {
         };
         let keyed = self.cache.as_ref().and_then(|cache| Some((cache, cache.key(request)?)));
         let Some((cache, key)) = keyed else { return write().await };
-        let is_semantic = self.config.categories.get(&request.category).is_some_and(|own| own.semantic_cache);
+        let is_semantic = self.is_semantic(request);
         let alike = if is_semantic { cache.alike(&self.judge, request).await } else { None };
         if let Some((of, known)) = &alike
             && cache.semantic.serves(&request.category)
@@ -61,6 +64,11 @@ impl Writer {
             cache.semantic.keep(&self.judge, request, key, &answer);
         }
         Ok(answer)
+    }
+
+    /// Whether an answer may be given to other words in the request's category.
+    fn is_semantic(&self, request: &Request) -> bool {
+        self.config.categories.get(&request.category).is_some_and(|own| own.semantic_cache)
     }
 
     /// Shows a known answer.

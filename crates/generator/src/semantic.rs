@@ -67,7 +67,7 @@ impl Semantic {
         alike.map(|known| (known.key, known.sources.clone())).collect()
     }
 
-    /// Keeps the question of an answer that the exact cache has.
+    /// Keeps the question of an answer that the exact cache has as the newest one.
     pub(crate) fn keep(&self, judge: &Judge, request: &Request, key: Key, answer: &Answer) {
         let Some(place) = place(request) else { return };
         let source = |passage: usize| {
@@ -79,7 +79,10 @@ impl Semantic {
         let Some(sources) = sources else { return };
         let room = self.rooms.get_with(place, Room::default);
         let mut room = locked(&room);
-        room.retain(|known| known.key != key);
+        // What is asked often stays among the newest.
+        if let Some(place) = room.iter().position(|known| known.key == key) {
+            return room[place..].rotate_left(1);
+        }
         if room.len() >= QUESTIONS {
             room.remove(0);
         }
