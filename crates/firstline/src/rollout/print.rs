@@ -75,7 +75,7 @@ fn reading(reading: &GuardReading) -> String {
     let verdict = reading.verdict().as_str_name().trim_start_matches("ROLLOUT_VERDICT_");
     let dry = if reading.dry_run { " (only reported)" } else { "" };
     format!(
-        "  {:<22}{verdict:<14}treated {}, menu {}, {ratio}, evidence {:.2} of {:.2}: {}{dry}",
+        "  {:<22}{verdict:<14}treated {}, control {}, {ratio}, evidence {:.2} of {:.2}: {}{dry}",
         reading.metric,
         units(reading.treated),
         units(reading.control),

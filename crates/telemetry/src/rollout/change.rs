@@ -44,7 +44,7 @@ fn stage(stage: &Stage) -> String {
     }
     let person = if stage.approval { ", a person's approval" } else { "" };
     let certificates = stage.certificate.iter().map(|(metric, ratio)| {
-        format!(", a certificate that {} is below {ratio} times the menu's", name(*metric))
+        format!(", a certificate that {} is below {ratio} times the control's", name(*metric))
     });
     let certificates: String = certificates.collect();
     let topics = stage.categories.join(", ");
@@ -57,7 +57,7 @@ fn stage(stage: &Stage) -> String {
 fn guard(guard: &Guard) -> String {
     let metric = name(guard.metric);
     let breach = match guard.kind {
-        Kind::Relative => format!("{} times as often as with the menu", guard.r0),
+        Kind::Relative => format!("{} times as often as in the control", guard.r0),
         Kind::Absolute => format!("in over {} % of conversations", guard.max_rate * 100.0),
         Kind::RelativeAbsolute => {
             format!("over {} ms in more than {} % of turns", guard.sla_ms, (1.0 - guard.q) * 100.0)

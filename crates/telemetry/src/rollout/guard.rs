@@ -126,7 +126,7 @@ fn both(guard: &Guard, evidence: &Evidence, least: u64, reading: Reading) -> Rea
     reading.evidence = reading.evidence.min(slow);
     if slow < reading.limit {
         if reading.verdict == Verdict::Fail {
-            let words = "slower than the menu, but within the SLA".to_owned();
+            let words = "slower than the control, but within the SLA".to_owned();
             return enough(
                 reading.treated.n,
                 least,

@@ -186,7 +186,8 @@ impl State {
         for (metric, ratio) in &stage.certificate {
             if self.evidence.deficit(*metric, *ratio) < -libm::log(CERTIFICATE_ALPHA) {
                 let metric = name(*metric);
-                missing.push(format!("a certificate that {metric} is below {ratio} times that of the menu"));
+                missing
+                    .push(format!("a certificate that {metric} is below {ratio} times that of the control"));
             }
         }
         if stage.approval && !self.approved {

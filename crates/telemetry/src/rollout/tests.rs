@@ -144,7 +144,7 @@ fn every_gate_keeps_the_stage_and_is_named() {
         [
             "1.0 of 1.5 hours in stage p5",
             "60 of 100 treated customers in stage p5",
-            "a certificate that escalation_unplanned is below 1.25 times that of the menu",
+            "a certificate that escalation_unplanned is below 1.25 times that of the control",
             "a person's approval",
         ]
     );
