@@ -65,8 +65,8 @@ impl Pieces {
     ) -> Self {
         let mut pieces = Self { by_length: Vec::new(), begins: HashSet::new(), begin };
         for text in texts {
+            pieces.may_begin([text]);
             let folded = fold(text);
-            pieces.begins.extend(folded.windows(begin).map(hash));
             let reversed: Vec<char> = folded.iter().rev().copied().collect();
             let turned: Vec<char> = folded.iter().copied().map(text::rot13).collect();
             for form in [&folded, &reversed, &turned] {
@@ -91,6 +91,13 @@ impl Pieces {
             self.by_length.push((length, HashSet::new()));
         }
         self.by_length[place].1.extend(form.windows(length).map(hash));
+    }
+
+    /// Adds texts that are known as the beginning of a piece only.
+    pub(crate) fn may_begin<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) {
+        for text in texts {
+            self.begins.extend(fold(text).windows(self.begin).map(hash));
+        }
     }
 
     /// Whether a longer piece may have begun at the end of a text.

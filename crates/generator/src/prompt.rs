@@ -99,6 +99,10 @@ impl Prompt {
         let printed = printed.into_iter().collect::<Result<Vec<_>, _>>()?;
         let own = printed.iter().flat_map(|text| text.split(PRINTED_ZERO)).chain(NOTE).chain(MARKED);
         prompt.instructions = Pieces::of_instructions(own);
+        // A leak may begin with the name of the assistant too, which by itself gives nothing away.
+        let named = [0, 1].map(|said| prompt.print(&prompt.assistant, &sample("\0", said), None));
+        let named = named.into_iter().collect::<Result<Vec<_>, _>>()?;
+        prompt.instructions.may_begin(named.iter().flat_map(|text| text.split(PRINTED_ZERO)));
         Ok(prompt)
     }
 
@@ -283,6 +287,12 @@ mod tests {
             watch.push(words)
         };
         assert!(gives_away(own) && gives_away(NOTE[1]) && gives_away("the mark is bcdf ghjk lmnp"));
+        let mut watch =
+            crate::leak::Watch::new("bcdfghjklmnpqrstvwxzbcdf", prompt.instructions(), Vec::new());
+        assert!(!watch.push("It is free. Say what the passages say about the matter. And"));
+        assert!(watch.is_past(watch.taken()), "no more of the rules follows there");
+        assert!(!watch.push(" so: Say what the passages say"));
+        assert!(!watch.is_past(watch.taken()), "it may go on");
         assert!(!gives_away("sample passage sample title sample heading sample question sample passage"));
         assert!(!gives_away("You answer for the Harbour Bank of the Northern Isles and for nobody else."));
     }
