@@ -85,12 +85,16 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
     let any = !entries.is_empty();
     let mut batch = Batch::default();
     for Spooled { seq, traceparent, entry } in entries {
+        // What is said of a turn comes after the turn.
+        if !matches!(entry, Entry::Record(_)) {
+            batch.send(journal, stages).await?;
+        }
         match entry {
             Entry::Record(record) => {
                 batch.add(seq, traceparent, *record);
                 // With traces on, a record travels in the trace of its turn, and so alone.
-                if batch.bytes < BATCH_BYTES && !kit::telemetry::exporting() {
-                    continue;
+                if batch.bytes >= BATCH_BYTES || kit::telemetry::exporting() {
+                    batch.send(journal, stages).await?;
                 }
             }
             Entry::Feedback(feedback) => {
@@ -106,7 +110,6 @@ async fn send(journal: &Journal, stages: &Stages) -> Result<bool, Error> {
                 settle(journal, seq, sent).await?;
             }
         }
-        batch.send(journal, stages).await?;
     }
     batch.send(journal, stages).await?;
     Ok(any)
