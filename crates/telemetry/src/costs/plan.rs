@@ -174,8 +174,7 @@ pub fn own_usd(measured: &Measured, own: &SelfHosted) -> Option<f64> {
 /// when they never do, or too little is known.
 #[must_use]
 pub fn break_even(measured: &Measured, own: &SelfHosted) -> Option<u64> {
-    let full = own_usd(measured, own).filter(|usd| *usd * measured.peak() < measured.usd)?;
-    debug_assert!(full > 0.0);
+    own_usd(measured, own).filter(|usd| *usd * measured.peak() < measured.usd)?;
     // Replicas come one by one: the first number of them whose cost is made up for by what they can write.
     let an_hour = own.an_hour(measured.tokens);
     let fits = |replicas: u32| f64::from(replicas) * an_hour * HOURS as f64 / measured.peak();
