@@ -138,7 +138,7 @@ impl Cache {
                 None => self.shared_answer(&key).await.map(Arc::new),
             };
             let moved = known.and_then(|known| moved(&known, &sources, &request.passages));
-            if let Some(answer) = moved {
+            if let Some(answer) = moved.filter(|answer| stands(answer, &request.passages)) {
                 return Some((key, answer));
             }
         }

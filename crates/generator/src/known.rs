@@ -4,18 +4,28 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
 use crate::answer::{Answer, Call, Request};
-use crate::cache::{self, Found};
-use crate::semantic::agree;
+use crate::cache::{self, Cache, Found};
+use crate::semantic::{Key, agree};
 use crate::write::{Event, Tried, Writer, in_words};
 
 /// What draws the known answers that are compared.
 const DRAW: &str = "recheck";
 
 impl Writer {
-    /// The answer that is known to the same words, before anything else is looked at.
-    pub(crate) async fn known(&self, request: &Request, events: &Sender<Event>) -> Option<Answer> {
+    /// The cache and what it would know the answer to a request by, where it may.
+    pub(crate) fn keyed(&self, request: &Request) -> Option<(&Cache, Key)> {
         let cache = self.cache.as_ref().filter(|_| !request.passages.is_empty())?;
-        let key = cache.key(request)?;
+        Some((cache, cache.key(request)?))
+    }
+
+    /// The answer that is known to the same words, before anything else is looked at.
+    pub(crate) async fn known(
+        &self,
+        keyed: Option<(&Cache, Key)>,
+        request: &Request,
+        events: &Sender<Event>,
+    ) -> Option<Answer> {
+        let (cache, key) = keyed?;
         let known = cache.get(&key).await?;
         if self.is_semantic(request) {
             cache.semantic.keep(&self.judge, request, key, &known);
@@ -27,16 +37,14 @@ impl Writer {
     /// an answer.
     pub(crate) async fn known_or_written(
         &self,
-        request: &Request,
-        support: f64,
-        end: Option<Instant>,
+        keyed: Option<(&Cache, Key)>,
+        (request, support, end): (&Request, f64, Option<Instant>),
         events: &Sender<Event>,
     ) -> Result<Answer, Tried> {
         let write = async || {
             let written = self.ask_models(request, end, events).await;
             written.map(|answer| Answer { support, ..answer })
         };
-        let keyed = self.cache.as_ref().and_then(|cache| Some((cache, cache.key(request)?)));
         let Some((cache, key)) = keyed else { return write().await };
         let is_semantic = self.is_semantic(request);
         let alike = if is_semantic { cache.alike(&self.judge, request).await } else { None };

@@ -55,6 +55,8 @@ pub(crate) struct Packed {
     pub(crate) whole: Request,
     /// By passage of both: its index in the request.
     pub(crate) origin: Vec<usize>,
+    /// Tokens of what is not shown, without the titles and headings of passages.
+    pub(crate) left_out: u64,
 }
 
 /// A piece of a passage that is shown as a whole or not at all.
@@ -74,7 +76,7 @@ pub(crate) fn pack(
     settings: &Settings,
     tokenizer: &Tokenizer,
 ) -> Packed {
-    let kept = keep(words, request, settings, tokenizer);
+    let (kept, left_out) = keep(words, request, settings, tokenizer);
     let chosen = |text: fn(&Passage, &str) -> String| {
         let passages = kept.iter().map(|(passage, shown)| {
             let passage = &request.passages[*passage];
@@ -83,38 +85,37 @@ pub(crate) fn pack(
         Request { passages: passages.collect(), ..request.clone() }
     };
     let mut shown = chosen(|_, shown| shown.to_owned());
-    forget(&mut shown, settings.history_tokens, tokenizer);
+    let left_out = left_out + forget(&mut shown, settings.history_tokens, tokenizer);
     let whole = chosen(|passage, _| passage.text.clone());
-    Packed { shown, whole, origin: kept.into_iter().map(|(passage, _)| passage).collect() }
+    Packed { shown, whole, origin: kept.into_iter().map(|(passage, _)| passage).collect(), left_out }
 }
 
-/// Leaves out what was said first.
-fn forget(request: &mut Request, most: u64, tokenizer: &Tokenizer) {
+/// Leaves out what was said first; returns its tokens.
+fn forget(request: &mut Request, most: u64, tokenizer: &Tokenizer) -> u64 {
     if most == 0 {
-        return;
+        return 0;
     }
-    let mut left = most;
-    let fits = |text: &str| {
-        let tokens = tokenizer.count(text);
-        let fits = tokens <= left;
-        left = left.saturating_sub(tokens);
-        fits
+    let tokens: Vec<u64> = request.history.iter().map(|said| tokenizer.count(&said.text)).collect();
+    let mut used = 0;
+    let fits = |tokens: &&u64| {
+        used += **tokens;
+        used <= most
     };
-    let last = request.history.iter().rev().map(|said| said.text.as_str()).map(fits);
-    let stays = last.take_while(|fits| *fits).count();
-    request.history.drain(..request.history.len() - stays);
+    let first = tokens.len() - tokens.iter().rev().take_while(fits).count();
+    request.history.drain(..first);
+    tokens[..first].iter().sum()
 }
 
-/// The passages of which something is shown, in their order, with what that is.
+/// The passages of which something is shown, in their order, with what that is; and the tokens of all that is not.
 fn keep(
     words: Words<'_>,
     request: &Request,
     settings: &Settings,
     tokenizer: &Tokenizer,
-) -> Vec<(usize, String)> {
+) -> (Vec<(usize, String)>, u64) {
     let Words { terms, lexicon } = words;
     let Request { question, context, passages, .. } = request;
-    let as_they_are = || passages.iter().map(|passage| passage.text.clone()).enumerate().collect();
+    let as_they_are = || (passages.iter().map(|passage| passage.text.clone()).enumerate().collect(), 0);
     if settings.floor == 0.0 && settings.passage_tokens == 0 {
         return as_they_are();
     }
@@ -146,6 +147,7 @@ fn keep(
     let density = |piece: &Piece| piece.value / piece.tokens.max(1) as f64;
     // The best stands above what is merely short.
     pieces.sort_by(|a, b| (b.value >= 1.0).cmp(&(a.value >= 1.0)).then(density(b).total_cmp(&density(a))));
+    let all: u64 = pieces.iter().map(|piece| piece.tokens).sum();
     let mut left = if settings.passage_tokens == 0 { u64::MAX } else { settings.passage_tokens };
     let mut chosen: Vec<Piece> = Vec::new();
     for piece in pieces.into_iter().filter(|piece| piece.value >= settings.floor) {
@@ -157,7 +159,7 @@ fn keep(
     }
     let texts =
         (0..passages.len()).filter_map(|passage| Some((passage, shown(&evidence, passage, &chosen)?)));
-    texts.collect()
+    (texts.collect(), all - chosen.iter().map(|piece| piece.tokens).sum::<u64>())
 }
 
 /// The sentences in runs that belong together: a block, a list with what leads to it, a table. Headings are none.

@@ -178,17 +178,18 @@ impl GeneratorService for Server {
         Ok(Response::new(match judged {
             Opinion::Skipped(why) => proto::JudgeResponse { skipped: why.to_owned(), ..Default::default() },
             Opinion::Given { said, usage, cost_usd, prices, .. } => {
+                let model = self.writer.config.judging_model().to_owned();
+                let purpose = proto::ModelPurpose::Judge.into();
+                let judging = call(Call { model, usage, cost_usd, prices });
                 let failure = said.err().unwrap_or_default().to_owned();
                 let Verdict { claims, unsupported } = said.unwrap_or_default();
                 proto::JudgeResponse {
                     claims,
                     unsupported,
                     judge: self.writer.judge_name(),
-                    usage: Some(spent(usage)),
-                    cost_usd,
-                    price_version: prices,
                     skipped: String::new(),
                     failure,
+                    calls: vec![proto::ModelCall { purpose, ..judging }],
                 }
             }
         }))

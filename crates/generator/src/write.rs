@@ -107,7 +107,8 @@ impl Writer {
     /// Writes the answer as events, of which the last is final. Never later than `deadline` because of a
     /// model; dropping the future ends the model's call.
     pub async fn write(&self, request: &Request, deadline: Option<Instant>, events: &Sender<Event>) {
-        if let Some(known) = self.known(request, events).await {
+        let keyed = self.keyed(request);
+        if let Some(known) = self.known(keyed, request, events).await {
             let _ = events.send(Event::Final(Box::new(known))).await;
             return;
         }
@@ -124,7 +125,7 @@ impl Writer {
             self.extract(found, events).await
         } else {
             let end = deadline.map(|deadline| deadline.checked_sub(RESERVE).unwrap_or(deadline));
-            match self.known_or_written(request, support, end, events).await {
+            match self.known_or_written(keyed, (request, support, end), events).await {
                 Ok(answer) => answer,
                 Err(tried) => self.instead(tried, found, events).await,
             }
@@ -147,8 +148,8 @@ impl Writer {
         };
         let _active = queued.begin();
         let packed = self.pack(request);
-        let tokens = (self.prompt_tokens(request), self.prompt_tokens(&packed.shown));
-        let Route { order, rising } = self.route(request, tokens.1);
+        let (input, left_out) = (self.prompt_tokens(&packed.shown), packed.left_out);
+        let Route { order, rising } = self.route(request, input);
         let is_routed = order.first().is_some_and(|first| *first > 0);
         let (mut calls, mut short) = (Vec::new(), None::<Answer>);
         let mut failed = Error::Spared;
@@ -159,7 +160,7 @@ impl Writer {
             let (skipped, (mut answer, outcome)) = match second {
                 Some(second) => {
                     let both = [first, &self.models[*second]];
-                    Box::pin(self.hedged(both, others, (&packed, tokens.1, end), events)).await
+                    Box::pin(self.hedged(both, others, (&packed, input, end), events)).await
                 }
                 None => (0, Box::pin(self.attempt(first, others, &packed, end, events)).await),
             };
@@ -171,7 +172,7 @@ impl Writer {
                     let falls_short = answer.falls_short();
                     self.router.learn(&request.category, index, !falls_short, Instant::now());
                     if !falls_short || place + 1 >= rising {
-                        return Ok(self.paid(answer, calls, tokens, is_routed));
+                        return Ok(self.paid(answer, calls, left_out, is_routed));
                     }
                     self.take_back(&answer, events).await;
                     short = Some(answer);
@@ -191,7 +192,7 @@ impl Writer {
         match short {
             Some(answer) if !matches!(failed, Error::Leak) => {
                 self.send(events, answer.text.clone(), true).await;
-                Ok(self.paid(answer, calls, tokens, is_routed))
+                Ok(self.paid(answer, calls, left_out, is_routed))
             }
             _ => Err((calls, failed)),
         }
@@ -225,14 +226,14 @@ impl Writer {
         self.router.route(self.config.routing, asks, &offers.collect::<Vec<_>>(), Instant::now())
     }
 
-    /// An answer with its calls, and what was saved against a prompt of all `whole` tokens instead of `shown`, and against
-    /// the first model, where that was not to be asked first.
-    fn paid(&self, answer: Answer, calls: Vec<Call>, (whole, shown): (u64, u64), is_routed: bool) -> Answer {
+    /// An answer with its calls, and what was saved by as many tokens that the prompt left out, and against the first
+    /// model, where that was not to be asked first.
+    fn paid(&self, answer: Answer, calls: Vec<Call>, left_out: u64, is_routed: bool) -> Answer {
         let named = |call: &Call| self.models.iter().find(|model| model.chat.name() == call.model);
         let Some((wrote, model)) = calls.last().and_then(|call| Some((call, named(call)?))) else {
             return answer;
         };
-        let left_out = Usage { input: whole.saturating_sub(shown), ..Usage::default() };
+        let left_out = Usage { input: left_out, ..Usage::default() };
         let cost: f64 = calls.iter().map(|call| call.cost_usd).sum();
         let saved = Saved {
             packing_tokens: left_out.input,

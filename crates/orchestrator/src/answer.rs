@@ -138,25 +138,19 @@ impl Orchestrator {
             draft.note("the passage rail let none through");
             return Err(HandoffReason::NoKnowledge);
         }
-        let request = GenerateRequest {
-            question: question.to_owned(),
-            passages: draft.passages.clone(),
-            // What stands alone is answered without what was said before: for less, and for others too.
-            history: if draft.context.is_empty() { Vec::new() } else { draft.conversation.history.clone() },
-            category: draft.category(),
-            turn_id: draft.turn.turn_id.clone(),
+        let asks = |draft: &Draft<'_>| GenerateRequest {
             min_support: least,
-            context: draft.context.clone(),
             extractive: answers == Answers::Extractive,
-            intent: draft.accepted_intent().map(|intent| intent.name.clone()).unwrap_or_default(),
-            embedding: draft.embedding.clone(),
-            spending: self.spending(draft).into(),
-            previous_model: self.last_model(draft).await,
+            ..self.asks(draft, question)
         };
+        let request = asks(draft);
         let start = Instant::now();
         let written = self.write(draft, request).await;
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
         let (generation, spared) = written?;
+        if generation.recheck {
+            draft.recheck = Some(Box::new(asks(draft)));
+        }
         // Where a model could have answered, what is missing is not knowledge.
         let without = if spared && generation.model_configured {
             HandoffReason::Budget
@@ -164,6 +158,24 @@ impl Orchestrator {
             HandoffReason::NoKnowledge
         };
         self.release(draft, generation, question, without).await
+    }
+
+    /// What the generator is asked.
+    fn asks(&self, draft: &Draft<'_>, question: &str) -> GenerateRequest {
+        GenerateRequest {
+            question: question.to_owned(),
+            passages: draft.passages.clone(),
+            // What stands alone is answered without what was said before: for less, and for others too.
+            history: if draft.context.is_empty() { Vec::new() } else { draft.conversation.history.clone() },
+            category: draft.category(),
+            turn_id: draft.turn.turn_id.clone(),
+            context: draft.context.clone(),
+            intent: draft.accepted_intent().map(|intent| intent.name.clone()).unwrap_or_default(),
+            embedding: draft.embedding.clone(),
+            spending: self.spending(draft).into(),
+            previous_model: draft.last_model().to_owned(),
+            ..GenerateRequest::default()
+        }
     }
 
     /// What may answer: the strictest of the intent's category and, while it is not accepted, the next one's.
@@ -193,7 +205,6 @@ impl Orchestrator {
             draft.note("a soft limit of the budgets is passed: the cheapest model is asked");
             request.set_spending(Spending::Thrifty);
         }
-        let again = request.clone();
         let question = request.question.clone();
         let (written, usage) = match self.stages.generate(request).await {
             Ok(stream) => {
@@ -205,9 +216,6 @@ impl Orchestrator {
             Err(failure) => (Err(failed(draft, &failure)), Some(Usage::default())),
         };
         self.settle(draft, charge, usage);
-        if written.as_ref().is_ok_and(|generation| generation.recheck) {
-            draft.recheck = Some(Box::new(again));
-        }
         Ok((written?, spared))
     }
 
@@ -215,14 +223,6 @@ impl Orchestrator {
     fn spending(&self, draft: &Draft<'_>) -> Spending {
         let is_treated = draft.turn.arm() == Arm::Treatment && self.rollout.compares_models();
         if is_treated { Spending::Own } else { Spending::Normal }
-    }
-
-    /// Name of the model that wrote the last answer of a turn's conversation; empty without one.
-    async fn last_model(&self, draft: &Draft<'_>) -> String {
-        if draft.conversation.first_turn {
-            return String::new();
-        }
-        self.last_answer(draft).await.map(|last| last.model).unwrap_or_default()
     }
 
     /// Reads the answer; with a listener, each piece leaves after the output rail passed it.

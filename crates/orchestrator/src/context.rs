@@ -103,7 +103,7 @@ impl Orchestrator {
         if intent.decision() == IntentDecision::Person {
             return unread;
         }
-        let last = self.last_answer(draft).await;
+        let last = draft.conversation.last_answer.clone();
         if last.is_none() && intent.decision() != IntentDecision::Accept {
             // What leans on a question that was not understood either is no clearer with it.
             return unread;
@@ -125,11 +125,6 @@ impl Orchestrator {
             draft.reads(intent);
         }
         if text::questions(question).is_empty() { Reading::Joined } else { Reading::Asking }
-    }
-
-    pub(crate) async fn last_answer(&self, draft: &Draft<'_>) -> Option<Turn> {
-        let read = self.journal.last_answer(draft.turn.conversation_id.clone()).await;
-        read.inspect_err(|error| tracing::warn!(%error, "read without the last answer")).ok().flatten()
     }
 
     /// Where the classifier is unsure, the intent that was answered last stands, if it is among the likely ones.

@@ -274,6 +274,11 @@ impl<'o> Draft<'o> {
         self.turn.intent.as_ref().filter(|intent| intent.decision() == IntentDecision::Accept)
     }
 
+    /// Name of the model that wrote the last answer of the conversation; empty without one.
+    pub(crate) fn last_model(&self) -> &str {
+        self.conversation.last_answer.as_ref().map_or("", |last| &last.model)
+    }
+
     pub(crate) fn category(&self) -> String {
         self.turn.intent.as_ref().map(|intent| intent.category.clone()).unwrap_or_default()
     }

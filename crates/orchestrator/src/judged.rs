@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::{Evaluation, JudgeRequest, JudgeResponse, Outcome, Usage};
+use proto::{Evaluation, JudgeRequest, JudgeResponse, ModelCall, Outcome, Usage};
 use sql::{Connection, Result};
 use stats::{bucket, buckets};
 
@@ -22,6 +22,7 @@ const NAME: &str = "groundedness";
 pub(crate) struct Judging {
     request: JudgeRequest,
     conversation_id: String,
+    category: String,
     traceparent: String,
 }
 
@@ -39,6 +40,7 @@ impl Judging {
                 turn_id,
             },
             conversation_id: draft.turn.conversation_id.clone(),
+            category: draft.category(),
             traceparent: kit::Call::current().traceparent(),
         })
     }
@@ -47,7 +49,7 @@ impl Judging {
 impl Orchestrator {
     /// Has an answer judged, within what the installation may spend.
     pub(crate) async fn judge(&self, judging: Judging) -> Result<()> {
-        let Judging { request, conversation_id, traceparent } = judging;
+        let Judging { request, conversation_id, category, traceparent } = judging;
         // No customer pays for what they do not get.
         let (turn_id, payer) =
             (request.turn_id.clone(), budget::key("", &format!("judge {}", request.turn_id)));
@@ -62,25 +64,35 @@ impl Orchestrator {
         let call = kit::Call::resume(&traceparent).within(budget);
         let judged = call.scope(self.stages.judge(request)).await;
         let usage = match &judged {
-            Ok(judged) => Some(judged.usage.unwrap_or_default()),
+            Ok(judged) => Some(sum(&judged.calls)),
             Err(failure) => failure.unreached().then(Usage::default),
         };
         let spends = self.spend(charge, usage);
         let judged = judged.inspect_err(|failure| tracing::debug!(%failure, "an answer is not judged"));
-        let evaluation = judged.ok().and_then(|judged| evaluation(turn_id, conversation_id, judged));
+        let of = Evaluation { turn_id, conversation_id, category, ..Evaluation::default() };
+        let evaluation = judged.ok().and_then(|judged| evaluation(of, judged));
         self.journal.keep_evaluation(evaluation, spends, traceparent).await
     }
 }
 
-/// What telemetry keeps; `None` without a verdict.
-fn evaluation(turn_id: String, conversation_id: String, judged: JudgeResponse) -> Option<Evaluation> {
-    let JudgeResponse { claims, unsupported, judge, cost_usd, price_version, skipped, failure, .. } = judged;
+/// Tokens of some calls together.
+pub(crate) fn sum(calls: &[ModelCall]) -> Usage {
+    let mut sum = Usage::default();
+    for usage in calls.iter().filter_map(|call| call.usage) {
+        sum.input_tokens = sum.input_tokens.saturating_add(usage.input_tokens);
+        sum.output_tokens = sum.output_tokens.saturating_add(usage.output_tokens);
+    }
+    sum
+}
+
+/// What telemetry keeps `of` a turn; `None` without a verdict.
+fn evaluation(of: Evaluation, judged: JudgeResponse) -> Option<Evaluation> {
+    let JudgeResponse { claims, unsupported, judge, skipped, failure, calls } = judged;
     if let Some(why) = [&skipped, &failure].into_iter().find(|why| !why.is_empty()) {
-        tracing::debug!(why, turn_id, "there is no verdict on an answer");
+        tracing::debug!(why, of.turn_id, "there is no verdict on an answer");
         return None;
     }
-    let name = NAME.to_owned();
-    Some(Evaluation { turn_id, conversation_id, name, judge, claims, unsupported, cost_usd, price_version })
+    Some(Evaluation { name: NAME.to_owned(), judge, claims, unsupported, calls, ..of })
 }
 
 impl Journal {

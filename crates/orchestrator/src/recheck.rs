@@ -8,6 +8,7 @@ use sql::{Connection, Result, values};
 
 use crate::budget;
 use crate::draft::Draft;
+use crate::judged::sum;
 use crate::store::Journal;
 use crate::turn::{Orchestrator, now};
 
@@ -48,6 +49,7 @@ impl Orchestrator {
         // No customer pays for what they do not get.
         let payer = budget::key("", &format!("recheck {turn_id}"));
         let bytes = request.request.as_ref().map_or(0, GenerateRequest::encoded_len);
+        let category = request.request.as_ref().map(|asked| asked.category.clone()).unwrap_or_default();
         let charge = match self.charge_to(payer, now(), bytes).await {
             Ok(charge) => charge,
             Err(why) => {
@@ -59,12 +61,13 @@ impl Orchestrator {
         let call = kit::Call::resume(&traceparent).within(budget);
         let found = call.scope(self.stages.recheck(request)).await;
         let usage = match &found {
-            Ok(found) => Some(sum(found)),
+            Ok(found) => Some(sum(&found.calls)),
             Err(failure) => failure.unreached().then(Usage::default),
         };
         let spends = self.spend(charge, usage);
         let found = found.inspect_err(|failure| tracing::debug!(%failure, "a known answer is not compared"));
-        let evaluation = found.ok().and_then(|found| evaluation(turn_id, conversation_id, found));
+        let of = Evaluation { turn_id, conversation_id, category, ..Evaluation::default() };
+        let evaluation = found.ok().and_then(|found| evaluation(of, found));
         self.journal.keep_evaluation(evaluation, spends, traceparent).await
     }
 
@@ -88,32 +91,15 @@ impl Orchestrator {
     }
 }
 
-fn sum(found: &RecheckAnswerResponse) -> Usage {
-    let mut sum = Usage::default();
-    for usage in found.calls.iter().filter_map(|call| call.usage) {
-        sum.input_tokens = sum.input_tokens.saturating_add(usage.input_tokens);
-        sum.output_tokens = sum.output_tokens.saturating_add(usage.output_tokens);
-    }
-    sum
-}
-
-/// What telemetry keeps; `None` where nothing was compared.
-fn evaluation(turn_id: String, conversation_id: String, found: RecheckAnswerResponse) -> Option<Evaluation> {
+/// What telemetry keeps `of` a turn; `None` where nothing was compared.
+fn evaluation(of: Evaluation, found: RecheckAnswerResponse) -> Option<Evaluation> {
     let RecheckAnswerResponse { same, calls, skipped } = found;
     if !skipped.is_empty() {
-        tracing::debug!(skipped, turn_id, "a known answer is not compared");
+        tracing::debug!(skipped, of.turn_id, "a known answer is not compared");
         return None;
     }
-    Some(Evaluation {
-        turn_id,
-        conversation_id,
-        name: NAME.to_owned(),
-        judge: JUDGE.to_owned(),
-        claims: 1,
-        unsupported: u32::from(!same),
-        cost_usd: calls.iter().map(|call| call.cost_usd).sum(),
-        price_version: calls.into_iter().next_back().map(|call| call.price_version).unwrap_or_default(),
-    })
+    let (name, judge) = (NAME.to_owned(), JUDGE.to_owned());
+    Some(Evaluation { name, judge, claims: 1, unsupported: u32::from(!same), calls, ..of })
 }
 
 impl Journal {

@@ -86,6 +86,8 @@ pub(crate) struct Conversation {
     /// Set while a person owns the conversation.
     pub(crate) handoff: Option<HandoffNotice>,
     pub(crate) history: Vec<Utterance>,
+    /// What we said last of its present context, where that was an answer.
+    pub(crate) last_answer: Option<Box<Turn>>,
 }
 
 impl Conversation {
@@ -221,19 +223,6 @@ impl Journal {
         };
         self.sql.read(read).await
     }
-
-    /// The last turn of a conversation that belongs to its present context, where it was answered; role 2 is ours.
-    pub(crate) async fn last_answer(&self, id: String) -> Result<Option<Turn>> {
-        let query =
-            "SELECT turn FROM utterance JOIN conversation USING (conversation_id) JOIN turn USING (turn_id)
-            WHERE utterance.conversation_id = $1 AND seq > context_from AND role = 2 AND private = 0
-            ORDER BY seq DESC LIMIT 1";
-        let last = move |connection: &mut Connection<'_>| {
-            connection.first(query, values![&id], |row| Ok(Turn::decode(row.get::<&[u8], _>(0)?).ok()))
-        };
-        let turn = self.sql.read(last).await?.flatten();
-        Ok(turn.filter(|turn| turn.outcome() == Outcome::Answered))
-    }
 }
 
 fn orphan(row: &Row<'_>) -> Result<Orphan> {
@@ -337,8 +326,18 @@ fn load(
     };
     conversation.history = newest.into_iter().take_while(fits).collect();
     conversation.history.reverse();
+    conversation.last_answer = last_answer(connection, id, from)?.map(Box::new);
     conversation.handoff = open_handoff(connection, id)?;
     Ok(true)
+}
+
+/// The turn of what we said last after `from`, where that was an answer.
+fn last_answer(connection: &mut Connection<'_>, id: &str, from: i64) -> Result<Option<Turn>> {
+    let query = "SELECT turn FROM utterance JOIN turn USING (turn_id)
+        WHERE utterance.conversation_id = $1 AND seq > $2 AND role = $3 AND private = 0 ORDER BY seq DESC LIMIT 1";
+    let values = values![id, from, Role::Assistant as i32];
+    let last = connection.first(query, values, |row| Ok(Turn::decode(row.get::<&[u8], _>(0)?).ok()))?;
+    Ok(last.flatten().filter(|turn| turn.outcome() == Outcome::Answered))
 }
 
 fn finish_turn(connection: &mut Connection<'_>, owner: &str, end: &Finish) -> Result<Turn> {

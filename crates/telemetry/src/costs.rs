@@ -42,10 +42,6 @@ pub(crate) fn day(us: i64) -> i64 {
 pub type Purpose = u8;
 /// To write an answer.
 pub const ANSWER: Purpose = 1;
-/// To judge an answer.
-pub(crate) const JUDGE: Purpose = 3;
-/// To write an answer once more.
-pub(crate) const RECHECK: Purpose = 4;
 
 /// Tokens and money of some calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -40,13 +40,21 @@ pub struct Evaluation {
     pub claims: u32,
     /// Those of them without support.
     pub unsupported: u32,
-    /// What judging cost, in billionths of a US dollar.
-    pub cost_nanos: i64,
-    /// Prices of that, empty without any.
+    /// The calls of models that were made for it.
+    pub calls: Vec<costs::Call>,
+    /// The prices of the last of them, empty without any.
     pub prices: String,
+    /// Category of the turn.
+    pub category: String,
 }
 
 impl Evaluation {
+    /// What judging cost, in billionths of a US dollar.
+    #[must_use]
+    pub fn cost_nanos(&self) -> i64 {
+        self.calls.iter().map(|call| call.spent.nanos).sum()
+    }
+
     /// Checks ids and counts.
     ///
     /// # Errors
@@ -55,8 +63,11 @@ impl Evaluation {
         check_id("evaluation.turn_id", &self.turn_id)?;
         check_id("evaluation.conversation_id", &self.conversation_id)?;
         check_id("evaluation.judge", &self.judge)?;
-        if !self.prices.is_empty() {
-            check_id("evaluation.price_version", &self.prices)?;
+        for (field, name) in [("calls.price_version", &self.prices), ("evaluation.category", &self.category)]
+        {
+            if !name.is_empty() {
+                check_id(field, name)?;
+            }
         }
         if ![GROUNDEDNESS, CACHE_AGREEMENT].contains(&self.name.as_str()) {
             let message = format!("is not known, allowed {GROUNDEDNESS:?} and {CACHE_AGREEMENT:?}");
@@ -77,18 +88,13 @@ impl Evaluation {
     }
 }
 
-/// Adds what judging cost, in the category of the turn.
+/// Adds what judging cost.
 fn add_cost(connection: &mut Connection<'_>, given: &Evaluation, received_us: i64) -> sql::Result<()> {
-    let query = "SELECT category FROM turns WHERE turn_id = $1";
-    let category = connection.first(query, values![&given.turn_id], |row| row.get::<String, _>(0))?;
-    // The prices begin with the name of the model, and the name of the judge ends with it.
-    let said =
-        if given.prices.is_empty() { given.judge.rsplit(' ').next() } else { given.prices.split(' ').next() };
-    let purpose = if given.name == GROUNDEDNESS { costs::JUDGE } else { costs::RECHECK };
-    let spent = costs::Spent { calls: 1, nanos: given.cost_nanos, ..costs::Spent::default() };
-    let model = said.unwrap_or_default().to_owned();
     let mut sums = costs::Sums::default();
-    sums.spend((costs::day(received_us), purpose, false, model, category.unwrap_or_default()), spent);
+    for costs::Call { purpose, model, spent } in &given.calls {
+        let key = (costs::day(received_us), *purpose, false, model.clone(), given.category.clone());
+        sums.spend(key, *spent);
+    }
     sums.keep(connection)
 }
 
@@ -110,7 +116,7 @@ impl Store {
                 &given.conversation_id,
                 given.claims,
                 given.unsupported,
-                given.cost_nanos,
+                given.cost_nanos(),
                 &given.prices,
                 received_us
             ];

@@ -174,7 +174,7 @@ impl TelemetryService for Server {
         request: Request<SubmitEvaluationRequest>,
     ) -> Result<Response<SubmitEvaluationResponse>, Status> {
         let given = evaluation(request.into_inner().evaluation.unwrap_or_default()).map_err(status)?;
-        let (store, counters, cost_nanos) = (self.store.clone(), self.counters.clone(), given.cost_nanos);
+        let (store, counters, cost_nanos) = (self.store.clone(), self.counters.clone(), given.cost_nanos());
         let write = async move {
             if store.add_evaluation(given, now_us()).await? {
                 counters.count_cost(cost_nanos);

@@ -83,7 +83,10 @@ async fn every_call_and_every_saving_is_counted_once_by_purpose_model_and_catego
     // The same once more changes nothing.
     for _ in 0..2 {
         telemetry.record(RecordRequest { records: records.clone() }).await.unwrap();
-        for (name, judge) in [("groundedness", "llm/1 large"), ("cache_agreement", "recheck/1")] {
+        for (name, judge, purpose) in [
+            ("groundedness", "llm/1 large", ModelPurpose::Judge),
+            ("cache_agreement", "recheck/1", ModelPurpose::Recheck),
+        ] {
             let evaluation = Some(Evaluation {
                 turn_id: "t5".to_owned(),
                 conversation_id: "ct5".to_owned(),
@@ -91,8 +94,8 @@ async fn every_call_and_every_saving_is_counted_once_by_purpose_model_and_catego
                 judge: judge.to_owned(),
                 claims: 1,
                 unsupported: 0,
-                cost_usd: 0.005,
-                price_version: "large 1/1/1".to_owned(),
+                calls: vec![call(purpose, "large", 1000, 0.005)],
+                category: "cards".to_owned(),
             });
             telemetry.submit_evaluation(SubmitEvaluationRequest { evaluation }).await.unwrap();
         }
@@ -118,8 +121,8 @@ async fn every_call_and_every_saving_is_counted_once_by_purpose_model_and_catego
             expected(Answer, false, "small", 2, (1800, 900, 200), 0),
             expected(Answer, true, "large", 1, (1000, 500, 100), 20_000),
             expected(Intent, false, "small", 2, (400, 200, 200), 2_000),
-            expected(Judge, false, "large", 1, (0, 0, 0), 5_000),
-            expected(Recheck, false, "large", 1, (0, 0, 0), 5_000),
+            expected(Judge, false, "large", 1, (1000, 500, 100), 5_000),
+            expected(Recheck, false, "large", 1, (1000, 500, 100), 5_000),
         ]
     );
     let saving =

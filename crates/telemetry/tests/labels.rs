@@ -7,8 +7,8 @@ use kit::Link;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{
     AuditItem, Evaluation, ExportRequest, Feedback, ForgetConversationsRequest, GetMetricsRequest, Intent,
-    IntentDecision, Label, LabelAuditRequest, ListFeedbackRequest, NextAuditRequest, Outcome, RecordRequest,
-    SubmitEvaluationRequest, TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
+    IntentDecision, Label, LabelAuditRequest, ListFeedbackRequest, ModelCall, ModelPurpose, NextAuditRequest,
+    Outcome, RecordRequest, SubmitEvaluationRequest, TelemetryServiceSubmitFeedbackRequest, Turn, TurnRecord,
 };
 use telemetry::Config;
 use telemetry::config::Audit;
@@ -179,6 +179,13 @@ async fn accuracy_is_told_of_all_turns_by_the_drawn_ones_and_their_probabilities
 async fn an_evaluation_counts_once_with_its_turn_and_goes_with_its_conversation() {
     let dir = tempfile::tempdir().unwrap();
     let client = client(&dir, Audit::default()).await;
+    let call = |cost_usd, prices: &str| ModelCall {
+        purpose: ModelPurpose::Judge.into(),
+        model: "strict".to_owned(),
+        usage: None,
+        cost_usd,
+        price_version: prices.to_owned(),
+    };
     let judged = |turn_id: &str, judge: &str, claims, unsupported| Evaluation {
         turn_id: turn_id.to_owned(),
         conversation_id: "a".to_owned(),
@@ -186,8 +193,8 @@ async fn an_evaluation_counts_once_with_its_turn_and_goes_with_its_conversation(
         judge: judge.to_owned(),
         claims,
         unsupported,
-        cost_usd: 0.25,
-        price_version: "strict 1/1/10".to_owned(),
+        calls: vec![call(0.25, "strict 1/1/10")],
+        category: String::new(),
     };
     let submit = async |evaluation: Evaluation| {
         let request = SubmitEvaluationRequest { evaluation: Some(evaluation) };
@@ -212,19 +219,23 @@ async fn an_evaluation_counts_once_with_its_turn_and_goes_with_its_conversation(
     let cost = figure("cost_per_request").await;
     assert_eq!((cost.numerator, cost.n, cost.price_version.as_str()), (0.75, 2, "strict 1/1/10"));
     for (field, wrong) in [
-        ("turn_id", judged("", "j", 1, 0)),
-        ("conversation_id", Evaluation { conversation_id: String::new(), ..judged("t", "j", 1, 0) }),
-        ("name", Evaluation { name: "tone".to_owned(), ..judged("t", "j", 1, 0) }),
-        ("judge", judged("t", "", 1, 0)),
-        ("claims", judged("t", "j", 0, 0)),
-        ("claims", judged("t", "j", 1001, 0)),
-        ("unsupported", judged("t", "j", 3, 4)),
-        ("cost_usd", Evaluation { cost_usd: f64::NAN, ..judged("t", "j", 1, 0) }),
-        ("price_version", Evaluation { price_version: "a\nb".to_owned(), ..judged("t", "j", 1, 0) }),
+        ("evaluation.turn_id", judged("", "j", 1, 0)),
+        (
+            "evaluation.conversation_id",
+            Evaluation { conversation_id: String::new(), ..judged("t", "j", 1, 0) },
+        ),
+        ("evaluation.name", Evaluation { name: "tone".to_owned(), ..judged("t", "j", 1, 0) }),
+        ("evaluation.judge", judged("t", "", 1, 0)),
+        ("evaluation.claims", judged("t", "j", 0, 0)),
+        ("evaluation.claims", judged("t", "j", 1001, 0)),
+        ("evaluation.unsupported", judged("t", "j", 3, 4)),
+        ("evaluation.category", Evaluation { category: "a\nb".to_owned(), ..judged("t", "j", 1, 0) }),
+        ("calls.cost_usd", Evaluation { calls: vec![call(f64::NAN, "")], ..judged("t", "j", 1, 0) }),
+        ("calls.price_version", Evaluation { calls: vec![call(0.0, "a\nb")], ..judged("t", "j", 1, 0) }),
     ] {
         let refused = submit(wrong).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
-        assert!(refused.message().starts_with(&format!("evaluation.{field}: ")), "{}", refused.message());
+        assert!(refused.message().starts_with(&format!("{field}: ")), "{}", refused.message());
     }
     let request = ForgetConversationsRequest { conversation_ids: vec!["a".to_owned()] };
     // Three turns with their records, and five evaluations.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use proto::generator_service_client::GeneratorServiceClient;
-use proto::{GenerateRequest, JudgeRequest, JudgeResponse, Passage, Usage};
+use proto::{GenerateRequest, JudgeRequest, JudgeResponse, ModelCall, ModelPurpose, Passage, Usage};
 use tests::Collector;
 use tests::model::{Model, Script, finish, usage, words};
 
@@ -164,18 +164,19 @@ async fn what_is_judged_of_an_answer_is_an_event_of_its_span_and_holds_no_words(
     let (question, turn_id) = (QUESTION.to_owned(), "t1".to_owned());
     let request = JudgeRequest { question, answer, passages: passages(), turn_id };
     let verdict = generator.client.judge(request.clone()).await.unwrap().into_inner();
-    let expected = JudgeResponse {
-        claims: 1,
-        judge: "llm/1 strict".to_owned(),
+    let call = ModelCall {
+        purpose: ModelPurpose::Judge.into(),
+        model: "strict".to_owned(),
         usage: Some(Usage { input_tokens: 100, output_tokens: 20, cached_input_tokens: 40 }),
         cost_usd: 300e-6,
         price_version: "strict 1/1/10".to_owned(),
-        ..JudgeResponse::default()
     };
+    let judge = "llm/1 strict".to_owned();
+    let expected = JudgeResponse { claims: 1, judge, calls: vec![call], ..JudgeResponse::default() };
     assert_eq!(verdict, expected);
     let refused = generator.client.judge(request.clone()).await.unwrap().into_inner();
     assert_eq!((refused.claims, refused.skipped.as_str()), (0, ""));
-    assert!(refused.failure.contains("schema") && refused.cost_usd > 0.0, "{refused:?}");
+    assert!(refused.failure.contains("schema") && refused.calls[0].cost_usd > 0.0, "{refused:?}");
     let blank = JudgeRequest { answer: " ".to_owned(), ..request };
     assert!(generator.client.judge(blank).await.unwrap_err().message().starts_with("answer: "));
     let named = || {

@@ -117,8 +117,12 @@ fn raw(now: i64) -> Raw {
                     judge: "llm/1 strict".to_owned(),
                     claims: 3,
                     unsupported: dice.below(8).saturating_sub(5) as u32,
-                    cost_usd: dice.below(100) as f64 / 1024.0,
-                    price_version: "tiny 1/1/2".to_owned(),
+                    calls: vec![ModelCall {
+                        cost_usd: dice.below(100) as f64 / 1024.0,
+                        price_version: "tiny 1/1/2".to_owned(),
+                        ..ModelCall::default()
+                    }],
+                    category: String::new(),
                 });
             }
             raw.records.push(TurnRecord {

@@ -63,7 +63,7 @@ pub fn recount(raw: &Raw, now: i64) -> BTreeMap<Key, Counts> {
             judged.iter().fold((0, 0), |sum, one| (sum.0 + one.claims, sum.1 + one.unsupported));
         put("groundedness_judged", "", f64::from(claims - bad), claims as usize);
         let cost: f64 = records.iter().map(|record| turn(record).cost_usd).sum();
-        let cost = cost + judged.iter().map(|one| one.cost_usd).sum::<f64>();
+        let cost = cost + judged.iter().flat_map(|one| &one.calls).map(|call| call.cost_usd).sum::<f64>();
         turns(&records, cost, &mut put);
         let ids: BTreeSet<&str> = records.iter().map(|record| &*turn(record).conversation_id).collect();
         let said: Vec<_> = raw.feedback.iter().filter(|said| ids.contains(&*said.conversation_id)).collect();

@@ -43,16 +43,16 @@ pub(crate) fn start(
     Ok(CostServiceServer::new(Server { store, config, said }))
 }
 
-/// The calls of a record, checked.
+/// The calls of a record or an evaluation, checked.
 ///
 /// # Errors
 /// `Invalid` with the field.
-pub(crate) fn calls(record: &TurnRecord) -> Result<Vec<Call>, Error> {
-    if record.calls.len() > MAX_CALLS {
-        let message = format!("has {}, allowed 0..={MAX_CALLS}", record.calls.len());
+pub(crate) fn calls(calls: &[ModelCall]) -> Result<Vec<Call>, Error> {
+    if calls.len() > MAX_CALLS {
+        let message = format!("has {}, allowed 0..={MAX_CALLS}", calls.len());
         return Err(Error::invalid("calls", message));
     }
-    record.calls.iter().map(call).collect()
+    calls.iter().map(call).collect()
 }
 
 fn call(call: &ModelCall) -> Result<Call, Error> {

@@ -84,7 +84,7 @@ pub(crate) fn row(record: &TurnRecord, audit: &crate::config::Audit) -> Result<R
         customer_hash: record.customer_hash.clone(),
         exposure: record.exposure.as_ref().map(exposure).transpose()?,
         unseen: record.unseen,
-        calls: costs::calls(record)?,
+        calls: costs::calls(&record.calls)?,
         saved: costs::saved(record.savings.as_ref())?,
         drawn: crate::audit::server::drawn(record, audit).filter(|_| !record.unseen),
         encoded: record.encode_to_vec(),
