@@ -107,13 +107,11 @@ impl Processes {
         let wrapper: Vec<_> = wrapper.iter().map(|word| word.to_string()).collect();
         let (data, ports, log) = (scratch(), free_ports(), Arc::default());
         let own = |name: &str, value: String| (format!("FIRSTLINE__{name}"), value);
-        let mut variables = vec![
-            own("SERVER__DATA_DIR", data.path().display().to_string()),
-            own("TELEMETRY__METRICS_LISTEN", "\"\"".to_owned()),
-        ];
+        let mut variables = vec![own("SERVER__DATA_DIR", data.path().display().to_string())];
         for (stage, port) in &ports {
             let stage = stage.to_uppercase();
             variables.push(own(&format!("SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}")));
+            variables.push(own(&format!("SERVER__ADMIN__{stage}"), String::new()));
         }
         variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
         let port = ports.iter().find(|(stage, _)| *stage == "orchestrator").unwrap().1;
@@ -260,7 +258,7 @@ pub fn cold_start() -> Duration {
     let data = scratch();
     let mut command = command("firstline");
     command.args(["up", "--listen", "127.0.0.1:0", "--bundle"]).arg(demo()).current_dir(data.path());
-    command.env("FIRSTLINE__TELEMETRY__METRICS_LISTEN", "\"\"").stdin(Stdio::null()).stderr(Stdio::piped());
+    command.env("FIRSTLINE__SERVER__ADMIN__ORCHESTRATOR", "").stdin(Stdio::null()).stderr(Stdio::piped());
     let start = Instant::now();
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();

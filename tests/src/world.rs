@@ -121,7 +121,6 @@ impl World {
         let quote = |path: &Path| format!("{:?}", path.display().to_string());
         settings.set("server", "bundle", &quote(bundle));
         settings.set("server", "data_dir", &quote(data.path()));
-        settings.set("telemetry", "metrics_listen", "\"\"");
         settings.set("workflow", "targets.bank.url", &receiver.url);
         settings.set("workflow", "targets.bank.secret", SECRET);
         for (table, key, value) in values {
@@ -201,7 +200,8 @@ pub async fn link(transport: Transport, stage: Stage, context: &Context) -> Link
         Transport::Local => Link::local(&stage),
         Transport::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("http://{}", listener.local_addr().unwrap());
+            let scheme = if context.server.tls.is_on() { "https" } else { "http" };
+            let url = format!("{scheme}://{}", listener.local_addr().unwrap());
             let serving = context.clone();
             context.tasks.spawn(async move { kit::serve::serve(listener, stage, &serving).await.unwrap() });
             Link::remote(&url, Balance::Single, context).unwrap()

@@ -24,7 +24,7 @@ impl Stage {
         let data = scratch();
         let mut context = kit::Context::default();
         context.server.data_dir = data.path().to_owned();
-        let stage = telemetry::server::open(&telemetry::Config::default(), &context, None).await.unwrap();
+        let stage = telemetry::service(telemetry::Config::default(), context.clone()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = context.clone();

@@ -171,7 +171,7 @@ fn allowed(place: &str, sink: &str) -> bool {
 async fn what_a_customer_says_is_found_in_no_sink() {
     let (collector, receiver) = (Collector::start().await, Receiver::start().await);
     let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let listen = format!("\"{metrics}\"");
+    let listen = metrics.to_string();
     let key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key.path(), KEY).unwrap();
     let mut processes = Processes::start(&[
@@ -179,7 +179,7 @@ async fn what_a_customer_says_is_found_in_no_sink() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ("RUST_LOG", "debug"),
-        ("FIRSTLINE__TELEMETRY__METRICS_LISTEN", &listen),
+        ("FIRSTLINE__SERVER__ADMIN__TELEMETRY", &listen),
         ("FIRSTLINE__WORKFLOW__TARGETS__BANK__URL", &receiver.url),
         ("FIRSTLINE__WORKFLOW__TARGETS__BANK__SECRET", SECRET),
     ]);

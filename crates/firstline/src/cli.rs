@@ -286,8 +286,11 @@ async fn serve(
         Command::Up { bundle, processes, listen } => {
             let guard = kit::telemetry::init("firstline", "info")?;
             let up = crate::up::Up { settings, config, bundle, listen, json };
-            let result =
-                if processes { Box::pin(up.processes()).await } else { Box::pin(up.in_process()).await };
+            let result = if processes {
+                Box::pin(up.processes()).await
+            } else {
+                Box::pin(up.in_process(guard.metrics.clone())).await
+            };
             tokio::task::spawn_blocking(|| guard.shutdown()).await?;
             result.map(|()| true)
         }

@@ -54,8 +54,7 @@ impl Assistant {
         let alone = alone(&data).await?;
         settings.set("server", "data_dir", &quoted(&data));
         settings.set("server", "database.url", "\"\"");
-        settings.set("telemetry", "metrics_listen", "\"\"");
-        let mesh = Box::pin(Mesh::start(&settings)).await?;
+        let mesh = Box::pin(Mesh::start(&settings, kit::Metrics::default())).await?;
         let context = mesh.context.clone();
         Ok(Self::over(Link::local(&mesh.assistant), Some((mesh, alone)), context))
     }

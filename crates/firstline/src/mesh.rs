@@ -16,12 +16,12 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Starts all stages from their tables.
+    /// Starts all stages from their tables; what they measure goes into `metrics`.
     ///
     /// # Errors
     /// A table with a wrong value, or a stage that cannot start, with its name.
-    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let context = Context { server: settings.server()?, ..Context::default() };
+    pub async fn start(settings: &Settings, metrics: kit::Metrics) -> anyhow::Result<Self> {
+        let context = Context { server: settings.server()?, metrics, ..Context::default() };
         let mut stages = Vec::new();
         // Every table is read before any stage starts: a wrong value leaves nothing half done.
         macro_rules! start {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use kit::config::Settings;
+use kit::serve::Doors;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{bundle_dir, quoted};
@@ -38,14 +39,15 @@ impl Up {
     }
 
     /// All stages in this process.
-    pub(crate) async fn in_process(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn in_process(mut self, metrics: kit::Metrics) -> anyhow::Result<()> {
         let (dir, address) = self.prepare().await?;
-        let listener = kit::run::bind(address, "orchestrator").await?;
+        let admin = self.settings.server()?.admin.orchestrator;
+        let doors = Doors::open(address, admin, orchestrator::NAME).await?;
         let stop = kit::run::stop_signal(false)?;
-        let mesh = Mesh::start(&self.settings).await?;
+        let mesh = Mesh::start(&self.settings, metrics).await?;
         stop_on(stop, &mesh.context.shutdown, &mesh.context.tasks);
-        ready(listener.local_addr()?, &dir, self.json);
-        let served = kit::serve::serve(listener, mesh.front(), &mesh.context).await;
+        ready(doors.main.local_addr()?, &dir, self.json);
+        let served = kit::serve::serve(doors, mesh.front(), &mesh.context).await;
         mesh.stop().await;
         served
     }

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Serialize};
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-pub use crate::tables::{Addresses, Balance, Database, Encoder, Endpoints, Server, Tier};
+pub use crate::access::Role;
+pub use crate::callers::{Jwt, Tls, Token};
+pub use crate::tables::{Addresses, Balance, Database, Encoder, Endpoints, Optional, Server, Tier};
 
 /// The stages, in the order of a turn; each names a table of the configuration.
 pub const STAGES: [&str; 7] =

@@ -17,6 +17,8 @@ pub enum Kind {
     NotFound,
     /// The caller may not do this.
     Denied,
+    /// The caller does not say who they are, or nobody believes it.
+    Unauthenticated,
     /// The state of the thing named does not allow this.
     Precondition,
     /// A limit is reached; try again later.
@@ -67,6 +69,16 @@ pub fn invalid(
     build(stage, Kind::Invalid, reason, Some(field), format!("{field}: {}", what.into()))
 }
 
+/// The status of a caller who may not do this.
+pub(crate) fn denied(stage: &'static str, reason: &'static str, what: String) -> Status {
+    build(stage, Kind::Denied, reason, None, what)
+}
+
+/// The status of a caller of whom nobody knows who they are.
+pub(crate) fn unauthenticated(stage: &'static str, reason: &'static str, what: &str) -> Status {
+    build(stage, Kind::Unauthenticated, reason, None, what.to_owned())
+}
+
 /// A request over the limit is refused before any stage sees it, by tonic and without details: this gives it
 /// those of every other refusal.
 pub(crate) fn too_large(stage: &'static str, response: Response<Body>) -> Response<Body> {
@@ -105,6 +117,7 @@ fn code(kind: Kind) -> Code {
         Kind::Invalid => Code::InvalidArgument,
         Kind::NotFound => Code::NotFound,
         Kind::Denied => Code::PermissionDenied,
+        Kind::Unauthenticated => Code::Unauthenticated,
         Kind::Precondition => Code::FailedPrecondition,
         Kind::Exhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,

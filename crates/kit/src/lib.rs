@@ -1,25 +1,36 @@
 //! What every stage process shares: configuration, faults, links, serving and tracing.
 
+mod accept;
+mod access;
+mod admin;
 pub mod attributes;
+mod balance;
 pub mod call;
+mod callers;
 pub mod config;
 mod evaluation;
 pub mod fault;
 pub mod files;
 pub mod generation;
+mod guard;
 pub mod link;
+mod metrics;
 mod model_call;
+mod rpc;
 pub mod run;
 mod running;
 pub mod serve;
 mod tables;
 pub mod telemetry;
+mod tls;
+mod watched;
 
 pub use call::Call;
 pub use config::{Config, Violation};
 pub use evaluation::Evaluation;
 pub use fault::{Fault, Kind};
 pub use link::{Link, Links};
+pub use metrics::Metrics;
 pub use model_call::ModelCall;
 pub use run::run;
 pub use running::Running;

@@ -1,7 +1,6 @@
 //! The seam between stages: the same client code over a stage in this process or one on the network.
 
-use std::collections::{BTreeMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
@@ -9,30 +8,34 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body::Frame;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
-use tonic::transport::channel::Change;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
+use crate::balance::Way;
 use crate::call::Call;
 use crate::config::{Balance, Server};
 use crate::serve::{Context, Stage};
+use crate::tls::{self, Introduction};
 
 type Transport = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const RESOLVE_EVERY: Duration = Duration::from_secs(3);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A way to a stage. A generated client takes it as its transport.
 #[derive(Debug, Clone)]
-pub struct Link(Transport);
+pub struct Link {
+    transport: Transport,
+    /// Sent with every call.
+    token: Option<HeaderValue>,
+}
 
 /// The links of a process by stage name.
 #[derive(Debug, Clone, Default)]
@@ -47,9 +50,14 @@ impl Links {
     /// Links over the network to the endpoints of the configuration.
     ///
     /// # Errors
-    /// An endpoint that is no URL.
+    /// An endpoint that is no URL, and files of `server.tls` that cannot be used.
     pub fn remote(server: &Server, context: &Context) -> anyhow::Result<Self> {
-        let link = |(name, url)| Ok((name, Link::remote(url, server.balance, context)?));
+        let secure = server.endpoints.iter().any(|(_, url)| url.starts_with("https://"));
+        let tls = secure.then(|| tls::introduction(context)).transpose()?;
+        let link = |(name, url): (_, &str)| {
+            let tls = tls.clone().filter(|_| url.starts_with("https://"));
+            Ok((name, Link::over(url, server.balance, tls, context)?))
+        };
         Ok(Self::new(server.endpoints.iter().map(link).collect::<anyhow::Result<Vec<_>>>()?))
     }
 
@@ -66,40 +74,57 @@ impl Link {
     /// A link to a stage of this process: no socket, the same metadata, deadlines and statuses.
     pub fn local(stage: &Stage) -> Self {
         let service = stage.service().map_err(|never| match never {});
-        Self(BoxCloneSyncService::new(service))
+        Self { transport: BoxCloneSyncService::new(service), token: None }
     }
 
     /// A link over the network, connected when first used and again whenever it breaks.
     ///
     /// # Errors
-    /// A URL that does not parse or has no host.
+    /// A URL that does not parse or has no host, and for `https://` files of `server.tls` that cannot be used.
     pub fn remote(url: &str, balance: Balance, context: &Context) -> anyhow::Result<Self> {
-        let endpoint = endpoint(url)?;
-        let host = endpoint.uri().host().unwrap_or_default().to_owned();
-        let literal = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        let tls = url.starts_with("https://").then(|| tls::introduction(context)).transpose()?;
+        Self::over(url, balance, tls, context)
+    }
+
+    fn over(
+        url: &str,
+        balance: Balance,
+        tls: Option<Arc<Introduction>>,
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let way = way(url, tls)?;
+        let literal = way.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        let token = context.server.token.as_ref().map(bearer).transpose()?;
         let channel = if literal || balance == Balance::Single {
-            endpoint.connect_lazy()
+            let channel = way.single().map_err(|error| transport_status(error.into()));
+            BoxCloneSyncService::new(channel)
         } else {
-            let (channel, changes) = Channel::balance_channel(64);
-            let resolver = Resolver { host, port: endpoint.uri().port_u16().unwrap_or(80), changes };
-            context.tasks.spawn(context.shutdown.clone().run_until_cancelled_owned(resolver.run()));
-            channel
+            BoxCloneSyncService::new(way.balanced(context).map_err(transport_status))
         };
-        Ok(Self(BoxCloneSyncService::new(channel.map_err(|error| transport_status(error.into())))))
+        Ok(Self { transport: channel, token })
     }
 }
 
-fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
+fn bearer(token: &SecretString) -> anyhow::Result<HeaderValue> {
+    let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+    let mut value = value.context("server.token holds characters that no header may have")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn way(url: &str, tls: Option<Arc<Introduction>>) -> anyhow::Result<Way> {
     let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url} is no URL"))?;
     let uri = endpoint.uri();
-    // A link has no TLS; an https URL must not be spoken to in plain text.
-    let plain = uri.scheme_str() == Some("http") && uri.host().is_some();
-    anyhow::ensure!(plain, "{url}: allowed http://HOST:PORT; for TLS put a proxy or a mesh in front");
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_EVERY)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT))
+    let port = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => anyhow::bail!("{url}: allowed http://HOST:PORT or https://HOST:PORT"),
+    };
+    let host =
+        uri.host().filter(|host| !host.is_empty()).with_context(|| format!("{url} has no host"))?.to_owned();
+    let port = uri.port_u16().unwrap_or(port);
+    let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE_EVERY).keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    Ok(Way { endpoint, host, port, tls })
 }
 
 /// A failed connection is UNAVAILABLE, whatever it looks like from below.
@@ -111,52 +136,23 @@ fn transport_status(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
     }
 }
 
-/// Follows a DNS name: a new address is added to the balancer, a gone one removed.
-struct Resolver {
-    host: String,
-    port: u16,
-    changes: tokio::sync::mpsc::Sender<Change<SocketAddr, Endpoint>>,
-}
-
-impl Resolver {
-    async fn run(self) {
-        let mut known = HashSet::new();
-        loop {
-            match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
-                Ok(found) => {
-                    let found: HashSet<SocketAddr> = found.collect();
-                    for address in found.difference(&known) {
-                        if let Ok(endpoint) = endpoint(&format!("http://{address}")) {
-                            let _ = self.changes.send(Change::Insert(*address, endpoint)).await;
-                        }
-                    }
-                    for address in known.difference(&found) {
-                        let _ = self.changes.send(Change::Remove(*address)).await;
-                    }
-                    known = found;
-                }
-                // The last known addresses stay: a resolver outage is no reason to drop working connections.
-                Err(error) => tracing::warn!(host = self.host, %error, "cannot resolve"),
-            }
-            tokio::time::sleep(RESOLVE_EVERY).await;
-        }
-    }
-}
-
 impl Service<Request<Body>> for Link {
     type Response = Response<Body>;
     type Error = Status;
     type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
 
     fn poll_ready(&mut self, context: &mut Poller<'_>) -> Poll<Result<(), Status>> {
-        self.0.poll_ready(context)
+        self.transport.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let Some(deadline) = Call::current().inject(request.headers_mut()) else {
             return Box::pin(std::future::ready(Err(expired())));
         };
-        let response = self.0.call(request);
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
+        let response = self.transport.call(request);
         match deadline {
             None => response,
             Some(deadline) => Box::pin(async move {

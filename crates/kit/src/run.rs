@@ -15,7 +15,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::config::{Config, Settings};
 use crate::link::Links;
-use crate::serve::{Context, Stage, serve};
+use crate::serve::{Context, Doors, Stage, serve};
 use crate::telemetry;
 
 #[derive(Parser)]
@@ -64,15 +64,17 @@ where
     let config = settings.table::<C>(name)?;
     let listen = server.listen.of(name).with_context(|| format!("{name} is no stage"))?;
     let address = *flags.listen.as_ref().unwrap_or(listen);
+    let admin = *server.admin.of(name).with_context(|| format!("{name} is no stage"))?;
     runtime(server.worker_threads)?.block_on(async {
         if flags.health {
-            return health(address).await;
+            // The admin port speaks plain text, whatever the other one does.
+            return health(admin.0.unwrap_or(address)).await;
         }
         let guard = telemetry::init(name, "info")?;
         install_tls();
-        let listener = bind(address, name).await?;
-        let shutdown = CancellationToken::new();
-        let mut context = Context { server, shutdown: shutdown.clone(), ..Context::default() };
+        let doors = Doors::open(address, admin, name).await?;
+        let (shutdown, metrics) = (CancellationToken::new(), guard.metrics.clone());
+        let mut context = Context { server, shutdown: shutdown.clone(), metrics, ..Context::default() };
         context.links = Links::remote(&context.server, &context)?;
         let stage = service(config, context.clone()).await?;
         let stop = stop_signal(flags.supervised)?;
@@ -81,7 +83,7 @@ where
             shutdown.cancel();
         }));
         tracing::info!(stage = name, %address, bundle = %context.server.bundle.display(), "serving");
-        let served = serve(listener, stage, &context).await;
+        let served = serve(doors, stage, &context).await;
         context.finish().await;
         tokio::task::spawn_blocking(|| guard.shutdown()).await?;
         served

@@ -1,7 +1,9 @@
 //! A stage as routes, and the one way to serve it: limits, health, reflection, drain.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,22 +12,23 @@ use http::{Request, Response};
 use opentelemetry::trace::TraceContextExt as _;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server as Http2;
-use tonic::transport::server::TcpIncoming;
 use tower::Service;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::call::Call;
-use crate::config::{self, Database};
-use crate::fault;
+use crate::config::{self, Database, Optional};
+use crate::guard::Guard;
 use crate::link::Links;
-use crate::telemetry;
+use crate::metrics::Metrics;
+use crate::{accept, admin, fault, rpc, telemetry, tls};
 
 // Limits of promises.md, "What gRPC does not do for you": every one is off or infinite unless set.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -45,6 +48,8 @@ pub struct Context {
     pub server: config::Server,
     /// Ways to the other stages.
     pub links: Links,
+    /// What this process measures.
+    pub metrics: Metrics,
     /// Where background work is spawned; awaited at the end.
     pub tasks: TaskTracker,
     /// Ends background work.
@@ -137,15 +142,17 @@ impl Stage {
 
     /// The stage as a service that sees the caller's deadline and trace.
     pub fn service(&self) -> InCall<Routes> {
-        InCall { inner: self.routes.clone().prepare(), stage: self.name }
+        InCall { inner: self.routes.clone().prepare(), stage: self.name, guard: None }
     }
 }
 
-/// Runs every request inside its [`Call`], in a span, until its deadline.
+/// Lets a request in, and runs it inside its [`Call`], in a span, until its deadline.
 #[derive(Debug, Clone)]
 pub struct InCall<S> {
     inner: S,
     stage: &'static str,
+    /// Whoever is in this process needs no leave.
+    guard: Option<Arc<Guard>>,
 }
 
 impl<S> Service<Request<Body>> for InCall<S>
@@ -163,13 +170,28 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (call, inbound) = Call::extract(request.headers());
-        let untraced = !telemetry::exporting() || request.uri().path().starts_with("/grpc.");
-        let stage = self.stage;
-        if untraced {
+        let (path, stage, start) = (request.uri().path().to_owned(), self.stage, Instant::now());
+        // Health and reflection are the platform's own traffic.
+        let own = path.starts_with("/grpc.");
+        let done = move |path: String, response: Response<Body>| {
+            let response = fault::too_large(stage, response);
+            if own { response } else { rpc::measured(start, path, response) }
+        };
+        let caller = match self.guard.as_ref().map(|guard| guard.admit(&request)).transpose() {
+            Ok(caller) => caller,
+            Err(status) => {
+                return Box::pin(std::future::ready(Ok(done(method(&path).to_owned(), status.into_http()))));
+            }
+        };
+        if !telemetry::exporting() || own {
             let response = until_deadline(call, call.scope(self.inner.call(request)));
-            return Box::pin(async move { response.await.map(|response| fault::too_large(stage, response)) });
+            let method = method(&path).to_owned();
+            return Box::pin(async move { response.await.map(|response| done(method, response)) });
         }
-        let span = server_span(self.stage, request.uri().path());
+        let span = server_span(self.stage, &path);
+        if let Some(caller) = &caller {
+            span.record("firstline.caller", &caller.name);
+        }
         if inbound {
             let parent = opentelemetry::Context::new().with_remote_span_context(call.remote());
             let _ = span.set_parent(parent);
@@ -180,7 +202,7 @@ where
         Box::pin(
             async move {
                 let response = until_deadline(call, scoped).await;
-                let response = response.map(|response| fault::too_large(stage, response));
+                let response = response.map(|response| done(method(&path).to_owned(), response));
                 if let Ok(response) = &response {
                     record_status(response);
                 }
@@ -191,8 +213,13 @@ where
     }
 }
 
+/// The RPC of a path, as the conventions write it: "firstline.v1.ClassifierService/Classify".
+fn method(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
 fn server_span(stage: &'static str, path: &str) -> tracing::Span {
-    let method = path.trim_start_matches('/');
+    let method = method(path);
     let verb = method.rsplit('/').next().unwrap_or(method);
     tracing::info_span!(
         "rpc",
@@ -201,6 +228,7 @@ fn server_span(stage: &'static str, path: &str) -> tracing::Span {
         rpc.system.name = "grpc",
         rpc.method = method,
         rpc.response.status_code = tracing::field::Empty,
+        firstline.caller = tracing::field::Empty,
         otel.status_code = tracing::field::Empty,
     )
 }
@@ -228,12 +256,49 @@ async fn until_deadline(
     }
 }
 
+/// Where a process is reached.
+#[derive(Debug)]
+pub struct Doors {
+    /// For those who call the stage.
+    pub main: TcpListener,
+    /// For health and metrics alone.
+    pub admin: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Doors {
+    fn from(main: TcpListener) -> Self {
+        Self { main, admin: None }
+    }
+}
+
+impl Doors {
+    /// Binds the addresses of a stage.
+    ///
+    /// # Errors
+    /// A port is taken or an address is not of this machine, with the key to change.
+    pub async fn open(main: SocketAddr, Optional(admin): Optional, stage: &str) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let cannot = |address, key| format!("cannot listen on {address} (server.{key}.{stage})");
+        let main = crate::run::bind(main, stage).await?;
+        let admin = match admin {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.with_context(|| cannot(address, "admin"))?)
+            }
+            None => None,
+        };
+        Ok(Self { main, admin })
+    }
+}
+
 /// Serves a stage until `shutdown`, then reports NOT_SERVING, lets requests in flight finish for
 /// `drain_ms` and returns.
 ///
 /// # Errors
-/// The listener fails, or the descriptors do not decode.
-pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> anyhow::Result<()> {
+/// A listener fails, the descriptors do not decode, or a file of `server.tls` or `server.jwt` cannot be used.
+pub async fn serve(doors: impl Into<Doors>, stage: Stage, context: &Context) -> anyhow::Result<()> {
+    let Doors { main, admin } = doors.into();
+    let (greeting, guard) = (tls::greeting(context)?, Guard::new(stage.name, context)?.map(Arc::new));
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in &stage.services {
         reporter.set_service_status(service, tonic_health::ServingStatus::Serving).await;
@@ -249,6 +314,7 @@ pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> an
     // Both versions: Python's client and older grpcurls know the first only.
     let (first, reflection) = (reflection(&stage).build_v1alpha()?, reflection(&stage).build_v1()?);
     let name = stage.name;
+    let probes = Routes::new(health.clone());
     let routes = stage.routes.add_service(health).add_service(first).add_service(reflection).prepare();
     let services = stage.services;
     let draining = context.shutdown.clone();
@@ -259,9 +325,15 @@ pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> an
         }
     };
     let serving = hardened()
-        .layer(tower::layer::layer_fn(move |inner| InCall { inner, stage: name }))
+        .layer(tower::layer::layer_fn(move |inner| InCall { inner, stage: name, guard: guard.clone() }))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
+        .serve_with_incoming_shutdown(accept::connections(main, greeting), stop);
+    let admin = async {
+        match admin {
+            Some(listener) => admin::serve(listener, probes, &context.metrics).await,
+            None => std::future::pending().await,
+        }
+    };
     let drain = Duration::from_millis(context.server.drain_ms);
     let late = async {
         context.shutdown.cancelled().await;
@@ -269,6 +341,8 @@ pub async fn serve(listener: TcpListener, stage: Stage, context: &Context) -> an
     };
     tokio::select! {
         served = serving => served?,
+        // It answers until the last request is done, so that a probe sees the drain.
+        failed = admin => failed?,
         () = late => tracing::warn!(stage = name, "drain time is over, requests in flight are cut"),
     }
     Ok(())
@@ -283,7 +357,7 @@ fn reflection(stage: &Stage) -> tonic_reflection::server::Builder<'static> {
     stage.services.iter().fold(described, |described, service| described.with_service_name(*service))
 }
 
-fn hardened() -> Http2 {
+pub(crate) fn hardened() -> Http2 {
     Http2::builder()
         .timeout(MAX_REQUEST)
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)

@@ -1,45 +1,44 @@
 //! Table `[server]`: what every process shares.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Role;
+use crate::callers::{Jwt, Tls, Token};
 use crate::config::{Config, Violation, within};
 
 /// One address a stage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, bound(deserialize = "A: Deserialize<'de>, Addresses<A>: Default"))]
 #[expect(missing_docs, reason = "one field a stage")]
-pub struct Addresses {
-    pub orchestrator: SocketAddr,
-    pub classifier: SocketAddr,
-    pub safety: SocketAddr,
-    pub retriever: SocketAddr,
-    pub generator: SocketAddr,
-    pub workflow: SocketAddr,
-    pub telemetry: SocketAddr,
+pub struct Addresses<A = SocketAddr> {
+    pub orchestrator: A,
+    pub classifier: A,
+    pub safety: A,
+    pub retriever: A,
+    pub generator: A,
+    pub workflow: A,
+    pub telemetry: A,
 }
-
-impl Default for Addresses {
-    fn default() -> Self {
-        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+impl<A> Addresses<A> {
+    fn each(mut address: impl FnMut(u16) -> A) -> Self {
         Self {
-            orchestrator: local(7700),
-            classifier: local(7701),
-            safety: local(7702),
-            retriever: local(7703),
-            generator: local(7704),
-            workflow: local(7705),
-            telemetry: local(7706),
+            orchestrator: address(0),
+            classifier: address(1),
+            safety: address(2),
+            retriever: address(3),
+            generator: address(4),
+            workflow: address(5),
+            telemetry: address(6),
         }
     }
-}
 
-impl Addresses {
     /// The address of a stage, mutable; `None` for a name that is no stage.
-    pub fn of(&mut self, stage: &str) -> Option<&mut SocketAddr> {
+    pub fn of(&mut self, stage: &str) -> Option<&mut A> {
         Some(match stage {
             "orchestrator" => &mut self.orchestrator,
             "classifier" => &mut self.classifier,
@@ -50,6 +49,43 @@ impl Addresses {
             "telemetry" => &mut self.telemetry,
             _ => return None,
         })
+    }
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self::each(|stage| SocketAddr::from(([127, 0, 0, 1], 7700 + stage)))
+    }
+}
+
+/// An address, or none: then nothing listens there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Optional(pub Option<SocketAddr>);
+
+impl TryFrom<String> for Optional {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "" => Ok(Self(None)),
+            given => given
+                .parse()
+                .map(|address| Self(Some(address)))
+                .map_err(|_| format!("{given:?} is no address, allowed IP:PORT or \"\" for none")),
+        }
+    }
+}
+
+impl From<Optional> for String {
+    fn from(Optional(address): Optional) -> Self {
+        address.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
+impl Default for Addresses<Optional> {
+    fn default() -> Self {
+        Self::each(|stage| Optional(Some(SocketAddr::from(([127, 0, 0, 1], 9464 + stage)))))
     }
 }
 
@@ -205,8 +241,21 @@ pub struct Server {
     pub worker_threads: usize,
     /// How remote links spread their calls.
     pub balance: Balance,
+    /// Sent as `authorization: Bearer ...` with every call: for commands, where the installation asks for a token.
+    #[serde(skip_serializing)]
+    pub token: Option<SecretString>,
     /// Addresses the stages listen on.
     pub listen: Addresses,
+    /// Addresses of health checks and metrics, in plain text, for the platform alone.
+    pub admin: Addresses<Optional>,
+    /// Certificates.
+    pub tls: Tls,
+    /// Names of certificates (DNS or URI) by what their bearers may do.
+    pub callers: BTreeMap<Role, Vec<String>>,
+    /// Callers with a secret, by name.
+    pub tokens: BTreeMap<String, Token>,
+    /// Callers with a signed token.
+    pub jwt: Jwt,
     /// URLs at which the orchestrator finds the stages.
     pub endpoints: Endpoints,
     /// The sentence encoder.
@@ -224,7 +273,13 @@ impl Default for Server {
             drain_ms: 10_000,
             worker_threads: 0,
             balance: Balance::Dns,
+            token: None,
             listen: Addresses::default(),
+            admin: Addresses::default(),
+            tls: Tls::default(),
+            callers: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            jwt: Jwt::default(),
             endpoints: Endpoints::default(),
             encoder: Encoder::default(),
             database: Database::default(),
@@ -240,12 +295,15 @@ impl Config for Server {
         within("worker_threads", self.worker_threads, 0..=256, &mut violations);
         within("database.connections", self.database.connections, 1..=1000, &mut violations);
         self.encoder.validate(&mut violations);
+        self.tls.validate(&mut violations);
+        self.validate_callers(&mut violations);
         for (stage, url) in self.endpoints.iter() {
             let valid = url
                 .parse::<http::Uri>()
-                .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+                .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
             if !valid {
-                let message = format!("is {url:?}, allowed a URL such as \"http://{stage}:7701\"");
+                let message =
+                    format!("is {url:?}, allowed a URL such as \"http://{stage}:7701\" or \"https://...\"");
                 violations.push(Violation { key: format!("endpoints.{stage}"), message });
             }
         }

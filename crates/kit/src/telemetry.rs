@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::evaluation;
+use crate::metrics::Metrics;
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
@@ -27,7 +28,8 @@ pub fn exporting() -> bool {
 #[must_use = "spans and metrics are lost unless it is shut down"]
 pub struct Guard {
     traces: Option<SdkTracerProvider>,
-    metrics: Option<SdkMeterProvider>,
+    /// What this process measures.
+    pub metrics: Metrics,
 }
 
 impl Guard {
@@ -36,14 +38,14 @@ impl Guard {
         if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
             tracing::warn!(%error, "the last spans were not exported");
         }
-        if let Some(Err(error)) = self.metrics.map(|provider| provider.shutdown()) {
+        if let Err(error) = self.metrics.shutdown() {
             tracing::warn!(%error, "the last metrics were not exported");
         }
     }
 }
 
-/// Starts logs and, when `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` or `_METRICS_` form is set, traces and
-/// metrics.
+/// Starts logs, metrics and traces; traces and metrics leave when `OTEL_EXPORTER_OTLP_ENDPOINT` or its `_TRACES_` or
+/// `_METRICS_` form is set.
 /// Logs go to stderr: readable on a terminal, JSON elsewhere; `RUST_LOG` wins over `level`.
 /// Must run inside the runtime, since the exporter connects there.
 ///
@@ -67,7 +69,9 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
     EXPORTING.store(provider.is_some(), Ordering::Relaxed);
     // A second call in one process (tests run several stages) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).try_init();
-    Ok(Guard { traces: provider, metrics: metrics(service)? })
+    let metrics = metrics(service)?;
+    metrics.install();
+    Ok(Guard { traces: provider, metrics })
 }
 
 fn set(name: &str) -> bool {
@@ -103,19 +107,16 @@ fn traces(service: &'static str) -> anyhow::Result<Option<SdkTracerProvider>> {
 }
 
 /// Exports every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds, a minute when that is not set.
-fn metrics(service: &'static str) -> anyhow::Result<Option<SdkMeterProvider>> {
+fn metrics(service: &'static str) -> anyhow::Result<Metrics> {
+    let builder = SdkMeterProvider::builder().with_resource(resource(service));
     if !leaves("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
-        return Ok(None);
+        return Ok(Metrics::new(builder));
     }
     let exporter = opentelemetry_otlp::MetricExporter::builder()
         .with_tonic()
         .build()
         .context("cannot build the metric exporter from the OTEL_* variables")?;
-    let provider =
-        SdkMeterProvider::builder().with_periodic_exporter(exporter).with_resource(resource(service));
-    let provider = provider.build();
-    opentelemetry::global::set_meter_provider(provider.clone());
-    Ok(Some(provider))
+    Ok(Metrics::new(builder.with_periodic_exporter(exporter)))
 }
 
 /// The name of a status code as the RPC semantic conventions spell it.

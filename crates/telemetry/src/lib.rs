@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod config;
 pub mod costs;
+pub mod counters;
 pub mod evaluations;
 pub mod expire;
 pub mod export;
@@ -11,7 +12,6 @@ pub mod labels;
 pub mod metrics;
 pub mod record;
 pub mod rollout;
-pub mod scrape;
 pub mod server;
 pub mod store;
 

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -18,7 +17,6 @@ use proto::{
     TelemetryServiceSubmitFeedbackResponse as SubmitFeedbackResponse, TurnRecord, WatchMetricsRequest,
     WatchMetricsResponse, WatchTurnsRequest, WatchTurnsResponse,
 };
-use tokio::net::TcpListener;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -26,13 +24,13 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::evaluations::server::evaluation;
 use crate::labels::server::{exported, feedback, given_feedback};
 use crate::metrics::gauges::{self, Shown};
 use crate::metrics::server::{Asked, interval};
 use crate::record::server::{micros, row};
 use crate::record::{Error, Label};
-use crate::scrape::{self, Counters};
 use crate::store::Store;
 use crate::{audit, costs, expire, export, rollout};
 
@@ -42,45 +40,23 @@ pub const NAME: &str = "telemetry";
 /// Records a slow watcher may be behind before it loses the oldest; at some 2 kB each, 2 MB.
 const BACKLOG: usize = 1024;
 
-/// Opens the store and the Prometheus endpoint and returns the stage.
-///
-/// # Errors
-/// The store cannot be opened, or `telemetry.metrics_listen` is taken.
-pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
-    let listener = match config.metrics_listen.as_str() {
-        "" => None,
-        address => {
-            let listener = TcpListener::bind(address).await;
-            Some(listener.with_context(|| format!("cannot listen on {address} (telemetry.metrics_listen)"))?)
-        }
-    };
-    open(&config, &context, listener).await
-}
-
-/// The stage with its Prometheus endpoint on a listener bound already, or without one.
+/// Opens the store and returns the stage.
 ///
 /// # Errors
 /// The store cannot be opened.
-pub async fn open(
-    config: &Config,
-    context: &kit::Context,
-    metrics: Option<TcpListener>,
-) -> anyhow::Result<kit::Stage> {
+pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
     let store = Store::open(context.store(NAME)?).await?;
-    let (config, shown) = (Arc::new(config.clone()), Shown::default());
-    let counters = Arc::new(Counters::new(shown.clone())?);
-    if let Some(listener) = metrics {
-        context.tasks.spawn(scrape::serve(listener, counters.clone(), context.shutdown.clone()));
-    }
-    gauges::export(&shown);
+    let (config, shown, meter) = (Arc::new(config), Shown::default(), context.metrics.meter());
+    let counters = Arc::new(Counters::new(&meter));
+    gauges::export(&shown, &meter);
     let refresh = gauges::run(store.clone(), config.clone(), shown, now_us, context.shutdown.clone());
     context.tasks.spawn(refresh);
     let retention = expire::run(store.clone(), config.retention_days, now_us, context.shutdown.clone());
     context.tasks.spawn(retention);
     let (live, _) = broadcast::channel(BACKLOG);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    let controller = rollout::server::start(&store, &config, context);
-    let costs = costs::server::start(&store, &config, context)?;
+    let controller = rollout::server::start(&store, &config, &context);
+    let costs = costs::server::start(&store, &config, &context)?;
     let server = TelemetryServiceServer::new(Server { store, config, counters, live, tasks, shutdown });
     Ok(kit::Stage::new(NAME)
         .with(controller)

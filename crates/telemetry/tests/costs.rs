@@ -28,7 +28,7 @@ async fn stage(dir: &tempfile::TempDir) -> Stage {
         ..SelfHosted::default()
     };
     let config = Config { self_hosted, ..Config::default() };
-    let stage = telemetry::server::open(&config, &context, None).await.unwrap();
+    let stage = telemetry::service(config, context.clone()).await.unwrap();
     let link = Link::local(&stage);
     Stage { telemetry: TelemetryServiceClient::new(link.clone()), costs: CostServiceClient::new(link) }
 }

@@ -19,7 +19,7 @@ async fn client(dir: &tempfile::TempDir, audit: Audit) -> TelemetryServiceClient
     context.server.data_dir = dir.path().to_owned();
     context.server.database.url = scratch::chosen(dir.path()).map(Into::into);
     let config = Config { audit, ..Config::default() };
-    let stage = telemetry::server::open(&config, &context, None).await.unwrap();
+    let stage = telemetry::service(config, context.clone()).await.unwrap();
     TelemetryServiceClient::new(Link::local(&stage))
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn open(context: kit::Context) -> Self {
         let config = Config { rollout_grace_ms: 0, ..Config::default() };
-        let stage = telemetry::server::open(&config, &context, None).await.unwrap();
+        let stage = telemetry::service(config, context.clone()).await.unwrap();
         let link = Link::local(&stage);
         let rollout = RolloutServiceClient::new(link.clone());
         Self { telemetry: TelemetryServiceClient::new(link), rollout, context }

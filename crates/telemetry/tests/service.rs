@@ -13,8 +13,6 @@ use proto::{
     WatchTurnsRequest,
 };
 use telemetry::Config;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -27,8 +25,8 @@ fn context(dir: &tempfile::TempDir) -> kit::Context {
     context
 }
 
-async fn client(context: &kit::Context, metrics: Option<TcpListener>) -> Client {
-    let stage = telemetry::server::open(&Config::default(), context, metrics).await.unwrap();
+async fn client(context: &kit::Context) -> Client {
+    let stage = telemetry::service(Config::default(), context.clone()).await.unwrap();
     TelemetryServiceClient::new(Link::local(&stage))
 }
 
@@ -122,7 +120,7 @@ fn metrics_are_those_worked_out_by_hand_and_the_same_when_all_is_sent_again_afte
     for _ in 0..2 {
         // A runtime of its own: dropping it is the end of the process as far as the store can tell.
         tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let mut client = client(&context(&dir), None).await;
+            let mut client = client(&context(&dir)).await;
             let old = record("old", "z", 2 * 3600, Outcome::Answered);
             for records in [fixture(), vec![old], fixture()] {
                 let sent = records.len();
@@ -140,36 +138,23 @@ fn metrics_are_those_worked_out_by_hand_and_the_same_when_all_is_sent_again_afte
 #[tokio::test]
 async fn an_empty_store_has_metrics_without_csat() {
     let dir = tempfile::tempdir().unwrap();
-    let figures = metrics(&mut client(&context(&dir), None).await).await;
+    let figures = metrics(&mut client(&context(&dir)).await).await;
     assert_eq!((figures.turns, figures.unplanned_escalation_rate, figures.csat), (0, 0.0, None));
 }
 
-async fn scrape(address: std::net::SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: firstline\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).await.unwrap();
-    response
-}
-
 #[tokio::test]
-async fn prometheus_counts_a_turn_once_however_often_it_is_sent_and_closes_on_shutdown() {
+async fn prometheus_counts_a_turn_once_however_often_it_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let context = context(&dir);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut client = client(&context, Some(listener)).await;
+    let mut client = client(&context).await;
     let muted = TurnRecord { muted: true, ..handoff("t5", "b", HandoffReason::SafetyPolicy) };
     for _ in 0..3 {
         let records = fixture().into_iter().chain([muted.clone()]).collect();
         client.record(RecordRequest { records }).await.unwrap();
         rate(&mut client, "f1", 5).await.unwrap();
     }
-    let text = scrape(address).await;
+    let text = context.metrics.text().unwrap();
     for line in [
-        "HTTP/1.1 200 OK",
-        "content-type: text/plain; version=0.0.4",
         "firstline_turns_total{arm=\"treatment\",outcome=\"answered\"} 1",
         "firstline_turns_total{arm=\"treatment\",outcome=\"handoff\"} 3",
         "firstline_turns_total{arm=\"control\",outcome=\"legacy\"} 1",
@@ -185,24 +170,6 @@ async fn prometheus_counts_a_turn_once_however_often_it_is_sent_and_closes_on_sh
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    context.shutdown.cancel();
-    context.tasks.close();
-    context.tasks.wait().await;
-    assert!(TcpStream::connect(address).await.is_err());
-}
-
-#[tokio::test]
-async fn a_taken_metrics_port_stops_the_start_with_the_key_to_change() {
-    let dir = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap();
-    let config = Config { metrics_listen: address.to_string(), ..Config::default() };
-    let error = format!("{:#}", telemetry::service(config, context(&dir)).await.unwrap_err());
-    assert!(
-        error.starts_with(&format!("cannot listen on {address} (telemetry.metrics_listen): ")),
-        "{error}"
-    );
-    assert_eq!(error.lines().count(), 1);
 }
 
 async fn exported(client: &mut Client, request: ExportRequest) -> Vec<(i64, String)> {
@@ -218,7 +185,7 @@ async fn exported(client: &mut Client, request: ExportRequest) -> Vec<(i64, Stri
 #[tokio::test]
 async fn an_export_of_5000_records_holds_each_once_oldest_first_also_where_many_share_a_moment() {
     let dir = tempfile::tempdir().unwrap();
-    let mut client = client(&context(&dir), None).await;
+    let mut client = client(&context(&dir)).await;
     let start = now() - 3600;
     // 7919 is coprime to 5000, so this visits every index once, out of order; 500 records share a second.
     let mut records = (0..5000).map(|step| {
@@ -253,7 +220,7 @@ async fn an_export_of_5000_records_holds_each_once_oldest_first_also_where_many_
 async fn a_slow_watcher_loses_the_oldest_records_and_streams_end_on_shutdown() {
     let dir = tempfile::tempdir().unwrap();
     let context = context(&dir);
-    let mut client = client(&context, None).await;
+    let mut client = client(&context).await;
     let mut turns = client.watch_turns(WatchTurnsRequest {}).await.unwrap().into_inner();
     let mut figures = client.watch_metrics(WatchMetricsRequest::default()).await.unwrap().into_inner();
     for batch in 0..4 {
@@ -286,7 +253,7 @@ async fn a_slow_watcher_loses_the_oldest_records_and_streams_end_on_shutdown() {
 #[tokio::test]
 async fn bad_requests_name_the_field_and_what_is_allowed_and_store_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut client = client(&context(&dir), None).await;
+    let mut client = client(&context(&dir)).await;
     let good = record("good", "a", 1, Outcome::Answered);
     let bad = |change: fn(&mut Turn)| with(record("bad", "a", 1, Outcome::Answered), change);
     for (record, field) in [

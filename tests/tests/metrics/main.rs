@@ -7,7 +7,6 @@ mod recount;
 mod stage;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use kit::config::Balance;
@@ -235,10 +234,14 @@ fn by_command_line(url: &str) -> Told {
 fn aspect(name: &str, separator: char) -> (String, &'static str) {
     for aspect in ["lower", "upper", "numerator", "n"] {
         if let Some(rest) = name.strip_suffix(aspect).and_then(|rest| rest.strip_suffix(separator)) {
-            return (rest.to_owned(), aspect);
+            return (plain(rest), aspect);
         }
     }
-    (name.to_owned(), "value")
+    (plain(name), "value")
+}
+
+fn plain(name: &str) -> String {
+    name.strip_suffix("_usd").unwrap_or(name).to_owned()
 }
 
 fn by_prometheus(text: &str) -> Told {
@@ -247,13 +250,12 @@ fn by_prometheus(text: &str) -> Told {
         let Some(rest) = line.strip_prefix("firstline_window_") else { continue };
         let (name, rest) = rest.split_once('{').unwrap();
         let (labels, number) = rest.split_once("} ").unwrap();
+        let name = ["_ratio", "_seconds"].iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(name);
         let (name, aspect) = aspect(name, '_');
-        let name =
-            ["_ratio", "_seconds", "_usd"].iter().find_map(|unit| name.strip_suffix(unit)).unwrap_or(&name);
         let label = |key: &str| {
             labels.split_once(&format!("{key}=\"")).unwrap().1.split_once('"').unwrap().0.to_owned()
         };
-        let key = (name.to_owned(), label("part"), label("arm"));
+        let key = (name, label("part"), label("arm"));
         told.entry(key).or_default().insert(aspect, number.parse().unwrap());
     }
     told
@@ -275,7 +277,7 @@ fn by_opentelemetry(collector: &Collector) -> Told {
                 }
             };
             let Some(number_data_point::Value::AsDouble(number)) = point.value else { panic!("{point:?}") };
-            let key = (name.clone(), attribute("firstline.part"), attribute("firstline.arm"));
+            let key = (name.clone(), attribute("part"), attribute("arm"));
             told.entry(key).or_default().insert(aspect, number);
         }
     }
@@ -294,9 +296,7 @@ async fn until(who: &str, expected: &BTreeMap<Key, Counts>, mut told: impl FnMut
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_recount_tells() {
     let collector = Collector::start().await;
-    let scraped = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let settings = format!("metrics_listen = {scraped:?}\nmetrics_every_s = 1\nmin_n = 20");
-    let stage = Stage::start("telemetry", &settings, &collector.url);
+    let stage = Stage::start("telemetry", "metrics_every_s = 1\nmin_n = 20", &collector.url);
     let link = kit::Link::remote(&stage.url, Balance::Single, &kit::Context::default()).unwrap();
     let mut client = TelemetryServiceClient::new(link);
     let now = jiff::Timestamp::now().as_second();
@@ -337,6 +337,6 @@ async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_
         "a day is too short: {table}"
     );
     assert!(line("containment").contains(" % to "), "{table}");
-    until("Prometheus", &expected, || by_prometheus(&scrape(&scraped))).await;
+    until("Prometheus", &expected, || by_prometheus(&scrape(&stage.admin))).await;
     until("OpenTelemetry", &expected, || by_opentelemetry(&collector)).await;
 }

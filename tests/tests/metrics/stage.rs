@@ -10,6 +10,8 @@ use tests::{command, demo, scratch};
 pub struct Stage {
     child: Child,
     pub url: String,
+    /// Address of its health and metrics.
+    pub admin: String,
     _data: tempfile::TempDir,
 }
 
@@ -24,7 +26,8 @@ impl Stage {
     /// Starts it with settings of its own table, as TOML; its metrics and spans go to the collector five times a
     /// second.
     pub fn start(name: &str, settings: &str, collector: &str) -> Self {
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let (listen, admin) = (free(), free());
         let data = scratch();
         std::fs::write(data.path().join("firstline.toml"), format!("[{name}]\n{settings}")).unwrap();
         let mut command = command(name);
@@ -32,6 +35,7 @@ impl Stage {
         command.env("FIRSTLINE__SERVER__DATA_DIR", data.path()).env("FIRSTLINE__SERVER__BUNDLE", demo());
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector).env("OTEL_METRIC_EXPORT_INTERVAL", "200");
         command.env("OTEL_BSP_SCHEDULE_DELAY", "200");
+        command.env(format!("FIRSTLINE__SERVER__ADMIN__{}", name.to_uppercase()), &admin);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let mut said = String::new();
@@ -40,7 +44,7 @@ impl Stage {
         }
         // Someone must read what follows, or the writer stops at a full pipe.
         std::thread::spawn(move || log.for_each(|line| eprintln!("{line}")));
-        Self { child, url: format!("http://{listen}"), _data: data }
+        Self { child, url: format!("http://{listen}"), admin, _data: data }
     }
 }
 

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use prometheus::core::{Collector, Desc};
-use prometheus::{GaugeVec, Opts, proto as exposition};
+use opentelemetry::metrics::Meter;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -81,67 +80,24 @@ pub async fn run(
     }
 }
 
-/// A gauge's name with Prometheus: `firstline_window_csat_ratio`, `firstline_window_csat_n`.
-fn prometheus_name(name: &str, unit: Unit, ending: &str) -> String {
-    let unit = match (unit, ending) {
-        (_, "_n" | "_numerator") => "",
-        (Unit::Share | Unit::Difference, _) => "_ratio",
-        (Unit::Millis, _) => "_seconds",
-        (Unit::Usd, _) => "_usd",
-    };
-    format!("firstline_window_{name}{unit}{ending}")
-}
-
-/// The figures as Prometheus collects them.
-#[derive(Debug)]
-pub(crate) struct Gauges(Shown);
-
-impl Gauges {
-    pub(crate) fn new(shown: Shown) -> Self {
-        Self(shown)
-    }
-}
-
-impl Collector for Gauges {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<exposition::MetricFamily> {
-        let mut families = Vec::new();
-        for (name, unit, says) in NAMES {
-            for (ending, aspect) in ASPECTS {
-                let options = Opts::new(prometheus_name(name, unit, ending), says);
-                // Names and labels are constants that Prometheus allows, which a test sees.
-                let Ok(gauge) = GaugeVec::new(options, &LABELS) else { continue };
-                self.0.each(name, aspect, |figure, number| {
-                    gauge.with_label_values(&[&figure.part, &figure.group]).set(number);
-                });
-                families.extend(gauge.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
-            }
-        }
-        families
-    }
-}
-
-/// Lets OpenTelemetry observe the figures, as `firstline.window.csat` and so on; nothing leaves where no exporter is
-/// configured.
-pub fn export(shown: &Shown) {
-    let meter = opentelemetry::global::meter("firstline");
+/// Lets the figures be observed, as `firstline.window.csat` and so on.
+pub fn export(shown: &Shown, meter: &Meter) {
     for (name, unit, says) in NAMES {
         for (ending, aspect) in ASPECTS {
-            let unit = match (unit, ending) {
-                (Unit::Millis, "" | "_lower" | "_upper") => "s",
-                (Unit::Usd, "" | "_lower" | "_upper" | "_numerator") => "{USD}",
-                _ => "1",
+            let is_count = ["_n", "_numerator"].contains(&ending);
+            let (unit, money) = match unit {
+                Unit::Usd if ending != "_n" => ("{USD}", "_usd"),
+                _ if is_count => ("{count}", ""),
+                Unit::Millis => ("s", ""),
+                _ => ("1", ""),
             };
             let shown = shown.clone();
-            let gauge =
-                meter.f64_observable_gauge(format!("firstline.window.{name}{}", ending.replace('_', ".")));
-            let gauge = gauge.with_description(says).with_unit(unit).with_callback(move |observer| {
+            let name_of = format!("firstline.window.{name}{money}{}", ending.replace('_', "."));
+            let gauge = meter.f64_observable_gauge(name_of).with_description(says).with_unit(unit);
+            let gauge = gauge.with_callback(move |observer| {
                 shown.each(name, aspect, |figure, number| {
-                    let part = KeyValue::new("firstline.part", figure.part.clone());
-                    observer.observe(number, &[part, KeyValue::new("firstline.arm", figure.group.clone())]);
+                    let part = KeyValue::new(LABELS[0], figure.part.clone());
+                    observer.observe(number, &[part, KeyValue::new(LABELS[1], figure.group.clone())]);
                 });
             });
             gauge.build();

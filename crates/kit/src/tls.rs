@@ -1,0 +1,106 @@
+//! TLS between the processes of an installation: each says who it is, and believes one authority.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+
+use crate::config::{Server, Tls};
+use crate::serve::Context;
+use crate::watched::Watched;
+
+/// HTTP/2, as gRPC needs it.
+const ALPN: &[u8] = b"h2";
+
+/// How a process greets its callers.
+pub(crate) type Greeting = Watched<Arc<ServerConfig>>;
+/// How a process introduces itself where it calls.
+pub(crate) type Introduction = Watched<Arc<ClientConfig>>;
+
+/// How callers are greeted; `None` in plain text. Without any token a certificate is asked of everybody.
+///
+/// # Errors
+/// A file of `server.tls` cannot be read or used.
+pub(crate) fn greeting(context: &Context) -> anyhow::Result<Option<Arc<Greeting>>> {
+    let server = &context.server;
+    if !server.tls.is_on() {
+        return Ok(None);
+    }
+    let Tls { cert, key, ca } = &server.tls;
+    let tokens = has_tokens(server);
+    let make = move |files: &[Vec<u8>]| {
+        let [cert, key, ca] = files else { anyhow::bail!("three files are needed") };
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
+        let verifier = if tokens { verifier.allow_unauthenticated() } else { verifier };
+        let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+            .with_client_cert_verifier(verifier.build().context("server.tls.ca")?)
+            .with_single_cert(certificates(cert)?, private(key)?)
+            .context("server.tls.cert and server.tls.key")?;
+        Ok(Arc::new(with_alpn(config, |config| &mut config.alpn_protocols)))
+    };
+    Watched::open(vec![cert.clone(), key.clone(), ca.clone()], context, make).map(Some)
+}
+
+/// How this process introduces itself: with its certificate if it has one, to those its authority vouches for, or the
+/// system's authorities without one of its own.
+///
+/// # Errors
+/// A file of `server.tls` cannot be read or used.
+pub(crate) fn introduction(context: &Context) -> anyhow::Result<Arc<Introduction>> {
+    let Tls { cert, key, ca } = &context.server.tls;
+    let (own, believes) = (context.server.tls.is_on(), !ca.as_os_str().is_empty());
+    let paths: Vec<PathBuf> = [(ca, believes), (cert, own), (key, own)]
+        .into_iter()
+        .filter(|(_, is)| *is)
+        .map(|(path, _)| path.clone())
+        .collect();
+    let make = move |files: &[Vec<u8>]| {
+        let builder = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]);
+        let (builder, files) = match files {
+            [ca, own @ ..] if believes => (builder.with_root_certificates(roots(ca)?), own),
+            own => (builder.with_platform_verifier().context("the authorities of the system")?, own),
+        };
+        let config = match files {
+            [cert, key] => builder
+                .with_client_auth_cert(certificates(cert)?, private(key)?)
+                .context("server.tls.cert and server.tls.key")?,
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(Arc::new(with_alpn(config, |config| &mut config.alpn_protocols)))
+    };
+    Watched::open(paths, context, make)
+}
+
+fn has_tokens(server: &Server) -> bool {
+    !server.tokens.is_empty() || !server.jwt.keys.as_os_str().is_empty()
+}
+
+fn with_alpn<C>(mut config: C, protocols: impl Fn(&mut C) -> &mut Vec<Vec<u8>>) -> C {
+    *protocols(&mut config) = vec![ALPN.to_vec()];
+    config
+}
+
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let all = all.context("server.tls.cert is no PEM")?;
+    anyhow::ensure!(!all.is_empty(), "server.tls.cert holds no certificate");
+    Ok(all)
+}
+
+fn private(pem: &[u8]) -> anyhow::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem).context("server.tls.key holds no private key")
+}
+
+fn roots(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.context("server.tls.ca is no PEM")?).context("server.tls.ca")?;
+    }
+    anyhow::ensure!(!roots.is_empty(), "server.tls.ca holds no certificate");
+    Ok(roots)
+}

@@ -1,0 +1,59 @@
+//! Certificates for a test: an authority and what it vouches for.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use kit::config::Tls;
+use rcgen::string::Ia5String;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+
+/// Somebody who vouches for others.
+#[derive(Debug)]
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Default for Authority {
+    fn default() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+}
+
+impl Authority {
+    /// Its own certificate, PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Writes a certificate of 127.0.0.1 with these names, DNS or URI, and its key into a folder, and says where.
+    pub fn issue(&self, names: &[&str], dir: &Path) -> Tls {
+        self.issue_until(names, dir, 2100)
+    }
+
+    /// The same, valid until a year.
+    pub fn issue_until(&self, names: &[&str], dir: &Path, year: i32) -> Tls {
+        let mut params = CertificateParams::default();
+        let text = |name: &str| Ia5String::try_from(name).unwrap();
+        params.subject_alt_names =
+            names
+                .iter()
+                .map(|name| {
+                    if name.contains("://") { SanType::URI(text(name)) } else { SanType::DnsName(text(name)) }
+                })
+                .chain([SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))])
+                .collect();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        let write = |name: &str, text: String| -> PathBuf {
+            let path = dir.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        Tls {
+            cert: write("tls.crt", cert.pem()),
+            key: write("tls.key", key.serialize_pem()),
+            ca: write("ca.crt", self.pem()),
+        }
+    }
+}
