@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 
 from facts import ROOT
 from render import OVERLAYS, kustomization, objects, run
@@ -50,6 +51,16 @@ patches:
     patch: |
       - {{op: add, path: /metadata/annotations, value: {{cloud.example.com/role: reader}}}}
 """
+# What the schema of the values refuses.
+REFUSED = [
+    {"profile": "test"},
+    {"replica": {"classifier": {"min": 2}}},
+    {"replicas": {"classifiers": {"min": 2}}},
+    {"image": {"tag": "latest"}},
+    {"settings": {"FIRSTLINE__SERVER__WORKER_THREADS": 4}},
+    {"addresses": {"database": "0.0.0.0/0"}},
+    {"addresses": {"default-deny": "10.0.0.0/24"}},
+]
 IMAGES = ["orchestrator", "classifier", "safety", "retriever", "generator", "workflow", "telemetry", "firstline"]
 
 
@@ -73,9 +84,17 @@ def template(helm, chart, namespace, *arguments):
     return objects(run(helm, "template", "firstline", chart, "--namespace", namespace, *arguments))
 
 
+def accepted(helm, chart, values):
+    command = [helm, "template", "firstline", chart, "--values", "-"]
+    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True).returncode == 0
+
+
 def failures(tools, chart, scratch, renders):
     helm, kubectl = tools / "helm", tools / "kubectl"
     run(helm, "lint", "--strict", chart)
+    if not accepted(helm, chart, {}):
+        yield "the chart refuses its own values"
+    yield from (f"the chart takes {values}" for values in REFUSED if accepted(helm, chart, values))
     for profile in OVERLAYS:
         plain = renders[f"overlay {profile}"]
         namespace = next(o for o in plain if o["kind"] == "Namespace")["metadata"]["name"]

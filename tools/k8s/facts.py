@@ -13,25 +13,29 @@ PORTS = {
 STAGES = list(PORTS)
 
 
-def links():
-    """Caller and callee of every link that a stage opens."""
+def found(pattern):
+    """Stage and match of everything in the code of the stages that a pattern finds."""
     for stage in STAGES:
         for source in (ROOT / "crates" / stage / "src").rglob("*.rs"):
-            for callee in re.findall(r'\blinks\.get\("([a-z]+)"\)', source.read_text()):
-                yield stage, callee
+            for match in re.findall(pattern, source.read_text()):
+                yield stage, match
 
 
-EDGES = sorted(set(links()))
+# Caller and callee of every link that a stage opens.
+EDGES = sorted(set(found(r'\blinks\.get\("([a-z]+)"\)')))
+# Stages that read the bundle, and those that own a store.
+BUNDLED = frozenset(stage for stage, _ in found(r"\bserver\.bundle\b"))
+STORED = frozenset(stage for stage, _ in found(r"\bcontext\.store\(NAME\)"))
 
 
 def services():
     """The health name of every stage: of its services the one that is named as it, or as the assistant."""
-    found = set()
+    contracts = set()
     for contract in (ROOT / "proto/firstline/v1").glob("*.proto"):
-        found |= set(re.findall(r"^service (\w+)", contract.read_text(), re.MULTILINE))
+        contracts |= set(re.findall(r"^service (\w+)", contract.read_text(), re.MULTILINE))
     for stage in STAGES:
         name = "AssistantService" if stage == "orchestrator" else f"{stage.capitalize()}Service"
-        if name not in found:
+        if name not in contracts:
             raise SystemExit(f"k8s-check: proto/ has no {name}")
         yield stage, f"firstline.v1.{name}"
 

@@ -1,11 +1,9 @@
 """Which ways the network policies of a render open, compared with the stage graph and the list of all others."""
 
-from facts import EDGES, PORTS, STAGES
+from facts import BUNDLED, EDGES, PORTS, STAGES, STORED
 from policies import ADMIN, COMPONENT, is_narrow, of, rule
 
 EVERYWHERE = "everywhere"
-BUNDLED = frozenset(STAGES) - {"telemetry"}
-STORED = frozenset({"orchestrator", "workflow", "telemetry", "migrate"})
 # All that is open besides the edges: policy, direction, whose pods, to or from whom, ports.
 OTHERS = {
     ("dns", "egress", EVERYWHERE, "kube-system k8s-app=kube-dns", "53/TCP 53/UDP"),
@@ -16,7 +14,7 @@ OTHERS = {
     ("generator-to-model", "egress", frozenset({"generator"}), "a range", "443/TCP"),
     ("workflow-to-targets", "egress", frozenset({"workflow"}), "a range", "443/TCP"),
     ("orchestrator-to-helpdesks", "egress", frozenset({"orchestrator"}), "a range", "443/TCP"),
-    ("database", "egress", STORED, "a range", "5432/TCP"),
+    ("database", "egress", STORED | {"migrate"}, "a range", "5432/TCP"),
     ("prometheus-to-admin", "ingress", frozenset(STAGES),
      "monitoring app.kubernetes.io/name=prometheus", f"{ADMIN}/TCP"),
     ("stages-to-collector", "egress", frozenset(STAGES),
@@ -61,13 +59,17 @@ def who(peer):
     return " ".join(words)
 
 
+def port(allowed):
+    return str(allowed) if "endPort" in allowed else f'{allowed.get("port")}/{allowed.get("protocol", "TCP")}'
+
+
 def openings(objects):
     """Every way that is open, once for each peer of each rule of each policy."""
     for o in of(objects, "NetworkPolicy"):
         name, spec = o["metadata"]["name"], o["spec"]
         for direction, end in (("ingress", "from"), ("egress", "to")):
             for allowed in spec.get(direction) or []:
-                ports = " ".join(sorted(f'{p["port"]}/{p.get("protocol", "TCP")}' for p in allowed.get("ports", [])))
+                ports = " ".join(sorted(port(p) for p in allowed.get("ports", [])))
                 for peer in allowed.get(end) or [None]:
                     yield name, direction, whose(spec["podSelector"]), who(peer) if peer else "anybody", ports or "any"
 

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-from facts import EDGES, PORTS, SERVICES, STAGES
+from facts import BUNDLED, EDGES, PORTS, SERVICES, STAGES, STORED
 
 COMPONENT = "app.kubernetes.io/component"
 ADMIN = 9464
@@ -208,7 +208,11 @@ def files_of_a_store_have_one_process(objects):
     scaled = {o["metadata"]["name"] for o in of(objects, "HorizontalPodAutoscaler", "ScaledObject")}
     for stage, o, container in stages(objects):
         shared = "FIRSTLINE__SERVER__DATABASE__URL_FILE" in settings(objects, container)
-        if stage not in ("orchestrator", "workflow", "telemetry") or shared:
+        if stage not in STORED:
+            if shared:
+                yield f"{stage}: has a way into a database that it does not use"
+            continue
+        if shared:
             continue
         alone = o["kind"] == "StatefulSet" or o["spec"].get("strategy", {}).get("type") == "Recreate"
         if o["spec"].get("replicas") != 1 or stage in scaled or not alone:
@@ -266,6 +270,17 @@ def stages_find_each_other(objects):
     for o in of(objects, "Certificate"):
         if o["spec"]["dnsNames"] != [o["metadata"]["name"]] or "client auth" not in o["spec"]["usages"]:
             yield f'Certificate {o["metadata"]["name"]}: says somebody else\'s name'
+
+
+@rule
+def bundles_are_there_before_their_stage(objects):
+    for stage, o, container in stages(objects):
+        pulls = [c for c in o["spec"]["template"]["spec"].get("initContainers", []) if c["args"][:2] == ["bundle", "pull"]]
+        if len(pulls) != (stage in BUNDLED):
+            yield f"{stage}: pulls {len(pulls)} bundles"
+        mounts = {"name": "bundle", "mountPath": "/bundle", "readOnly": True} in container.get("volumeMounts", [])
+        if mounts != (stage in BUNDLED):
+            yield f"{stage}: its bundle is not mounted read-only"
 
 
 def is_narrow(cidr):
