@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test test-llm check k8s-check chart attack simulate bench day bench-index
+.PHONY: help build demo models test test-llm check k8s-check k8s-rules chart attack simulate bench day bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -48,6 +48,11 @@ check: ## format, lints, the rules of the house, the contracts
 k8s-check: ## every overlay and combination of components renders, is valid and keeps the rules; the chart renders the same
 	@tools/need python3 python3 python3-venv
 	@tools/k8s-check $(TOOLS)
+
+k8s-rules: ## the rules of deploy/alerts as an object of the Prometheus operator, into k8s/components/monitoring
+	@tools/need python3 python3 python3-venv
+	@tools/kubernetes $(TOOLS)
+	@$(TOOLS)/kubernetes/python/bin/python -B tools/k8s/rules.py
 
 chart: ## the Helm chart, target/chart/firstline-VERSION.tgz
 	@tools/need python3 python3 python3-venv

@@ -1,4 +1,4 @@
-"""Run alone, writes the rules of deploy/alerts/ as an object of the Prometheus operator, where kustomize finds them."""
+"""Run alone (make k8s-rules), writes the rules of deploy/alerts/ as an object of the Prometheus operator, for kustomize."""
 
 import yaml
 
@@ -22,7 +22,7 @@ Dumper.add_representer(str, text)
 def made():
     groups = []
     for source in sorted((ROOT / "deploy/alerts").glob("*.yaml")):
-        groups += yaml.safe_load(source.read_text())["groups"]
+        groups += yaml.safe_load(source.read_text()).get("groups", [])
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -34,7 +34,7 @@ def made():
 
 def stale():
     if OUT.read_text() != made():
-        yield "components/monitoring/rules.yaml is not what deploy/alerts/ says: run tools/k8s/rules.py with its Python"
+        yield "components/monitoring/rules.yaml is not what deploy/alerts/ says: make k8s-rules"
 
 
 if __name__ == "__main__":
