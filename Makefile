@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test test-llm check attack simulate bench day bench-index
+.PHONY: help build demo models test test-llm check k8s-check k8s-rules chart attack simulate bench day bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -10,7 +10,7 @@ FIRSTLINE := target/release/firstline
 DEMO_SECRET := whsec_ZGVtbyBzZWNyZXQgb2YgdGhlIGxvY2FsIHJlY2VpdmVy
 
 help:
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: ## build firstline and the stage binaries into target/release
 	@tools/need cc build-essential
@@ -44,6 +44,21 @@ check: ## format, lints, the rules of the house, the contracts
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@tools/house-rules
 	@tools/buf $(TOOLS)
+
+k8s-check: ## every overlay and combination of components renders, is valid and keeps the rules; the chart renders the same
+	@tools/need python3 python3 python3-venv
+	@tools/k8s-check $(TOOLS)
+
+k8s-rules: ## the rules of deploy/alerts as an object of the Prometheus operator, into k8s/components/monitoring
+	@tools/need python3 python3 python3-venv
+	@tools/kubernetes $(TOOLS)
+	@$(TOOLS)/kubernetes/python/bin/python -B tools/k8s/rules.py
+
+chart: ## the Helm chart, target/chart/firstline-VERSION.tgz
+	@tools/need python3 python3 python3-venv
+	@tools/kubernetes $(TOOLS)
+	@tools/chart $(TOOLS) target/chart/firstline
+	@$(TOOLS)/kubernetes/helm package target/chart/firstline --destination target/chart
 
 attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
 	$(CARGO) bench --package tests --bench attack
