@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test test-llm check attack simulate bench day bench-index
+.PHONY: help build demo models test test-llm check attack simulate bench day bench-index alerts-check dashboards
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -44,6 +44,15 @@ check: ## format, lints, the rules of the house, the contracts
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@tools/house-rules
 	@tools/buf $(TOOLS)
+
+dashboards: ## write deploy/dashboards anew
+	@tools/need python3 python3 python3-venv
+	tools/dashboards
+
+alerts-check: ## alert rules with their tests, runbooks and dashboards, and that all they ask for exists
+	@tools/need python3 python3 python3-venv
+	@tools/python $(TOOLS)
+	@PATH=$$(tools/prometheus $(TOOLS)):$$PATH && $(TOOLS)/python/bin/python tools/alerts-check
 
 attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
 	$(CARGO) bench --package tests --bench attack
