@@ -29,6 +29,7 @@ test: models ## everything the tests need, then the tests
 	@tools/postgres
 	@tools/need strace strace
 	@tools/need redis-server redis-server
+	@tools/prometheus $(TOOLS) >/dev/null
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 

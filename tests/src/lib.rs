@@ -14,7 +14,7 @@ mod syncs;
 mod world;
 
 pub use disk::small_disk;
-pub use foreign::{Foreign, python};
+pub use foreign::{Foreign, prometheus, python};
 pub use helpdesk::{Helpdesk, MailServer};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
