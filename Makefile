@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test test-llm check k8s-check k8s-rules chart attack simulate bench day bench-index
+.PHONY: help build demo models test test-llm check k8s-check k8s-rules chart alerts-check dashboards attack simulate bench day bench-index
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -29,6 +29,7 @@ test: models ## everything the tests need, then the tests
 	@tools/postgres
 	@tools/need strace strace
 	@tools/need redis-server redis-server
+	@tools/prometheus $(TOOLS) >/dev/null
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
@@ -59,6 +60,15 @@ chart: ## the Helm chart, target/chart/firstline-VERSION.tgz
 	@tools/kubernetes $(TOOLS)
 	@tools/chart $(TOOLS) target/chart/firstline
 	@$(TOOLS)/kubernetes/helm package target/chart/firstline --destination target/chart
+
+dashboards: ## write deploy/dashboards anew
+	@tools/need python3 python3 python3-venv
+	tools/dashboards
+
+alerts-check: ## alert rules with their tests, runbooks and dashboards, and that all they ask for exists
+	@tools/need python3 python3 python3-venv
+	@tools/python $(TOOLS)
+	@PATH=$$(tools/prometheus $(TOOLS)):$$PATH && $(TOOLS)/python/bin/python tools/alerts-check
 
 attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
 	$(CARGO) bench --package tests --bench attack

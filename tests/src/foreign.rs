@@ -26,11 +26,11 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Starts a server that was told to take port 0, and returns when it is healthy.
+    /// Starts a server that was told to take port 0, and returns when it answers at the path of its health in JSON.
     ///
     /// # Panics
     /// It does not start, or says nothing of where it listens.
-    pub async fn start(mut command: Command) -> Self {
+    pub async fn start(mut command: Command, health: &str) -> Self {
         kit::run::install_tls();
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -41,7 +41,7 @@ impl Foreign {
         // It would stop at a pipe that nobody reads.
         reader.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let server = Self { url, client, _child: child, _reader: reader };
-        server.until("/health", |health| health.is_some()).await;
+        server.until(health, |health| health.is_some()).await;
         server
     }
 
@@ -87,13 +87,31 @@ impl Foreign {
 async fn address(lines: &mut Lines<BufReader<ChildStderr>>) -> String {
     let mut printed = String::new();
     while let Some(line) = lines.next_line().await.unwrap() {
-        let found = line.split_whitespace().find(|word| word.starts_with("http://127.0.0.1:"));
-        if let Some(url) = found {
+        let mut words = line.split_whitespace();
+        if let Some(url) = words.clone().find(|word| word.starts_with("http://127.0.0.1:")) {
             return url.to_owned();
+        }
+        // So the programs around Prometheus say it.
+        let address = words.find_map(|word| word.strip_prefix("address="));
+        if let Some(address) = address.filter(|_| line.contains("\"Listening on\"")) {
+            return format!("http://{address}");
         }
         printed.push_str(&(line + "\n"));
     }
     panic!("the server did not start: {printed}");
+}
+
+/// A program that runs under any of these names, on the path or below `target/tools/prometheus`.
+///
+/// # Panics
+/// It is not there.
+pub fn prometheus(names: &[&str]) -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/prometheus/usr/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).chain([own]);
+    let found =
+        folders.find_map(|folder| names.iter().map(|name| folder.join(name)).find(|file| file.is_file()));
+    found.unwrap_or_else(|| panic!("{} is missing: `make test` makes it", names[0]))
 }
 
 /// The Python of the tests, with their packages.

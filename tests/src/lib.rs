@@ -15,7 +15,7 @@ mod syncs;
 mod world;
 
 pub use disk::small_disk;
-pub use foreign::{Foreign, python};
+pub use foreign::{Foreign, prometheus, python};
 pub use helpdesk::{Helpdesk, MailServer};
 pub use pki::Authority;
 pub use process::{Finished, Processes, cold_start, command, firstline};

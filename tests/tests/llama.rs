@@ -36,7 +36,7 @@ async fn llama(more: &[&str]) -> Foreign {
     command.args(["--alias", "smollm2", "--host", "127.0.0.1", "--port", "0", "--offline", "--no-ui"]);
     // On a busy machine several threads would mostly wait for each other.
     command.args(["--ctx-size", "8192", "--parallel", "1", "--threads", "1", "--temp", "0"]).args(more);
-    Foreign::start(command).await
+    Foreign::start(command, "/health").await
 }
 
 /// The demo assistant, with answers that the server writes as a stream, or as a whole.

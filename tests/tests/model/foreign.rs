@@ -14,7 +14,7 @@ use crate::{GOOD, GOOD_SHOWN, Outcome, QUESTION, ask, config};
 async fn mock() -> Foreign {
     let mut command = Command::new(python());
     command.args(["-m", "uvicorn", "llmock.main:app", "--host", "127.0.0.1", "--port", "0"]);
-    Foreign::start(command).await
+    Foreign::start(command, "/health").await
 }
 
 /// Asks the server, which meets the next calls as it is told.
