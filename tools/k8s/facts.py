@@ -41,3 +41,16 @@ def services():
 
 
 SERVICES = dict(services())
+
+
+def written():
+    """Every setting of firstline.toml, those in comments too, as the variable that sets it."""
+    table = ""
+    for line in (ROOT / "firstline.toml").read_text().splitlines():
+        if header := re.match(r"(?:# )?\[([a-z_.]+)\]", line):
+            table = header[1]
+        elif key := re.match(r"(?:# )?([a-z_]+) = ", line):
+            yield f"FIRSTLINE__{table}__{key[1]}".replace(".", "__").upper()
+
+
+SETTINGS = set(written())

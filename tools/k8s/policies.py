@@ -3,7 +3,7 @@
 import ipaddress
 import re
 
-from facts import BUNDLED, EDGES, PORTS, SERVICES, STAGES, STORED
+from facts import BUNDLED, EDGES, PORTS, SERVICES, SETTINGS, STAGES, STORED
 
 COMPONENT = "app.kubernetes.io/component"
 ADMIN = 9464
@@ -281,6 +281,16 @@ def bundles_are_there_before_their_stage(objects):
         mounts = {"name": "bundle", "mountPath": "/bundle", "readOnly": True} in container.get("volumeMounts", [])
         if mounts != (stage in BUNDLED):
             yield f"{stage}: its bundle is not mounted read-only"
+
+
+@rule
+def settings_are_those_of_the_code(objects):
+    for place, pod in pods(objects):
+        for container in pod["containers"]:
+            for name in settings(objects, container):
+                # One that is not known stops the start.
+                if name.startswith("FIRSTLINE__") and name.removesuffix("_FILE") not in SETTINGS:
+                    yield f"{place}: firstline.toml has no {name}"
 
 
 def is_narrow(cidr):

@@ -100,6 +100,8 @@ MUTATIONS = [
      lambda o: first(o, "orchestrator", "StatefulSet").update(env=[])),
     ("files_of_a_store_have_one_process", "production",
      lambda o: first(o).update(env=first(o, "workflow")["env"])),
+    ("settings_are_those_of_the_code", "production",
+     lambda o: of(o, "ConfigMap")[0]["data"].update(FIRSTLINE__SERVER__DRAIN="1")),
     ("bundles_are_there_before_their_stage", "production", lambda o: pod(o).pop("initContainers")),
     ("bundles_are_there_before_their_stage", "production", lambda o: first(o)["volumeMounts"][-1].pop("readOnly")),
     ("secrets_are_for_their_group_alone", "production",
