@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
 
+use crate::artefact::ArtefactCommand;
 use crate::ask::{AskArgs, Who};
 use crate::customer::CustomerArgs;
 use crate::eval::EvalCommand;
@@ -58,6 +59,8 @@ enum Command {
         #[command(flatten)]
         who: Who,
     },
+    /// Bring the tables of the stores up to date, before stages of a new version start; they do it by themselves too
+    Migrate,
     /// Everything that was decided in a turn, and why
     Explain {
         /// Id of the turn
@@ -150,6 +153,8 @@ enum BundleCommand {
         #[arg(long)]
         strict: bool,
     },
+    #[command(flatten)]
+    Artefact(ArtefactCommand),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -304,6 +309,10 @@ async fn serve(
                 Command::Explain { turn_id, target } => {
                     Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
                 }
+                Command::Bundle(BundleCommand::Artefact(command)) => {
+                    crate::artefact::run(&settings, command, json).await
+                }
+                Command::Migrate => crate::migrate::migrate(&settings, json).await,
                 Command::Metrics(args) => Box::pin(crate::metrics::run(&settings, args, json)).await,
                 Command::Cost(args) => Box::pin(crate::cost::run(&settings, args, json)).await,
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,

@@ -1,5 +1,6 @@
 //! The all-in-one binary and the command line.
 
+mod artefact;
 mod ask;
 mod audit;
 mod bundles;
@@ -31,6 +32,7 @@ mod up;
 
 pub mod mesh;
 mod metrics;
+mod migrate;
 mod openapi;
 
 pub use cli::run;

@@ -38,6 +38,15 @@ const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
 const MAX_NOTE_BYTES: usize = 64 * 1024;
 
+/// Brings the tables of the stage up to date.
+///
+/// # Errors
+/// The store cannot be opened, or is of a version that this one does not know.
+pub async fn migrate(context: &kit::Context) -> anyhow::Result<()> {
+    Journal::open(context.store(NAME)?).await?;
+    Ok(())
+}
+
 /// Opens the journal, ends the orphans of an earlier process, and serves.
 ///
 /// # Errors

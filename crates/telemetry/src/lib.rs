@@ -16,4 +16,4 @@ pub mod server;
 pub mod store;
 
 pub use config::Config;
-pub use server::{NAME, service};
+pub use server::{NAME, migrate, service};

@@ -40,6 +40,15 @@ pub const NAME: &str = "telemetry";
 /// Records a slow watcher may be behind before it loses the oldest; at some 2 kB each, 2 MB.
 const BACKLOG: usize = 1024;
 
+/// Brings the tables of the stage up to date.
+///
+/// # Errors
+/// The store cannot be opened, or is of a version that this one does not know.
+pub async fn migrate(context: &kit::Context) -> anyhow::Result<()> {
+    Store::open(context.store(NAME)?).await?;
+    Ok(())
+}
+
 /// Opens the store and returns the stage.
 ///
 /// # Errors

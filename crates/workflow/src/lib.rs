@@ -36,4 +36,4 @@ mod words;
 pub use config::Config;
 pub use open::check;
 pub use rehearse::{Preview, Rehearsal, Trial, rehearse};
-pub use server::{NAME, service};
+pub use server::{NAME, migrate, service};

@@ -43,6 +43,15 @@ const MAX_NOTE_BYTES: usize = 4096;
 const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 1000;
 
+/// Brings the tables of the stage up to date.
+///
+/// # Errors
+/// The store cannot be opened, or is of a version that this one does not know.
+pub async fn migrate(context: &kit::Context) -> anyhow::Result<()> {
+    Store::open(context.store(NAME)?).await?;
+    Ok(())
+}
+
 /// Compiles the workflows of the bundle, opens the store, takes up what the last process left.
 ///
 /// # Errors
