@@ -31,7 +31,8 @@ test: models ## everything the tests need, then the tests
 	@tools/need redis-server redis-server
 	@tools/prometheus $(TOOLS) >/dev/null
 	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-run
+	@tools/together "$(CARGO) test --workspace --exclude tests" "$(CARGO) test --package tests"
 
 test-llm: ## the tests with a real model server, llama.cpp and a small model, built and fetched once
 	@tools/need c++ build-essential

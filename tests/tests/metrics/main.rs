@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 mod calls;
+mod exposed;
 mod recount;
 mod stage;
 
