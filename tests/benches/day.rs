@@ -160,8 +160,10 @@ async fn run(settings: &[(String, String)], asked: &[String]) -> Day {
         asking.spawn(async move {
             let message = Some(Message { text, ..Message::default() });
             let turn = client.ask(AskRequest { message }).await.unwrap().into_inner().turn.unwrap();
-            let record =
-                client.explain_turn(ExplainTurnRequest { turn_id: turn.turn_id.clone() }).await.unwrap();
+            let record = client
+                .explain_turn(ExplainTurnRequest { turn_id: turn.turn_id.clone(), ..Default::default() })
+                .await
+                .unwrap();
             drop(place);
             (turn, record.into_inner().record.unwrap())
         });

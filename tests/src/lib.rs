@@ -17,7 +17,7 @@ mod world;
 pub use disk::small_disk;
 pub use foreign::{Foreign, prometheus, python};
 pub use helpdesk::{Helpdesk, MailServer};
-pub use pki::Authority;
+pub use pki::{Authority, shown};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
 pub use siege::{Fault, Siege, scope};

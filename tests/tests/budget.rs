@@ -67,7 +67,7 @@ fn by_model(turn: &Turn) -> bool {
 }
 
 async fn record(world: &World, turn: &Turn) -> TurnRecord {
-    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
+    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone(), ..Default::default() };
     world.client.clone().explain_turn(request).await.unwrap().into_inner().record.unwrap()
 }
 

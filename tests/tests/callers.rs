@@ -15,7 +15,7 @@ use prost::Message as _;
 use proto::Outcome;
 use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
-use tests::{Authority, Transport, World, scratch};
+use tests::{Authority, Transport, World, scratch, shown};
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -316,27 +316,6 @@ async fn every_caller_may_call_what_is_listed_and_nothing_else() {
     }
     println!("{cells} cells of {} callers and {} RPCs", callers.len(), table.len());
     served.stop().await;
-}
-
-/// The certificate that is shown to whoever connects.
-async fn shown(url: &str, tls: &Tls) -> Vec<u8> {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, ServerName};
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&tls.ca).unwrap()).unwrap();
-    let mut config = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            vec![CertificateDer::from_pem_file(&tls.cert).unwrap()],
-            rustls::pki_types::PrivateKeyDer::from_pem_file(&tls.key).unwrap(),
-        )
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let address = url.strip_prefix("https://").unwrap();
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await.unwrap();
-    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]

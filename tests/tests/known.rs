@@ -28,7 +28,7 @@ async fn world(url: &str, more: &[(&str, &str, &str)]) -> World {
 
 /// The tier of the cache that a turn's answer came from.
 async fn tier(world: &World, turn: &Turn) -> String {
-    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
+    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone(), ..Default::default() };
     let record = world.client.clone().explain_turn(request).await.unwrap().into_inner().record.unwrap();
     record.savings.unwrap_or_default().cache_tier
 }

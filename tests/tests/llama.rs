@@ -97,7 +97,7 @@ async fn check(world: &World, turn: &Turn) {
     assert_eq!(turn.model, "smollm2", "{turn:?}");
     let usage = turn.usage.unwrap();
     assert!(usage.input_tokens > 100 && usage.output_tokens > 0, "{turn:?}");
-    let explained = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
+    let explained = ExplainTurnRequest { turn_id: turn.turn_id.clone(), ..Default::default() };
     let record = world.client.clone().explain_turn(explained).await.unwrap().into_inner().record.unwrap();
     let told = record.grounding.unwrap_or_default();
     match turn.outcome() {

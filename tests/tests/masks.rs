@@ -54,7 +54,7 @@ async fn a_repeated_mask_becomes_the_customers_own_value_for_the_customer_alone(
     assert_eq!(world.ask(message).await, turn, "the same request is answered alike");
     let prompts = prompts.lock().unwrap().join("\n");
     assert!(prompts.contains("EMAIL_ADDRESS") && !prompts.contains("ann@example.com"), "{prompts}");
-    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
+    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone(), ..Default::default() };
     let record = world.client.clone().explain_turn(request).await.unwrap().into_inner();
     let record = format!("{record:?}");
     assert!(record.contains("[EMAIL_ADDRESS]") && !record.contains("ann@example.com"), "{record}");

@@ -79,7 +79,7 @@ both! {
             let after = world.say(&turn.conversation_id, "How do I change my PIN?").await;
             assert_eq!(after.handoff.as_ref().unwrap().handoff_id, turn.handoff.unwrap().handoff_id);
             assert_eq!(after.answer, "");
-            let told = world.client.clone().explain_turn(ExplainTurnRequest { turn_id: after.turn_id }).await.unwrap();
+            let told = world.client.clone().explain_turn(ExplainTurnRequest { turn_id: after.turn_id, ..Default::default() }).await.unwrap();
             assert!(told.into_inner().record.unwrap().muted, "it is no handoff of its own");
         }
     }
@@ -371,7 +371,7 @@ both! {
         assert!(!format!("{seen:?}").contains("jane.doe"));
         let metrics = telemetry.get_metrics(GetMetricsRequest::default()).await.unwrap().into_inner().metrics.unwrap();
         assert_eq!(metrics.turns, 1);
-        let explained = world.client.clone().explain_turn(ExplainTurnRequest { turn_id: turn.turn_id }).await.unwrap();
+        let explained = world.client.clone().explain_turn(ExplainTurnRequest { turn_id: turn.turn_id, ..Default::default() }).await.unwrap();
         assert!(!explained.into_inner().record.unwrap().decisions.is_empty());
     }
 

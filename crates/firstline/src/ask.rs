@@ -190,11 +190,11 @@ fn read(file: &Path) -> anyhow::Result<Vec<Message>> {
 pub(crate) async fn explain(
     settings: Settings,
     target: Target,
-    turn_id: String,
+    request: ExplainTurnRequest,
     as_json: bool,
 ) -> anyhow::Result<bool> {
     let assistant = Assistant::open(settings, &target).await?;
-    let response = assistant.client.clone().explain_turn(ExplainTurnRequest { turn_id }).await;
+    let response = assistant.client.clone().explain_turn(request).await;
     assistant.close().await;
     let asked = target
         .endpoint

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kit::config::Settings;
+use proto::ExplainTurnRequest;
 
 use crate::artefact::ArtefactCommand;
 use crate::ask::{AskArgs, Who};
@@ -65,6 +66,13 @@ enum Command {
     Explain {
         /// Id of the turn
         turn_id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// The same for the turn of a trace, as a log line or a dashboard names it
+    Trace {
+        /// W3C id of the trace, 32 hexadecimal digits
+        trace_id: String,
         #[command(flatten)]
         target: Target,
     },
@@ -307,7 +315,12 @@ async fn serve(
                     Box::pin(crate::chat::chat(settings, target, who, json)).await
                 }
                 Command::Explain { turn_id, target } => {
-                    Box::pin(crate::ask::explain(settings, target, turn_id, json)).await
+                    let request = ExplainTurnRequest { turn_id, ..ExplainTurnRequest::default() };
+                    Box::pin(crate::ask::explain(settings, target, request, json)).await
+                }
+                Command::Trace { trace_id, target } => {
+                    let request = ExplainTurnRequest { trace_id, ..ExplainTurnRequest::default() };
+                    Box::pin(crate::ask::explain(settings, target, request, json)).await
                 }
                 Command::Bundle(BundleCommand::Artefact(command)) => {
                     crate::artefact::run(&settings, command, json).await

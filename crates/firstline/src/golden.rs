@@ -147,7 +147,7 @@ async fn run(
 
 /// What was decided in a turn; nothing when it cannot be told, the turn itself is there.
 async fn decisions(assistant: &Assistant, turn_id: &str) -> Vec<String> {
-    let request = ExplainTurnRequest { turn_id: turn_id.to_owned() };
+    let request = ExplainTurnRequest { turn_id: turn_id.to_owned(), ..Default::default() };
     let response = assistant.client.clone().explain_turn(request).await;
     response.ok().and_then(|response| response.into_inner().record).unwrap_or_default().decisions
 }

@@ -1,4 +1,4 @@
-//! What travels with a call and is in no message: its deadline and its trace (W3C Trace Context).
+//! What travels with a call and is in no message: its deadline, its trace (W3C Trace Context) and its turn.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,6 +12,8 @@ tokio::task_local! {
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const TRACEPARENT: &str = "traceparent";
+const TURN: &str = "firstline-turn-id";
+const TURN_PREFIX: &str = "t_";
 
 /// The call being served.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +24,8 @@ pub struct Call {
     sampled: bool,
     /// Whether anyone but this process knows of the trace: its caller, or the collector of its spans.
     known: bool,
+    /// The turn that it is a part of, the number in its id.
+    turn: Option<u128>,
 }
 
 impl Call {
@@ -34,7 +38,7 @@ impl Call {
     pub fn root() -> Self {
         let id = uuid::Uuid::new_v4().as_u128();
         let span_id = (id >> 32) as u64 | 1;
-        Self { deadline: None, trace_id: id, span_id, sampled: false, known: false }
+        Self { deadline: None, trace_id: id, span_id, sampled: false, known: false, turn: None }
     }
 
     /// Runs a future as part of this call; needed where a handler spawns.
@@ -61,7 +65,24 @@ impl Call {
             span_id,
             sampled,
             known: true,
+            turn: None,
         })
+    }
+
+    /// The call that this task serves, if it serves one.
+    pub(crate) fn served() -> Option<Self> {
+        CURRENT.try_with(|call| *call).ok()
+    }
+
+    /// The same call as a part of a turn, which the log lines of every stage then say.
+    #[must_use]
+    pub fn of_turn(self, turn_id: &str) -> Self {
+        Self { turn: parse_turn(turn_id), ..self }
+    }
+
+    /// Id of the turn that it is a part of.
+    pub(crate) fn turn_id(&self) -> Option<String> {
+        self.turn.map(|number| format!("{TURN_PREFIX}{number:032x}"))
     }
 
     /// When the caller stops waiting.
@@ -94,15 +115,16 @@ impl Call {
     pub(crate) fn extract(headers: &HeaderMap) -> (Self, bool) {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let deadline = text(GRPC_TIMEOUT).and_then(parse_timeout).map(|left| Instant::now() + left);
+        let turn = text(TURN).and_then(parse_turn);
         match text(TRACEPARENT).and_then(parse_traceparent) {
             Some((trace_id, span_id, sampled)) => {
-                (Self { deadline, trace_id, span_id, sampled, known: true }, true)
+                (Self { deadline, trace_id, span_id, sampled, known: true, turn }, true)
             }
-            None => (Self { deadline, ..Self::root() }, false),
+            None => (Self { deadline, turn, ..Self::root() }, false),
         }
     }
 
-    /// Writes both headers; the request's own shorter timeout wins. `None` when no time is left.
+    /// Writes the headers; the request's own shorter timeout wins. `None` when no time is left.
     pub(crate) fn inject(self, headers: &mut HeaderMap) -> Option<Option<Instant>> {
         let own = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
         let call = own.map_or(self, |budget| self.within(budget));
@@ -116,6 +138,9 @@ impl Call {
         // A trace that nobody else knows would only tell the next hop not to record its own.
         if call.known {
             headers.insert(TRACEPARENT, call.traceparent().parse().ok()?);
+        }
+        if let Some(turn) = call.turn_id() {
+            headers.insert(TURN, turn.parse().ok()?);
         }
         Some(call.deadline)
     }
@@ -155,6 +180,11 @@ fn format_timeout(left: Duration) -> String {
     }
 }
 
+fn parse_turn(id: &str) -> Option<u128> {
+    let digits = id.strip_prefix(TURN_PREFIX).filter(|digits| digits.len() == 32)?;
+    u128::from_str_radix(digits, 16).ok()
+}
+
 fn parse_traceparent(value: &str) -> Option<(u128, u64, bool)> {
     let mut parts = value.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -173,7 +203,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hop_sees_what_is_left_and_an_expired_call_is_not_made() {
         let known = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let call = Call::resume(known).within(Duration::from_millis(300));
+        let turn = "t_01a2239a540274fca6626ae0900fdfea";
+        let call = Call::resume(known).within(Duration::from_millis(300)).of_turn(turn);
         tokio::time::advance(Duration::from_millis(100)).await;
         let mut headers = HeaderMap::new();
         assert!(call.inject(&mut headers).is_some());
@@ -181,6 +212,7 @@ mod tests {
         assert!(inbound);
         assert_eq!(seen.trace_id(), call.trace_id());
         assert_eq!(seen.deadline(), call.deadline());
+        assert_eq!(seen.turn_id().as_deref(), Some(turn));
         tokio::time::advance(Duration::from_millis(200)).await;
         assert!(call.inject(&mut HeaderMap::new()).is_none());
         let mut headers = HeaderMap::new();

@@ -14,6 +14,7 @@ pub mod files;
 pub mod generation;
 mod guard;
 pub mod link;
+mod log;
 mod metrics;
 mod model_call;
 mod rpc;

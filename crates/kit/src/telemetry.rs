@@ -9,12 +9,13 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-use crate::evaluation;
 use crate::metrics::Metrics;
+use crate::{evaluation, log};
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
@@ -58,7 +59,10 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let logs = match terminal {
         true => logs.with_ansi(!no_color).boxed(),
-        false => logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        false => {
+            let json = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            logs.json().event_format(log::InCall(json)).boxed()
+        }
     };
     let provider = traces(service)?;
     let traces = provider.as_ref().map(|provider| {

@@ -49,7 +49,7 @@ impl Orchestrator {
         let (utterances, turns) = self.journal.conversation(&id).await?.unwrap_or_default();
         let mut records = Vec::with_capacity(turns.len());
         for turn in turns {
-            records.extend(self.journal.record(&turn.turn_id).await?);
+            records.extend(self.journal.record(&turn.turn_id, "").await?);
         }
         records.extend(self.stages.unseen_of(id.clone()).await.map_err(unforgotten)?);
         Ok(ExportCustomerResponse {

@@ -59,4 +59,5 @@ pub use connector::Connector;
 pub use curated::{Approved, Curated};
 pub use keyword::{Found, Keywords};
 pub use parts::OFFERS;
-pub use server::{NAME, migrate, service};
+pub use server::{NAME, service};
+pub use store::migrate;

@@ -38,15 +38,6 @@ const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
 const MAX_NOTE_BYTES: usize = 64 * 1024;
 
-/// Brings the tables of the stage up to date.
-///
-/// # Errors
-/// The store cannot be opened, or is of a version that this one does not know.
-pub async fn migrate(context: &kit::Context) -> anyhow::Result<()> {
-    Journal::open(context.store(NAME)?).await?;
-    Ok(())
-}
-
 /// Opens the journal, ends the orphans of an earlier process, and serves.
 ///
 /// # Errors
@@ -394,10 +385,11 @@ impl AssistantService for Server {
         &self,
         request: Request<ExplainTurnRequest>,
     ) -> Result<Response<ExplainTurnResponse>, Status> {
-        let id = request.into_inner().turn_id;
-        let record =
-            self.orchestrator.journal.record(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
-        let record = record.ok_or_else(|| status(NAME, &Error::NotFound("turn_id")))?;
+        let ExplainTurnRequest { turn_id, trace_id } = request.into_inner();
+        let found = self.orchestrator.journal.record(&turn_id, &trace_id).await;
+        let record = found.map_err(|error| status(NAME, &Error::from(error)))?;
+        let asked = if turn_id.is_empty() { "trace_id" } else { "turn_id" };
+        let record = record.ok_or_else(|| status(NAME, &Error::NotFound(asked)))?;
         Ok(Response::new(ExplainTurnResponse { record: Some(record) }))
     }
 }

@@ -42,7 +42,8 @@ CREATE TABLE spool (
 CREATE TABLE spend (
     day INTEGER NOT NULL, customer BLOB NOT NULL, tokens INTEGER NOT NULL,
     PRIMARY KEY (day, customer)) STRICT, WITHOUT ROWID;
-", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES, crate::rollout::TABLES, crate::unseen::TABLES];
+", crate::outbox::TABLES, crate::inbound::TABLES, crate::notes::TABLES, crate::callback::TABLES, crate::retain::TABLES, crate::rollout::TABLES, crate::unseen::TABLES,
+"CREATE INDEX turn_by_trace ON turn (trace_id);"];
 
 /// The columns of an [`Orphan`]; role 1 is the customer.
 const ORPHAN: &str = "SELECT turn_id, conversation_id, trace_id, accepted_at,
@@ -141,6 +142,15 @@ pub(crate) struct Journal {
     pub(crate) sending: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Brings the tables of the stage up to date.
+///
+/// # Errors
+/// The store cannot be opened, or is of a version that this one does not know.
+pub async fn migrate(context: &kit::Context) -> anyhow::Result<()> {
+    Journal::open(context.store(crate::NAME)?).await?;
+    Ok(())
+}
+
 impl Journal {
     pub(crate) async fn open(source: Source) -> Result<Self> {
         let owner = uuid::Uuid::new_v4().simple().to_string().into();
@@ -196,11 +206,16 @@ impl Journal {
     }
 
     /// The record of a turn that has its outcome.
-    pub(crate) async fn record(&self, turn_id: &str) -> Result<Option<TurnRecord>> {
-        let query = "SELECT turn, record FROM turn WHERE turn_id = $1 AND record IS NOT NULL";
-        let turn_id = turn_id.to_owned();
+    pub(crate) async fn record(&self, turn_id: &str, trace_id: &str) -> Result<Option<TurnRecord>> {
+        let (query, id) = match turn_id {
+            "" => {
+                ("SELECT turn, record FROM turn WHERE trace_id = $1 AND record IS NOT NULL LIMIT 1", trace_id)
+            }
+            id => ("SELECT turn, record FROM turn WHERE turn_id = $1 AND record IS NOT NULL", id),
+        };
+        let id = id.to_owned();
         let read = move |connection: &mut Connection<'_>| {
-            connection.first(query, values![&turn_id], |row| record(row, 0, 1)).map(Option::flatten)
+            connection.first(query, values![&id], |row| record(row, 0, 1)).map(Option::flatten)
         };
         self.sql.read(read).await
     }

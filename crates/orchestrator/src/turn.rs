@@ -170,7 +170,18 @@ impl Orchestrator {
         found: Found,
         events: Events,
     ) -> Result<Turn, Error> {
-        let mut admission = self.admit(&message, &act);
+        let admission = self.admit(&message, &act);
+        let call = kit::Call::current().of_turn(&admission.turn_id);
+        call.scope(self.run_admitted(message, admission, found, events)).await
+    }
+
+    async fn run_admitted(
+        &self,
+        message: Message,
+        mut admission: Admission,
+        found: Found,
+        events: Events,
+    ) -> Result<Turn, Error> {
         let _running = self.running.enter(&admission.turn_id);
         admission.masked = Some(personal::mask(&message.text));
         let mut draft = Draft::new(self, &admission, Instant::now(), events);

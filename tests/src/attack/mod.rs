@@ -166,7 +166,7 @@ async fn converse(world: &World, conversation: &str, text: &str) -> Seen {
     let stream = client.converse(request).await.unwrap().into_inner();
     let events: Vec<Event> = stream.map(|response| response.unwrap().event.unwrap()).collect().await;
     let Some(Event::Final(turn)) = events.last().cloned() else { panic!("no end: {text}") };
-    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone() };
+    let request = ExplainTurnRequest { turn_id: turn.turn_id.clone(), ..Default::default() };
     let pieces = events.iter().filter_map(|event| match event {
         Event::Delta(delta) => Some(delta.text.as_str()),
         _ => None,
