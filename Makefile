@@ -2,7 +2,8 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help build demo models test test-llm check k8s-check k8s-rules chart alerts-check dashboards attack simulate bench day bench-index
+.PHONY: help build demo models test test-llm check k8s-check k8s-rules chart alerts-check dashboards attack simulate bench day bench-index \
+	images reproducible compose
 
 CARGO ?= cargo
 TOOLS := target/tools
@@ -90,3 +91,17 @@ day: build ## what a day of 20,000 turns costs without and with each measure, an
 
 bench-index: ## an index of a million passages: time to build, size, time of a search, memory
 	$(CARGO) bench --package retriever --bench million
+
+images: ## the eight container images without a daemon: built, sized, unpacked, run, probed; archives in target/images
+	@tools/need cc build-essential
+	@tools/need python3 python3 python3-venv
+	@tools/python $(TOOLS)
+	@tools/images $(TOOLS)
+
+reproducible: images ## compiles the images' processes once more, in another folder: the same bytes
+	@tools/reproducible $(TOOLS)
+
+compose: ## deploy/compose.yaml: valid by docker compose, and without the privileges it promises to do without
+	@tools/need python3 python3 python3-venv
+	@tools/python $(TOOLS)
+	@tools/compose $(TOOLS)
