@@ -21,7 +21,8 @@ use crate::{desk, executions, rollout};
     name = "firstline",
     version,
     about = "Customer support that answers, acts, or hands over to a person.",
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    subcommand_negates_reqs = true
 )]
 struct Cli {
     /// Configuration file; default: $FIRSTLINE_CONFIG, else firstline.toml in the working directory
@@ -30,8 +31,11 @@ struct Cli {
     /// Print one JSON object, or one a line for a batch
     #[arg(long, global = true)]
     json: bool,
+    /// Ask the running assistant for its health and exit with 0 when it serves, 1 otherwise; in place of a command
+    #[arg(long, required = true)]
+    health: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -241,7 +245,12 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<bool> {
-    let Cli { config, json, command } = cli;
+    let Cli { config, json, health, command } = cli;
+    let Some(command) = command.filter(|_| !health) else {
+        let server = Settings::discover(config.as_deref())?.server()?;
+        let address = server.admin.orchestrator.0.unwrap_or(server.listen.orchestrator);
+        return kit::run::runtime(1)?.block_on(kit::run::health(address)).map(|()| true);
+    };
     match command {
         Command::Bundle(BundleCommand::New { dir, kb, intents, name, audience }) => {
             let audience = match audience {

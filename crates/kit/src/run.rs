@@ -120,7 +120,11 @@ pub async fn bind(address: SocketAddr, stage: &str) -> anyhow::Result<TcpListene
         .with_context(|| format!("cannot listen on {address} (server.listen.{stage}, or --listen)"))
 }
 
-async fn health(address: SocketAddr) -> anyhow::Result<()> {
+/// Asks the process whose admin port that is, or which listens there in plain text, whether it serves.
+///
+/// # Errors
+/// No answer, or another one than that it serves.
+pub async fn health(address: SocketAddr) -> anyhow::Result<()> {
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.connect_lazy();
     let request = HealthCheckRequest { service: String::new() };
     let response = HealthClient::new(channel).check(request).await.context("no answer")?.into_inner();
