@@ -172,7 +172,7 @@ impl Orchestrator {
     ) -> Result<Turn, Error> {
         let admission = self.admit(&message, &act);
         let call = kit::Call::current().of_turn(&admission.turn_id);
-        call.scope(self.run_admitted(message, admission, found, events)).await
+        Box::pin(call.scope(self.run_admitted(message, admission, found, events))).await
     }
 
     async fn run_admitted(
