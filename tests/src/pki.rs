@@ -1,6 +1,7 @@
 //! Certificates for a test: an authority and what it vouches for.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kit::config::Tls;
@@ -48,6 +49,7 @@ impl Authority {
         let write = |name: &str, text: String| -> PathBuf {
             let path = dir.join(name);
             std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             path
         };
         Tls {

@@ -2,6 +2,7 @@
 //! whole assistant with TLS between its stages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -330,6 +331,10 @@ async fn certificates_are_exchanged_without_a_failed_call() {
     context.server.tls = issue("server");
     let served = Served::start(context).await;
     let client = issue("client");
+    let everyone = issue("everyone");
+    std::fs::set_permissions(&everyone.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = Link::remote(&served.url, Balance::Single, &caller(&everyone, None)).unwrap_err();
+    assert!(format!("{refused:#}").contains("can be read by everyone (mode 644)"), "{refused:#}");
     let context = caller(&client, None);
     let mut kept = Link::remote(&served.url, Balance::Single, &context).unwrap();
     let old = shown(&served.url, &client).await;

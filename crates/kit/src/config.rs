@@ -219,19 +219,34 @@ impl Settings {
 /// The permission of everyone to read a file.
 const EVERYONE: u32 = 0o004;
 
+/// Refuses a file that everyone may read: what it holds is no secret.
+///
+/// # Errors
+/// It is one, or there is no such file.
+pub(crate) fn check_secret(path: &Path) -> std::io::Result<()> {
+    use std::io::{Error, ErrorKind};
+    let (place, metadata) = (path.display(), std::fs::metadata(path));
+    let mode = metadata
+        .map_err(|error| Error::new(error.kind(), format!("cannot read {place}: {error}")))?
+        .permissions()
+        .mode();
+    if mode & EVERYONE == 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "{place} can be read by everyone (mode {:o}): chmod 640 it, on Kubernetes mount it with defaultMode 0440",
+        mode & 0o777
+    );
+    Err(Error::new(ErrorKind::PermissionDenied, what))
+}
+
 /// `NAME_FILE` means: the value of `NAME` is the content of that file, as secrets are mounted. What everyone on the
 /// machine may read is no secret.
 fn resolve_file((name, value): (String, String)) -> Result<(String, String), Error> {
     let Some(stem) = name.strip_suffix("_FILE") else { return Ok((name, value)) };
     let refuse = |message: String| Error { place: name.clone(), message };
     let cannot = |error: std::io::Error| refuse(format!("cannot read {value}: {error}"));
-    let mode = std::fs::metadata(&value).map_err(cannot)?.permissions().mode();
-    if mode & EVERYONE != 0 {
-        return Err(refuse(format!(
-            "{value} can be read by everyone (mode {:o}): chmod 640 it, on Kubernetes mount it with defaultMode 0440",
-            mode & 0o777
-        )));
-    }
+    check_secret(Path::new(&value)).map_err(|error| refuse(error.to_string()))?;
     let content = std::fs::read_to_string(&value).map_err(cannot)?;
     Ok((stem.to_owned(), content.trim_end().to_owned()))
 }

@@ -10,7 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use crate::config::{Server, Tls};
+use crate::config::{Server, Tls, check_secret};
 use crate::serve::Context;
 use crate::watched::Watched;
 
@@ -32,6 +32,7 @@ pub(crate) fn greeting(context: &Context) -> anyhow::Result<Option<Arc<Greeting>
         return Ok(None);
     }
     let Tls { cert, key, ca } = &server.tls;
+    check_secret(key).context("server.tls.key")?;
     let tokens = has_tokens(server);
     let make = move |files: &[Vec<u8>]| {
         let [cert, key, ca] = files else { anyhow::bail!("three files are needed") };
@@ -54,6 +55,9 @@ pub(crate) fn greeting(context: &Context) -> anyhow::Result<Option<Arc<Greeting>
 pub(crate) fn introduction(context: &Context) -> anyhow::Result<Arc<Introduction>> {
     let Tls { cert, key, ca } = &context.server.tls;
     let (own, believes) = (context.server.tls.is_on(), !ca.as_os_str().is_empty());
+    if own {
+        check_secret(key).context("server.tls.key")?;
+    }
     let paths: Vec<PathBuf> = [(ca, believes), (cert, own), (key, own)]
         .into_iter()
         .filter(|(_, is)| *is)
