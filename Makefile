@@ -33,7 +33,9 @@ test: models ## everything the tests need, then the tests
 	@tools/prometheus $(TOOLS) >/dev/null
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace --no-run
-	@tools/together "$(CARGO) test --workspace --exclude tests" "$(CARGO) test --package tests"
+	@# In two halves that take as long; all but `llama`, which make test-llm is for.
+	@tools/together "$(CARGO) test --workspace --lib --bins --test '[a-km-o]*' --test 'l[!l]*' && $(CARGO) test --workspace --doc" \
+		"$(CARGO) test --workspace --test '[p-z]*'"
 
 test-llm: ## the tests with a real model server, llama.cpp and a small model, built and fetched once
 	@tools/need c++ build-essential

@@ -11,6 +11,7 @@ mod pki;
 mod process;
 mod receiver;
 mod siege;
+mod stage;
 mod syncs;
 mod world;
 
@@ -21,6 +22,7 @@ pub use pki::{Authority, shown};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};
 pub use siege::{Fault, Siege, scope};
+pub use stage::{Stage, scrape};
 pub use syncs::{Syncs, bare_syncs_a_second, can_trace, count_syncs, send};
 pub use world::{Transport, World, altered, demo, link, scratch};
 

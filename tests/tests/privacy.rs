@@ -1,13 +1,12 @@
 //! Nothing personal where it does not belong: planted words, and every byte that a run left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::*;
-use tests::{Collector, Processes, Receiver, SECRET};
+use tests::{Collector, Processes, Receiver, SECRET, scrape};
 use tonic::transport::Channel;
 
 /// Numbers that look random and are the same in every run (xorshift).
@@ -142,14 +141,6 @@ fn files(dir: &Path, found: &mut BTreeMap<String, String>) {
     }
 }
 
-fn scrape(port: u16) -> String {
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
-}
-
 /// Before the name of a file that was read while the processes ran.
 const RUNNING: &str = "running ";
 
@@ -242,7 +233,7 @@ async fn what_a_customer_says_is_found_in_no_sink() {
     while let Some(record) = export.message().await.unwrap() {
         records += &format!("{record:?}\n");
     }
-    let page = scrape(metrics.port());
+    let page = scrape(metrics);
     let mut sinks = BTreeMap::new();
     files(processes.data.path(), &mut sinks);
     let mut sinks: BTreeMap<String, String> =

@@ -7,10 +7,8 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use proto::generator_service_client::GeneratorServiceClient;
 use proto::{GenerateRequest, JudgeRequest, JudgeResponse, ModelCall, ModelPurpose, Passage, Usage};
-use tests::Collector;
 use tests::model::{Model, Script, finish, usage, words};
-
-use crate::stage::Stage;
+use tests::{Collector, Stage};
 
 /// A generator with a model that replies this in turn.
 struct Generator {
@@ -37,7 +35,7 @@ strict = {{ input_usd_per_million = 1, output_usd_per_million = 10 }}
         );
         let stage = Stage::start("generator", &settings, &collector.url);
         let link =
-            kit::Link::remote(&stage.url, kit::config::Balance::Single, &kit::Context::default()).unwrap();
+            kit::Link::remote(&stage.url(), kit::config::Balance::Single, &kit::Context::default()).unwrap();
         Self { client: GeneratorServiceClient::new(link), collector, _kept: (stage, model) }
     }
 

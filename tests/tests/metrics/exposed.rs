@@ -7,9 +7,7 @@ use std::path::Path;
 use kit::config::STAGES;
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::{AskRequest, Feedback, Message, SubmitFeedbackRequest};
-use tests::Processes;
-
-use crate::stage::scrape;
+use tests::{Processes, scrape};
 
 /// Labels by name of a metric.
 type Shown = BTreeMap<String, BTreeSet<String>>;
@@ -51,11 +49,13 @@ fn shown(text: &str) -> Shown {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_processes_show_to_prometheus_is_listed() {
     let free = STAGES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    let doors = free.map(|free| free.local_addr().unwrap().to_string());
+    let doors = free.map(|free| free.local_addr().unwrap());
     let variables: Vec<_> = STAGES
         .iter()
         .zip(&doors)
-        .map(|(stage, door)| (format!("FIRSTLINE__SERVER__ADMIN__{}", stage.to_uppercase()), door.clone()))
+        .map(|(stage, door)| {
+            (format!("FIRSTLINE__SERVER__ADMIN__{}", stage.to_uppercase()), door.to_string())
+        })
         .chain([("FIRSTLINE__TELEMETRY__METRICS_EVERY_S".to_owned(), "1".to_owned())])
         .collect();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -72,7 +72,7 @@ async fn what_processes_show_to_prometheus_is_listed() {
     client.submit_feedback(SubmitFeedbackRequest { feedback: Some(feedback) }).await.unwrap();
     let listed = listed();
     for (stage, door) in STAGES.iter().zip(&doors) {
-        let page = scrape(door);
+        let page = scrape(*door);
         let shown = shown(page.split_once("\r\n\r\n").unwrap().1);
         assert!(shown.contains_key("process_resident_memory_bytes"), "{stage}: {shown:?}");
         for (name, labels) in shown {

@@ -5,7 +5,6 @@
 mod calls;
 mod exposed;
 mod recount;
-mod stage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,8 +16,7 @@ use prost_types::Timestamp;
 use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::*;
 use recount::{Counts, Key, Raw, recount};
-use stage::{Stage, scrape};
-use tests::{Collector, firstline};
+use tests::{Collector, Stage, firstline, scrape};
 
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -298,7 +296,7 @@ async fn until(who: &str, expected: &BTreeMap<Key, Counts>, mut told: impl FnMut
 async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_recount_tells() {
     let collector = Collector::start().await;
     let stage = Stage::start("telemetry", "metrics_every_s = 1\nmin_n = 20", &collector.url);
-    let link = kit::Link::remote(&stage.url, Balance::Single, &kit::Context::default()).unwrap();
+    let link = kit::Link::remote(&stage.url(), Balance::Single, &kit::Context::default()).unwrap();
     let mut client = TelemetryServiceClient::new(link);
     let now = jiff::Timestamp::now().as_second();
     let raw = raw(now);
@@ -330,14 +328,14 @@ async fn the_contract_the_command_line_prometheus_and_opentelemetry_tell_what_a_
     let mut watched = client.watch_metrics(watch).await.unwrap().into_inner();
     let watched = watched.message().await.unwrap().unwrap().metrics.unwrap();
     compare(&by_contract(&watched), &expected, 1.0).unwrap();
-    compare(&by_command_line(&stage.url), &expected, 1.0).unwrap();
-    let table = firstline(&["metrics", "--endpoint", &stage.url]).stdout;
+    compare(&by_command_line(&stage.url()), &expected, 1.0).unwrap();
+    let table = firstline(&["metrics", "--endpoint", &stage.url()]).stdout;
     let line = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
     assert!(
         line("resolution assumed").contains("insufficient: 0 of at least 20"),
         "a day is too short: {table}"
     );
     assert!(line("containment").contains(" % to "), "{table}");
-    until("Prometheus", &expected, || by_prometheus(&scrape(&stage.admin))).await;
+    until("Prometheus", &expected, || by_prometheus(&scrape(stage.admin))).await;
     until("OpenTelemetry", &expected, || by_opentelemetry(&collector)).await;
 }

@@ -1,0 +1,106 @@
+//! A stage as a process of its own.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::process::command;
+use crate::world::{demo, scratch};
+
+/// Ends with its handle.
+#[derive(Debug)]
+pub struct Stage {
+    child: Child,
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Address of its health and metrics.
+    pub admin: SocketAddr,
+    _data: TempDir,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Stage {
+    /// Starts it with settings of its own table, as TOML; its metrics and spans go to the collector five times a
+    /// second.
+    pub fn start(name: &str, settings: &str, collector: &str) -> Self {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        ];
+        Self::launch(name, free([127, 0, 0, 1]), settings, &variables)
+    }
+
+    /// Starts it at an address, as one of several.
+    pub fn at(name: &str, address: SocketAddr) -> Self {
+        Self::launch(name, address, "", &[])
+    }
+
+    fn launch(name: &str, address: SocketAddr, settings: &str, variables: &[(&str, &str)]) -> Self {
+        let (admin, data) = (free([127, 0, 0, 1]), scratch());
+        std::fs::write(data.path().join("firstline.toml"), format!("[{name}]\n{settings}")).unwrap();
+        let mut command = command(name);
+        command.current_dir(data.path()).args(["--listen", &address.to_string()]);
+        command.env("FIRSTLINE__SERVER__DATA_DIR", data.path()).env("FIRSTLINE__SERVER__BUNDLE", demo());
+        command.env(format!("FIRSTLINE__SERVER__ADMIN__{}", name.to_uppercase()), admin.to_string());
+        command.envs(variables.iter().copied());
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut said = String::new();
+        while !said.contains("\"serving\"") {
+            said.push_str(&log.next().unwrap_or_else(|| panic!("it did not start: {said}")));
+        }
+        // Someone must read what follows, or the writer stops at a full pipe.
+        std::thread::spawn(move || log.for_each(|line| eprintln!("{line}")));
+        Self { child, address, admin, _data: data }
+    }
+
+    /// Where it serves, as a URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Calls that it has answered.
+    pub fn answered(&self) -> u64 {
+        let page = scrape(self.admin);
+        let counts = page.lines().filter(|line| line.starts_with("rpc_server_call_duration_seconds_count"));
+        counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, without waiting for the drain.
+    pub fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// The exit code, when it has ended.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+fn free(ip: [u8; 4]) -> SocketAddr {
+    TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
+}
+
+/// What Prometheus would read at an address.
+pub fn scrape(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: firstline\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
