@@ -1,6 +1,7 @@
 //! A link to every address behind a name: found by DNS again and again, the least busy of two asked.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,10 +63,11 @@ impl Way {
             let way = self.clone();
             move |_: Uri| {
                 let way = way.clone();
-                in_time(async move {
+                async move {
                     let address = (way.host.trim_matches(['[', ']']), way.port);
-                    way.connect(TcpStream::connect(address).await?).await
-                })
+                    let connected = in_time(async { way.connect(TcpStream::connect(address).await?).await });
+                    connected.await.map_err(|error| cannot(&format!("{}:{}", way.host, way.port), &error))
+                }
             }
         });
         self.endpoint.connect_with_connector_lazy(connector)
@@ -93,8 +95,8 @@ impl Way {
         let connector = tower::service_fn(move |_: Uri| {
             let (way, lost) = (way.clone(), lost.clone());
             async move {
-                let connected =
-                    in_time(async { way.connect(TcpStream::connect(address).await?).await }).await;
+                let connected = in_time(async { way.connect(TcpStream::connect(address).await?).await });
+                let connected = connected.await.map_err(|error| cannot(&address, &error));
                 if connected.is_err() {
                     // A full queue holds it already, or the next call tells it again.
                     let _ = lost.try_send(address);
@@ -104,6 +106,10 @@ impl Way {
         });
         self.endpoint.connect_with_connector_lazy(connector)
     }
+}
+
+fn cannot(address: &dyn Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot connect to {address}: {error}"))
 }
 
 async fn in_time(connected: impl Future<Output = io::Result<Stream>>) -> io::Result<Stream> {

@@ -53,7 +53,10 @@ impl Guard {
 /// # Errors
 /// The exporter cannot be built from the `OTEL_*` variables.
 pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // What the exporters tell of themselves is for whoever asks for it.
+    let quiet = if level == "info" { "warn" } else { level };
+    let usual = format!("{level},opentelemetry={quiet},opentelemetry_sdk={quiet}");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let terminal = std::io::stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -64,6 +67,8 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
             logs.json().event_format(log::InCall(json)).boxed()
         }
     };
+    let metrics = metrics(service)?;
+    metrics.install();
     let provider = traces(service)?;
     let traces = provider.as_ref().map(|provider| {
         let kept = Targets::new().with_default(LevelFilter::INFO);
@@ -73,8 +78,6 @@ pub fn init(service: &'static str, level: &str) -> anyhow::Result<Guard> {
     EXPORTING.store(provider.is_some(), Ordering::Relaxed);
     // A second call in one process (tests run several stages) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(traces).with(logs.with_filter(filter)).try_init();
-    let metrics = metrics(service)?;
-    metrics.install();
     Ok(Guard { traces: provider, metrics })
 }
 
