@@ -165,13 +165,16 @@ fn token(key: &KeyPair, kid: &str, change: impl FnOnce(&mut Value)) -> String {
     jsonwebtoken::encode(&header, &claims, &key).unwrap()
 }
 
-fn keys(key: &KeyPair, kid: &str) -> Value {
+/// A key under two ids: with the algorithm that it signs by, and as issuers that leave it out have it; and a secret.
+fn keys(key: &KeyPair) -> Value {
     let point = key.der_bytes();
     let part = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    json!({ "keys": [{
-        "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid,
-        "x": part(&point[1..33]), "y": part(&point[33..]),
-    }] })
+    let (x, y) = (part(&point[1..33]), part(&point[33..]));
+    json!({ "keys": [
+        { "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1", "x": x, "y": y },
+        { "kty": "EC", "crv": "P-256", "kid": "bare", "x": x, "y": y },
+        { "kty": "oct", "kid": "shared", "k": part(SECRET.as_bytes()) },
+    ] })
 }
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -209,7 +212,7 @@ async fn every_caller_may_call_what_is_listed_and_nothing_else() {
     };
     let (key, stranger) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let jwks = dir.path().join("keys.json");
-    std::fs::write(&jwks, keys(&key, "k1").to_string()).unwrap();
+    std::fs::write(&jwks, keys(&key).to_string()).unwrap();
     let server = ours.issue(&["classifier.firstline.svc"], &folder("server"));
     let served = Served::start(settings(server, jwks)).await;
     let of = |names: &[&str], folder_name: &str| ours.issue(names, &folder(folder_name));
@@ -225,13 +228,14 @@ async fn every_caller_may_call_what_is_listed_and_nothing_else() {
         format!("{header}.{}.", part(json!({ "sub": "ann", "role": "operator" })))
     };
     // The public key is no secret: who signs with it as one must not be believed.
-    let confused = {
-        let header = Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::HS256) };
+    let by_secret = |kid: &str, secret: &[u8]| {
+        let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::HS256) };
         let claims = json!({ "sub": "ann", "role": "operator", "iss": "https://id.example.com", "aud": "firstline",
             "tenant": "bank", "exp": hour_ago + 7200 });
-        let secret = EncodingKey::from_secret(key.public_key_pem().as_bytes()).unwrap();
-        jsonwebtoken::encode(&header, &claims, &secret).unwrap()
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret).unwrap()).unwrap()
     };
+    let confused = by_secret("k1", key.public_key_pem().as_bytes());
+    let shared = by_secret("shared", SECRET.as_bytes());
     let (nobody, unknown) = (Code::Unauthenticated, Code::PermissionDenied);
     // Name, files, token, role, what is said to whoever has none.
     let callers: Vec<(&str, Tls, Option<String>, &str, Code)> = vec![
@@ -290,6 +294,8 @@ async fn every_caller_may_call_what_is_listed_and_nothing_else() {
             nobody,
         ),
         ("another key", none.clone(), Some(token(&stranger, "k1", |_| ())), "", nobody),
+        ("by a key without alg", none.clone(), Some(token(&key, "bare", |_| ())), "desk", unknown),
+        ("by a shared secret", none.clone(), Some(shared), "", nobody),
         ("an unknown key", none.clone(), Some(token(&key, "k2", |_| ())), "", nobody),
         ("unsigned", none.clone(), Some(unsigned), "", nobody),
         ("signed with what is public", none, Some(confused), "", nobody),

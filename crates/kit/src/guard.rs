@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use http::{HeaderMap, Request, header};
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{DecodingKey, Validation};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tonic::Status;
@@ -145,12 +145,10 @@ impl Signed {
             .ok_or("the token names no key of server.jwt.keys")?;
         let decoding =
             DecodingKey::from_jwk(key).map_err(|error| format!("its key cannot be used: {error}"))?;
-        // The key says by which algorithm it signs, never the token; a secret that both sides have is no key here.
-        let algorithm = key.common.key_algorithm.and_then(|own| own.to_string().parse().ok());
-        let algorithm = algorithm
-            .filter(|own| *own == header.alg)
-            .ok_or("the token is not signed as its key says (alg)")?;
-        let mut rules = Validation::new(algorithm);
+        if !signs_by(key, header.alg) {
+            return Err("the token is not signed as its key says (alg)".to_owned());
+        }
+        let mut rules = Validation::new(header.alg);
         rules.set_issuer(&[&self.rules.issuer]);
         rules.set_audience(&[&self.rules.audience]);
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -165,6 +163,19 @@ impl Signed {
         let role = role.ok_or("the token has no role that is known: service, desk or operator")?;
         Ok(Caller { name: sub, roles: vec![role] })
     }
+}
+
+/// Whether a key signs by an algorithm: the one it names, else any of its kind. The token alone never says so, and a secret
+/// that both sides have is no key here.
+fn signs_by(key: &Jwk, algorithm: Algorithm) -> bool {
+    use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+    let of_its_kind = match &key.algorithm {
+        AlgorithmParameters::RSA(_) => matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512),
+        AlgorithmParameters::EllipticCurve(_) => matches!(algorithm, ES256 | ES384),
+        AlgorithmParameters::OctetKeyPair(_) => algorithm == EdDSA,
+        _ => false,
+    };
+    of_its_kind && key.common.key_algorithm.is_none_or(|own| own.to_string().parse().ok() == Some(algorithm))
 }
 
 /// The stage that a name of a certificate says: the first label of a DNS name, the last part of a URI.
