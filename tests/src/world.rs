@@ -200,8 +200,7 @@ pub async fn link(transport: Transport, stage: Stage, context: &Context) -> Link
         Transport::Local => Link::local(&stage),
         Transport::Tcp => {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let scheme = if context.server.tls.is_on() { "https" } else { "http" };
-            let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+            let url = format!("{}://{}", context.server.scheme(), listener.local_addr().unwrap());
             let serving = context.clone();
             context.tasks.spawn(async move { kit::serve::serve(listener, stage, &serving).await.unwrap() });
             Link::remote(&url, Balance::Single, context).unwrap()

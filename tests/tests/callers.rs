@@ -116,8 +116,7 @@ impl Served {
         kit::run::install_tls();
         context.server.drain_ms = 0;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let scheme = if context.server.tls.is_on() { "https" } else { "http" };
-        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let url = format!("{}://{}", context.server.scheme(), listener.local_addr().unwrap());
         let serving = context.clone();
         context.tasks.spawn(async move {
             kit::serve::serve(listener, Stage::new("probe"), &serving).await.unwrap();

@@ -9,10 +9,6 @@ use anyhow::Context as _;
 use kit::config::{STAGES, Server};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const CHECK: Duration = Duration::from_secs(1);
@@ -146,7 +142,7 @@ impl Supervisor {
     fn endpoints(&self) -> anyhow::Result<Vec<(String, String)>> {
         let endpoint = |(stage, _): (&'static str, &str)| {
             let name = format!("FIRSTLINE__SERVER__ENDPOINTS__{}", stage.to_uppercase());
-            Ok((name, format!("http://{}", self.address(stage)?)))
+            Ok((name, format!("{}://{}", self.server.scheme(), self.address(stage)?)))
         };
         self.server.endpoints.iter().map(endpoint).collect()
     }
@@ -158,18 +154,16 @@ impl Supervisor {
 
     /// Waits until a stage serves; its own line on stderr says why when it does not.
     async fn healthy(&self, stage: &'static str, child: &mut Child) -> anyhow::Result<()> {
-        let channel = Endpoint::from_shared(format!("http://{}", self.address(stage)?))?.connect_lazy();
-        let mut client = HealthClient::new(channel);
+        let (address, mut admin) = (self.address(stage)?, self.server.admin.clone());
+        // The admin port speaks plain text, whatever the other one does.
+        let address = admin.of(stage).and_then(|admin| admin.0).unwrap_or(address);
         let start = Instant::now();
         while start.elapsed() < START_WITHIN {
             if let Some(status) = child.try_wait()? {
                 anyhow::bail!("{stage} did not start: {status}");
             }
             anyhow::ensure!(!self.shutdown.is_cancelled(), "stopped while {stage} was starting");
-            let check = tokio::time::timeout(CHECK, client.check(HealthCheckRequest::default())).await;
-            if let Ok(Ok(health)) = check
-                && health.into_inner().status() == ServingStatus::Serving
-            {
+            if let Ok(Ok(())) = tokio::time::timeout(CHECK, kit::run::health(address)).await {
                 return Ok(());
             }
             tokio::time::sleep(POLL).await;

@@ -61,7 +61,7 @@ pub(crate) fn connections(
 
 async fn shake(stream: TcpStream, greeting: &Greeting) -> Option<Io> {
     let from = stream.peer_addr().ok();
-    let acceptor = TlsAcceptor::from(greeting.now().as_ref().clone());
+    let acceptor = TlsAcceptor::from(greeting.now());
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

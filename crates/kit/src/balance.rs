@@ -53,7 +53,7 @@ impl Way {
         let Some(introduction) = &self.tls else { return Ok(TokioIo::new(Either::Left(stream))) };
         let name =
             ServerName::try_from(self.host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(introduction.now().as_ref().clone());
+        let connector = TlsConnector::from(introduction.now());
         Ok(TokioIo::new(Either::Right(Box::new(connector.connect(name, stream).await?))))
     }
 

@@ -77,7 +77,18 @@ impl Server {
     /// Whether callers have to say who they are.
     #[must_use]
     pub fn asks_callers(&self) -> bool {
-        self.tls.is_on() || !self.tokens.is_empty() || !self.jwt.keys.as_os_str().is_empty()
+        self.tls.is_on() || self.knows_tokens()
+    }
+
+    /// Whether callers may bring a token instead of a certificate.
+    pub(crate) fn knows_tokens(&self) -> bool {
+        !self.tokens.is_empty() || !self.jwt.keys.as_os_str().is_empty()
+    }
+
+    /// How the URLs of its stages begin.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_on() { "https" } else { "http" }
     }
 
     pub(crate) fn validate_callers(&self, violations: &mut Vec<Violation>) {

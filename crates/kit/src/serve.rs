@@ -170,25 +170,25 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (call, inbound) = Call::extract(request.headers());
-        let (path, stage, start) = (request.uri().path().to_owned(), self.stage, Instant::now());
+        let (stage, start) = (self.stage, Instant::now());
+        let method = method(request.uri().path()).to_owned();
         // Health and reflection are the platform's own traffic.
-        let own = path.starts_with("/grpc.");
-        let done = move |path: String, response: Response<Body>| {
+        let own = method.starts_with("grpc.");
+        let done = move |method: String, response: Response<Body>| {
             let response = fault::too_large(stage, response);
-            if own { response } else { rpc::measured(start, path, response) }
+            if own { response } else { rpc::measured(start, method, response) }
         };
         let caller = match self.guard.as_ref().map(|guard| guard.admit(&request)).transpose() {
             Ok(caller) => caller,
             Err(status) => {
-                return Box::pin(std::future::ready(Ok(done(method(&path).to_owned(), status.into_http()))));
+                return Box::pin(std::future::ready(Ok(done(method, status.into_http()))));
             }
         };
         if !telemetry::exporting() || own {
             let response = until_deadline(call, call.scope(self.inner.call(request)));
-            let method = method(&path).to_owned();
             return Box::pin(async move { response.await.map(|response| done(method, response)) });
         }
-        let span = server_span(self.stage, &path);
+        let span = server_span(stage, &method);
         if let Some(caller) = &caller {
             span.record("firstline.caller", &caller.name);
         }
@@ -202,7 +202,7 @@ where
         Box::pin(
             async move {
                 let response = until_deadline(call, scoped).await;
-                let response = response.map(|response| done(method(&path).to_owned(), response));
+                let response = response.map(|response| done(method, response));
                 if let Ok(response) = &response {
                     record_status(response);
                 }
@@ -218,8 +218,7 @@ fn method(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
-fn server_span(stage: &'static str, path: &str) -> tracing::Span {
-    let method = method(path);
+fn server_span(stage: &'static str, method: &str) -> tracing::Span {
     let verb = method.rsplit('/').next().unwrap_or(method);
     tracing::info_span!(
         "rpc",

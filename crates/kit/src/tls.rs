@@ -10,7 +10,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-use crate::config::{Server, Tls, check_secret};
+use crate::config::{Tls, check_secret};
 use crate::serve::Context;
 use crate::watched::Watched;
 
@@ -18,9 +18,9 @@ use crate::watched::Watched;
 const ALPN: &[u8] = b"h2";
 
 /// How a process greets its callers.
-pub(crate) type Greeting = Watched<Arc<ServerConfig>>;
+pub(crate) type Greeting = Watched<ServerConfig>;
 /// How a process introduces itself where it calls.
-pub(crate) type Introduction = Watched<Arc<ClientConfig>>;
+pub(crate) type Introduction = Watched<ClientConfig>;
 
 /// How callers are greeted; `None` in plain text. Without any token a certificate is asked of everybody.
 ///
@@ -33,16 +33,17 @@ pub(crate) fn greeting(context: &Context) -> anyhow::Result<Option<Arc<Greeting>
     }
     let Tls { cert, key, ca } = &server.tls;
     check_secret(key).context("server.tls.key")?;
-    let tokens = has_tokens(server);
+    let tokens = server.knows_tokens();
     let make = move |files: &[Vec<u8>]| {
         let [cert, key, ca] = files else { anyhow::bail!("three files are needed") };
         let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
         let verifier = if tokens { verifier.allow_unauthenticated() } else { verifier };
-        let config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
             .with_client_cert_verifier(verifier.build().context("server.tls.ca")?)
             .with_single_cert(certificates(cert)?, private(key)?)
             .context("server.tls.cert and server.tls.key")?;
-        Ok(Arc::new(with_alpn(config, |config| &mut config.alpn_protocols)))
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(config)
     };
     Watched::open(vec![cert.clone(), key.clone(), ca.clone()], context, make).map(Some)
 }
@@ -69,24 +70,16 @@ pub(crate) fn introduction(context: &Context) -> anyhow::Result<Arc<Introduction
             [ca, own @ ..] if believes => (builder.with_root_certificates(roots(ca)?), own),
             own => (builder.with_platform_verifier().context("the authorities of the system")?, own),
         };
-        let config = match files {
+        let mut config = match files {
             [cert, key] => builder
                 .with_client_auth_cert(certificates(cert)?, private(key)?)
                 .context("server.tls.cert and server.tls.key")?,
             _ => builder.with_no_client_auth(),
         };
-        Ok(Arc::new(with_alpn(config, |config| &mut config.alpn_protocols)))
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(config)
     };
     Watched::open(paths, context, make)
-}
-
-fn has_tokens(server: &Server) -> bool {
-    !server.tokens.is_empty() || !server.jwt.keys.as_os_str().is_empty()
-}
-
-fn with_alpn<C>(mut config: C, protocols: impl Fn(&mut C) -> &mut Vec<Vec<u8>>) -> C {
-    *protocols(&mut config) = vec![ALPN.to_vec()];
-    config
 }
 
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
