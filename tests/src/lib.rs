@@ -3,10 +3,12 @@
 
 pub mod attack;
 pub mod behave;
+mod cluster;
 mod disk;
 mod foreign;
 mod helpdesk;
 pub mod model;
+mod names;
 mod pki;
 mod process;
 mod receiver;
@@ -15,9 +17,11 @@ mod stage;
 mod syncs;
 mod world;
 
+pub use cluster::Cluster;
 pub use disk::small_disk;
 pub use foreign::{Foreign, prometheus, python};
 pub use helpdesk::{Helpdesk, MailServer};
+pub use names::{Names, inside};
 pub use pki::{Authority, shown};
 pub use process::{Finished, Processes, cold_start, command, firstline};
 pub use receiver::{Collector, Received, Receiver, SECRET, serve};

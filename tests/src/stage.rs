@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -17,7 +18,7 @@ pub struct Stage {
     pub address: SocketAddr,
     /// Address of its health and metrics.
     pub admin: SocketAddr,
-    _data: TempDir,
+    data: Arc<TempDir>,
 }
 
 impl Drop for Stage {
@@ -35,16 +36,22 @@ impl Stage {
             ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
             ("OTEL_BSP_SCHEDULE_DELAY", "200"),
         ];
-        Self::launch(name, free([127, 0, 0, 1]), settings, &variables)
+        Self::launch(name, free([127, 0, 0, 1]), Arc::new(scratch()), settings, &variables)
     }
 
-    /// Starts it at an address, as one of several.
-    pub fn at(name: &str, address: SocketAddr) -> Self {
-        Self::launch(name, address, "", &[])
+    /// Starts it at an address, as one of several, with its store in a folder and more variables.
+    pub fn at(name: &str, address: SocketAddr, data: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
+        Self::launch(name, address, data, "", variables)
     }
 
-    fn launch(name: &str, address: SocketAddr, settings: &str, variables: &[(&str, &str)]) -> Self {
-        let (admin, data) = (free([127, 0, 0, 1]), scratch());
+    fn launch(
+        name: &str,
+        address: SocketAddr,
+        data: Arc<TempDir>,
+        settings: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let admin = free([127, 0, 0, 1]);
         std::fs::write(data.path().join("firstline.toml"), format!("[{name}]\n{settings}")).unwrap();
         let mut command = command(name);
         command.current_dir(data.path()).args(["--listen", &address.to_string()]);
@@ -59,12 +66,17 @@ impl Stage {
         }
         // Someone must read what follows, or the writer stops at a full pipe.
         std::thread::spawn(move || log.for_each(|line| eprintln!("{line}")));
-        Self { child, address, admin, _data: data }
+        Self { child, address, admin, data }
     }
 
     /// Where it serves, as a URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The folder of its store.
+    pub fn data(&self) -> Arc<TempDir> {
+        Arc::clone(&self.data)
     }
 
     /// Calls that it has answered.

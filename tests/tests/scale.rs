@@ -2,40 +2,23 @@
 //! is killed or drained fails no call that may be made again.
 
 use std::net::TcpListener;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kit::config::Balance;
 use kit::{Context, Link};
 use proto::ClassifyRequest;
 use proto::classifier_service_client::ClassifierServiceClient;
-use tests::{Stage, not_run, python};
+use tests::{Names, Stage, inside, python, scratch};
 use tonic::{Code, Request};
 
-/// The file that says where names are, of the process inside.
-const HOSTS: &str = "FIRSTLINE_TEST_HOSTS";
 const NAME: &str = "classifier.test";
 /// Longest wait for a state.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Names and addresses of a process that sees a file of the test instead of /etc/hosts. The file is written over in one
-/// go and never shorter, since it is read at any moment.
-struct Names(std::fs::File);
-
-impl Names {
-    const BYTES: usize = 512;
-
-    fn open(path: &Path) -> Self {
-        Self(std::fs::File::options().write(true).create(true).truncate(false).open(path).unwrap())
-    }
-
-    fn are(&self, replicas: &[&Stage]) {
-        let lines: String =
-            replicas.iter().map(|replica| format!("{} {NAME}\n", replica.address.ip())).collect();
-        self.0.write_all_at(format!("{lines:<width$}\n", width = Self::BYTES).as_bytes(), 0).unwrap();
-    }
+fn are(names: &Names, replicas: &[&Stage]) {
+    names.are(replicas.iter().map(|replica| (NAME, replica.address.ip())));
 }
 
 struct Caller {
@@ -85,25 +68,27 @@ impl Caller {
 
 #[tokio::test]
 async fn calls_are_spread_over_the_processes_of_a_name_while_they_come_and_go() {
-    match std::env::var_os(HOSTS) {
-        Some(hosts) => come_and_go(Path::new(&hosts), false).await,
-        None => inside("calls_are_spread_over_the_processes_of_a_name_while_they_come_and_go"),
+    let test = "calls_are_spread_over_the_processes_of_a_name_while_they_come_and_go";
+    match Names::here() {
+        Some(names) => come_and_go(&names, false).await,
+        None => inside(test, &["--exact", test, "--nocapture"], &[]),
     }
 }
 
 #[tokio::test]
 async fn calls_are_spread_by_an_envoy_in_front_too() {
-    match std::env::var_os(HOSTS) {
-        Some(hosts) => come_and_go(Path::new(&hosts), true).await,
-        None => inside("calls_are_spread_by_an_envoy_in_front_too"),
+    let test = "calls_are_spread_by_an_envoy_in_front_too";
+    match Names::here() {
+        Some(names) => come_and_go(&names, true).await,
+        None => inside(test, &["--exact", test, "--nocapture"], &[]),
     }
 }
 
-async fn come_and_go(hosts: &Path, by_envoy: bool) {
+async fn come_and_go(names: &Names, by_envoy: bool) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let start = |n: u8| Stage::at("classifier", ([127, 1, 0, n], port).into());
-    let (names, mut one, mut two) = (Names::open(hosts), start(1), start(2));
-    names.are(&[&one, &two]);
+    let start = |n: u8| Stage::at("classifier", ([127, 1, 0, n], port).into(), Arc::new(scratch()), &[]);
+    let (mut one, mut two) = (start(1), start(2));
+    are(names, &[&one, &two]);
     let context = Context::default();
     let envoy = if by_envoy { Some(Envoy::start(port).await) } else { None };
     let (url, balance) = match &envoy {
@@ -120,17 +105,17 @@ async fn come_and_go(hosts: &Path, by_envoy: bool) {
         caller.again
     );
     let three = start(3);
-    names.are(&[&one, &two, &three]);
+    are(names, &[&one, &two, &three]);
     let seen = caller.until_used(&three, 40).await;
     one.kill();
     caller.calls(300).await;
-    names.are(&[&two, &three]);
+    are(names, &[&two, &three]);
     let killed = caller.again;
     // Kubernetes takes a pod out of the name before it stops it; here it is stopped while it is still in it.
     two.terminate();
     caller.calls(300).await;
     assert_eq!(two.ended(), Some(0));
-    names.are(&[&three]);
+    are(names, &[&three]);
     caller.calls(100).await;
     println!(
         "spread {first} to {second}; a third is used within {:.1} s; of {} calls none failed, {killed} were made again \
@@ -182,23 +167,4 @@ fn is_ready(admin: u16) -> bool {
     let mut said = String::new();
     let read = asked.and_then(|()| stream.read_to_string(&mut said));
     read.is_ok() && said.matches("::health_flags::healthy").count() >= 2
-}
-
-/// Runs the test once more where a file of its own stands for /etc/hosts: in a mount namespace.
-fn inside(test: &str) {
-    let dir = tests::scratch();
-    let hosts = dir.path().join("hosts");
-    std::fs::write(&hosts, "").unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--map-root-user", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
-    command.arg(&hosts).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]);
-    let ended = command.env(HOSTS, &hosts).stdin(Stdio::null()).output().unwrap();
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
-    if said.contains("unshare failed") {
-        return not_run(test, &said);
-    }
-    println!("{said}");
-    assert!(ended.status.success(), "{said}");
 }
