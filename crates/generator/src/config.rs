@@ -91,6 +91,9 @@ pub struct Config {
     pub prices: BTreeMap<String, Price>,
     /// Names of further models, in the order in which they are asked when those before them cannot answer.
     pub fallback: Vec<String>,
+    /// Names of models, or hosts of their servers, that are not asked for now. Without any that is left the passages' own
+    /// sentences answer.
+    pub silenced: Vec<String>,
     /// When the second model is asked too, because the first one has shown nothing yet, in milliseconds, 0..=60000; 0: never.
     pub hedge_after_ms: u64,
     /// Which of the models is asked first.
@@ -236,6 +239,7 @@ impl Default for Config {
             judge_model: String::new(),
             prices: BTreeMap::new(),
             fallback: Vec::new(),
+            silenced: Vec::new(),
             hedge_after_ms: 0,
             routing: Routing::Listed,
             self_hosted: false,
@@ -279,6 +283,18 @@ impl kit::Config for Config {
         }
         for name in self.fallback.iter().filter(|name| !self.models.contains_key(*name)) {
             refuse("fallback", format!("names {name:?}, which is not in generator.models"));
+        }
+        let known: Vec<(&str, &str)> = std::iter::once((self.model.as_str(), self.base_url.as_str()))
+            .chain(self.models.values().map(|model| (model.model.as_str(), model.base_url.as_str())))
+            .collect();
+        for name in &self.silenced {
+            let is_known = known.iter().any(|(model, url)| is_of(name, model, url));
+            if !is_known && *name != self.judge_model && !is_of(name, "", OPENAI) {
+                refuse(
+                    "silenced",
+                    format!("names {name:?}, which is no model here, and no host of its server"),
+                );
+            }
         }
         for (model, price) in &self.prices {
             price.validate(&format!("prices.{model}"), &mut found);
@@ -328,7 +344,19 @@ impl Config {
             |name: &String| Some((format!("generator.models.{name}"), self.models.get(name)?.clone()));
         std::iter::once(("generator".to_owned(), first))
             .chain(self.fallback.iter().filter_map(named))
+            .filter(|(_, model)| !self.is_silenced(&model.model, &model.base_url))
             .collect()
+    }
+
+    /// Whether the model that judges answers may be asked: it is on the first one's server.
+    pub(crate) fn may_judge(&self) -> bool {
+        [self.model.as_str(), self.judging_model()]
+            .iter()
+            .all(|model| !self.is_silenced(model, &self.base_url))
+    }
+
+    fn is_silenced(&self, model: &str, url: &str) -> bool {
+        self.silenced.iter().any(|name| is_of(name, model, url))
     }
 
     /// Name of the model that judges answers.
@@ -347,6 +375,11 @@ impl Config {
     }
 }
 
+/// Whether a name is that of a model, or of the host of its server.
+fn is_of(name: &str, model: &str, url: &str) -> bool {
+    name == model || parse_url(url).is_some_and(|url| url.host_str() == Some(name))
+}
+
 /// A URL of a server, or `None` when it is none.
 pub(crate) fn parse_url(url: &str) -> Option<reqwest::Url> {
     let url = reqwest::Url::parse(url).ok()?;
@@ -354,46 +387,4 @@ pub(crate) fn parse_url(url: &str) -> Option<reqwest::Url> {
 }
 
 #[cfg(test)]
-mod tests {
-    use kit::Config as _;
-
-    use super::*;
-
-    #[test]
-    fn bad_values_are_named_with_their_range() {
-        let mut config =
-            Config { provider: Provider::Openai, base_url: "ftp://x".to_owned(), ..Config::default() };
-        config.answer_threshold = 1.5;
-        let price = Price {
-            input_usd_per_million: -1.0,
-            output_usd_per_million: 1.0,
-            cached_input_usd_per_million: None,
-        };
-        config.prices.insert("m".to_owned(), price);
-        let keys: Vec<String> = config.validate().into_iter().map(|violation| violation.key).collect();
-        assert_eq!(keys, ["answer_threshold", "model", "base_url", "prices.m.input_usd_per_million"]);
-        assert!(Config::default().validate().is_empty());
-    }
-
-    #[test]
-    fn cached_tokens_cost_their_own_price() {
-        let price = Price {
-            input_usd_per_million: 2.0,
-            output_usd_per_million: 10.0,
-            cached_input_usd_per_million: Some(1.0),
-        };
-        let cost = price.cost_usd(Usage { input: 1_000_000, cached: 500_000, output: 100_000 });
-        assert!((cost - 2.5).abs() < 1e-12, "{cost}");
-    }
-
-    #[test]
-    fn own_settings_win_over_the_usual_variables_and_the_key_is_never_shown() {
-        let variable = |name: &str| Some(format!("http://{}", name.to_lowercase()));
-        let config =
-            Config { base_url: "http://own".to_owned(), ..Config::default() }.or_environment(variable);
-        assert_eq!(config.base_url, "http://own");
-        assert!(config.api_key.is_some());
-        assert!(!format!("{config:?}{}", serde_json::to_string(&config).unwrap()).contains("openai_api_key"));
-        assert_eq!(Config::default().or_environment(|_| None).base_url, OPENAI);
-    }
-}
+mod tests;

@@ -76,10 +76,13 @@ pub async fn probe(config: &Config) -> anyhow::Result<String> {
     for (place, model) in config.chain() {
         found.push(probe_one(&place, &model).await?);
     }
-    if found.is_empty() {
-        return Ok("none: answers are verbatim sentences of the articles".to_owned());
-    }
-    Ok(found.join(", then "))
+    let asked = if found.is_empty() {
+        "none: answers are verbatim sentences of the articles".to_owned()
+    } else {
+        found.join(", then ")
+    };
+    let silenced = config.silenced.join(", ");
+    Ok(if silenced.is_empty() { asked } else { format!("{asked}; silenced: {silenced}") })
 }
 
 async fn probe_one(place: &str, model: &Model) -> anyhow::Result<String> {

@@ -98,7 +98,8 @@ impl Writer {
     /// The base URL or the key cannot be used, or the HTTP client cannot be built.
     pub fn new(config: Config, prompt: Prompt) -> anyhow::Result<Self> {
         let (models, judge) = (Served::all(&config)?, Judge::new(config.overlap_weight));
-        let judging = models.first().map(|first| first.named(&config, config.judging_model()));
+        let first = models.first().filter(|_| config.may_judge());
+        let judging = first.map(|first| first.named(&config, config.judging_model()));
         let cache = Cache::new(&config, &prompt)?;
         let (router, places) = (Router::default(), Semaphore::new(config.max_in_flight));
         Ok(Self { config, canaries: Canaries::new(), judge, prompt, models, judging, router, places, cache })

@@ -81,6 +81,19 @@ async fn a_usage_that_cannot_be_true_is_no_reason_to_ask_another() {
 }
 
 #[tokio::test]
+async fn who_is_silenced_is_never_asked_and_quotes_answer_when_all_are() {
+    for (silenced, calls) in [(vec!["tiny"], (0, 1)), (vec!["tiny", "large"], (0, 0))] {
+        let (first, second) =
+            (Model::scripted(vec![whole(GOOD)]).await, Model::scripted(vec![whole(GOOD)]).await);
+        let silenced = silenced.into_iter().map(str::to_owned).collect();
+        let config = Config { silenced, ..chain(&first.url, &second.url) };
+        let Outcome { answer, .. } = crate::ask(config, QUESTION, None).await;
+        assert_eq!((first.calls(), second.calls()), calls);
+        assert!(!answer.text.is_empty() && answer.calls.len() == calls.1, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_fails_is_left_alone_and_one_that_says_so_too() {
     let broken = Script::Status(StatusCode::INTERNAL_SERVER_ERROR, "", "oops");
     let limited = Script::Status(StatusCode::TOO_MANY_REQUESTS, "60", "{}");
