@@ -1,4 +1,4 @@
-//! What later training needs: feedback and what is held of a customer, at a running assistant.
+//! What is held of turns and customers: to look into, to hand out, and for later training.
 
 mod conversation;
 mod example;
@@ -7,6 +7,7 @@ mod feedback;
 mod filter;
 mod gaps;
 mod queue;
+mod slow;
 mod window;
 mod write;
 
@@ -22,6 +23,8 @@ pub(crate) enum DataCommand {
     AuditQueue(queue::QueueCommand),
     /// All that is held of a customer, at a running assistant; or examples for training, at a running telemetry stage
     Export(export::ExportArgs),
+    /// The turns that took longest, and where their time went, at a running telemetry stage
+    Slow(slow::SlowArgs),
     /// What customers asked and did not get from the bot, alike questions together, at a running telemetry stage
     Gaps(gaps::GapsArgs),
 }
@@ -42,6 +45,7 @@ pub(crate) async fn run(settings: &Settings, command: DataCommand, as_json: bool
         DataCommand::Feedback(args) => feedback::feedback(settings, args, as_json).await,
         DataCommand::AuditQueue(command) => queue::queue(settings, command, as_json).await,
         DataCommand::Gaps(args) => gaps::gaps(settings, args, as_json).await,
+        DataCommand::Slow(args) => slow::slow(settings, args, as_json).await,
         DataCommand::Export(args) => export::export(settings, args, as_json).await,
     }
 }

@@ -84,9 +84,7 @@ pub(crate) async fn export(settings: &Settings, args: ExportArgs, as_json: bool)
         std::fs::read_to_string(file).with_context(|| format!("--system: {}", file.display()))
     };
     let system = args.system.as_ref().map(read).transpose()?.unwrap_or_default();
-    let (link, url) = args.at.link(settings, telemetry_at)?;
-    let client = TelemetryServiceClient::new(link).max_decoding_message_size(MAX_RESPONSE);
-    let source = Source { client, url };
+    let source = Source::at(&args.at, settings)?;
     let now = jiff::Timestamp::now();
     let from = args.window.as_ref().map(|window| window.before(now)).transpose()?;
     // All that is kept, whatever the window: a no stands longer than that.
@@ -118,11 +116,17 @@ pub(crate) async fn export(settings: &Settings, args: ExportArgs, as_json: bool)
 
 /// A telemetry stage.
 pub(super) struct Source {
-    pub(super) client: TelemetryServiceClient<kit::Link>,
-    pub(super) url: String,
+    client: TelemetryServiceClient<kit::Link>,
+    url: String,
 }
 
 impl Source {
+    pub(super) fn at(at: &Running, settings: &Settings) -> anyhow::Result<Self> {
+        let (link, url) = at.link(settings, telemetry_at)?;
+        let client = TelemetryServiceClient::new(link).max_decoding_message_size(MAX_RESPONSE);
+        Ok(Self { client, url })
+    }
+
     /// Records of a span of time, oldest first.
     pub(super) async fn records(
         &self,

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use clap::Args;
 use kit::config::Settings;
 use learn::Ngrams;
-use proto::telemetry_service_client::TelemetryServiceClient;
 use proto::{HandoffReason, Outcome};
 use serde_json::{Value, json};
 
 use super::conversation::{Conversation, Open, Said};
 use super::export::Source;
+use super::short;
 use super::window::Window;
-use super::{short, telemetry_at};
-use crate::client::MAX_RESPONSE;
 use crate::desk::Running;
 use crate::show;
 
@@ -43,9 +41,7 @@ pub(crate) struct GapsArgs {
 
 /// Prints the questions that ended without knowledge or with a person, those alike together, the most frequent first.
 pub(crate) async fn gaps(settings: &Settings, args: GapsArgs, as_json: bool) -> anyhow::Result<bool> {
-    let (link, url) = args.at.link(settings, telemetry_at)?;
-    let client = TelemetryServiceClient::new(link).max_decoding_message_size(MAX_RESPONSE);
-    let source = Source { client, url };
+    let source = Source::at(&args.at, settings)?;
     let now = jiff::Timestamp::now();
     let mut records = source.records(Some(args.window.before(now)?), now, true).await?;
     let (mut open, mut questions) = (Open::default(), Questions::default());
