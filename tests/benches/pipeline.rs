@@ -12,7 +12,7 @@ use kit::{Context, Link, Links, Stage};
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::classifier_service_client::ClassifierServiceClient;
 use proto::*;
-use tests::{Processes, Transport, World, demo, scratch};
+use tests::{Processes, Transport, World, cpu_us, demo, memory_mib, scratch};
 use tokio::net::TcpListener;
 
 const ROUNDS: usize = 15;
@@ -38,26 +38,16 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// CPU time of processes so far, in microseconds (`utime` and `stime` of proc(5), 100 ticks a second).
-fn cpu(pids: &[u32]) -> f64 {
-    let ticks = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<f64>().ok()).sum::<f64>()
-    };
-    pids.iter().map(ticks).sum::<f64>() * 10_000.0
-}
-
 async fn round(pids: &[u32], mut call: impl AsyncFnMut()) -> Round {
     call().await;
-    let before = cpu(pids);
+    let before = cpu_us(pids);
     let mut micros = Vec::with_capacity(TURNS);
     for _ in 0..TURNS {
         let start = Instant::now();
         call().await;
         micros.push(start.elapsed().as_secs_f64() * 1e6);
     }
-    Round { micros, cpu: (cpu(pids) - before) / TURNS as f64 }
+    Round { micros, cpu: (cpu_us(pids) - before) / TURNS as f64 }
 }
 
 async fn serve(stage: Stage, context: &Context) -> String {
@@ -96,12 +86,6 @@ async fn ask(client: &AssistantServiceClient<Link>) {
     let message = Some(Message { text: QUESTION.to_owned(), ..Message::default() });
     let turn = client.clone().ask(AskRequest { message }).await.unwrap().into_inner().turn.unwrap();
     assert_eq!(turn.outcome(), Outcome::Answered, "{turn:?}");
-}
-
-fn memory_mib(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
 }
 
 fn main() {

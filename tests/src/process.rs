@@ -253,6 +253,23 @@ impl Drop for Processes {
     }
 }
 
+/// CPU time of processes so far, in microseconds (`utime` and `stime` of proc(5), 100 ticks a second).
+pub fn cpu_us(pids: &[u32]) -> f64 {
+    let ticks = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<f64>().ok()).sum::<f64>()
+    };
+    pids.iter().map(ticks).sum::<f64>() * 10_000.0
+}
+
+/// MiB of memory that a process has now.
+pub fn memory_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+}
+
 /// Starts `firstline up` with the built demo bundle, and says how long it took until it listened.
 pub fn cold_start() -> Duration {
     let data = scratch();

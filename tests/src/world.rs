@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tonic::Status;
 
 use crate::attack::Article;
+use crate::newer::{News, newer as through};
 use crate::receiver::{Receiver, SECRET};
 
 /// How the stages reach each other, and the test the orchestrator.
@@ -108,12 +109,27 @@ impl World {
         Self::split(transport, bundle, values, None).await
     }
 
+    /// Starts the demo assistant with neighbours of a newer version in the place of some stages.
+    pub async fn beside(news: News, newer: &[&str]) -> Self {
+        Self::compose(Transport::Local, &demo(), &[], None, Some((news, newer))).await
+    }
+
     /// Starts the assistant of a built bundle, with telemetry's store in a database of its own.
     pub async fn split(
         transport: Transport,
         bundle: &Path,
         values: &[(&str, &str, &str)],
         telemetry: Option<String>,
+    ) -> Self {
+        Self::compose(transport, bundle, values, telemetry, None).await
+    }
+
+    async fn compose(
+        transport: Transport,
+        bundle: &Path,
+        values: &[(&str, &str, &str)],
+        telemetry: Option<String>,
+        newer: Option<(News, &[&str])>,
     ) -> Self {
         let data = scratch();
         let receiver = Receiver::start().await;
@@ -139,7 +155,10 @@ impl World {
             ($stage:ident, $context:expr) => {
                 let config = settings.table($stage::NAME).unwrap();
                 let stage = Box::pin($stage::service(config, $context)).await.unwrap();
-                links.push(($stage::NAME, link(transport, stage, &context).await));
+                let link = link(transport, stage, &context).await;
+                let news = newer.filter(|(_, stages)| stages.contains(&$stage::NAME));
+                let link = news.map_or(link.clone(), |(news, _)| through(link, news, &context));
+                links.push(($stage::NAME, link));
             };
         }
         start!(classifier);

@@ -89,11 +89,12 @@ impl Orchestrator {
         Err(Error::TooFast("turns of the customer", self.config.budget.turns_per_minute))
     }
 
-    /// Whether a turn may be used to train models: what the customer said, else what the installation says.
-    fn consent(&self, said: Consent) -> Consent {
-        match (said, self.config.training_consent) {
-            (Consent::Unspecified, Training::Granted) => Consent::Granted,
-            (said, _) => said,
+    /// Whether a turn may be used to train models: what the customer said, else what the installation says. Something that
+    /// only a newer caller knows is no consent.
+    fn consent(&self, said: i32) -> Consent {
+        match (Consent::try_from(said), self.config.training_consent) {
+            (Ok(Consent::Unspecified), Training::Granted) => Consent::Granted,
+            (said, _) => said.unwrap_or(Consent::Denied),
         }
     }
 
@@ -122,7 +123,7 @@ impl Orchestrator {
             accepted_at,
             lease: self.lease(),
             history: self.config.history,
-            consent: self.consent(message.consent()).into(),
+            consent: self.consent(message.consent).into(),
             confirms,
         }
     }

@@ -87,7 +87,9 @@ enum Backend {
 
 impl Store {
     /// Opens or creates the tables. `migrations` are scripts in SQLite's words (see [`migrate`](crate)): the first
-    /// makes the tables, each further one changes what the one before left. They are only ever added to.
+    /// makes the tables, each further one changes what the one before left. They are only ever added to. One that earlier
+    /// versions of the program cannot work with begins with `-- breaking`; on PostgreSQL those start with tables that have
+    /// more migrations than they know, as long as none of these is one.
     ///
     /// # Errors
     /// The file is held by another process or damaged, the server does not answer, or the tables are of a version

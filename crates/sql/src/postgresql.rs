@@ -295,9 +295,23 @@ impl Session {
             connection.execute(&create, &[])?;
             let table = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
             connection.execute(table, &[])?;
-            let version = "SELECT max(version) FROM schema_version";
-            let found = connection.first(version, &[], |row| row.get::<Option<i64>, _>(0))?.flatten();
-            let missing = migrate::after(migrations, found.unwrap_or(0));
+            let column =
+                "ALTER TABLE schema_version ADD COLUMN IF NOT EXISTS least BIGINT NOT NULL DEFAULT 0";
+            connection.execute(column, &[])?;
+            let version = "SELECT version, least FROM schema_version ORDER BY version DESC LIMIT 1";
+            let found = connection.first(version, &[], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (found, least): (i64, i64) = found.unwrap_or((0, 0));
+            // While an update is rolled out, or taken back, processes of the version before start too.
+            if found > migrations.len() as i64 && least <= migrations.len() as i64 {
+                tracing::info!(
+                    schema,
+                    found,
+                    known = migrations.len(),
+                    "tables of a newer version that only adds"
+                );
+                return Ok(());
+            }
+            let missing = migrate::after(migrations, found);
             let missing = missing.ok_or_else(|| Error::Schema(format!("schema {schema}")))?;
             for statement in missing.iter().flat_map(|script| script.split(';')) {
                 if !statement.trim().is_empty() {
@@ -305,8 +319,9 @@ impl Session {
                 }
             }
             if !missing.is_empty() {
-                let insert = "INSERT INTO schema_version VALUES ($1)";
-                connection.execute(insert, &[Value::Integer(migrations.len() as i64)])?;
+                let insert = "INSERT INTO schema_version (version, least) VALUES ($1, $2)";
+                let values = [migrations.len(), migrate::least(migrations)];
+                connection.execute(insert, &values.map(|value| Value::Integer(value as i64)))?;
             }
             Ok(())
         })

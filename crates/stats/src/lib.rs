@@ -1,9 +1,11 @@
-//! Pure statistics: ranking, calibration and agreement measures, intervals, evidence over time, assignment to a share.
+//! Pure statistics: ranking, calibration and agreement measures, intervals, evidence over time, assignment to a share,
+//! queues.
 
 mod agreement;
 mod bucket;
 mod interval;
 mod probability;
+pub mod queue;
 mod ranking;
 pub mod sequential;
 

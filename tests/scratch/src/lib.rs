@@ -133,6 +133,17 @@ pub fn run(url: &str, statements: &str) {
     ran.join().unwrap();
 }
 
+/// The number that a query of one row and column says.
+///
+/// # Panics
+/// It does not, or says something else.
+pub fn number(url: &str, query: &str) -> f64 {
+    let (url, query) = (url.to_owned(), query.to_owned());
+    let asked =
+        std::thread::spawn(move || Client::connect(&url, NoTls).unwrap().query_one(&query, &[]).unwrap());
+    asked.join().unwrap().get(0)
+}
+
 /// The folder of `initdb`: on the path, or where Debian puts it.
 fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
