@@ -2,7 +2,7 @@
 //! with certificates between all of them, and rolling restarts as Kubernetes does them.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct Cluster {
     client: AssistantServiceClient<Link>,
     telemetry: TelemetryServiceClient<Link>,
     messages: AtomicUsize,
+    /// Port of the database.
+    database: u16,
     bank: Receiver,
     _context: Context,
     _files: TempDir,
@@ -151,6 +153,7 @@ impl Cluster {
             client,
             telemetry,
             messages: AtomicUsize::new(0),
+            database: database.rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap(),
             bank,
             _context: context,
             _files: files,
@@ -270,6 +273,22 @@ impl Cluster {
             }
             seen.again += 1;
         }
+    }
+
+    /// Who is connected to whom, as words: a stage, and a stage, the database or something else.
+    pub fn edges(&self) -> BTreeSet<String> {
+        let stages = self.stages.lock().unwrap();
+        let callee = |address: SocketAddr| {
+            let stage = stages.iter().find(|stage| stage.port == address.port());
+            let other = if address.port() == self.database { "database" } else { "elsewhere" };
+            stage.map_or(other, |stage| stage.name)
+        };
+        let replicas =
+            stages.iter().flat_map(|stage| stage.replicas.iter().map(|replica| (stage.name, replica)));
+        let edges = replicas.flat_map(|(caller, replica)| {
+            replica.connected().into_iter().map(move |address| (caller, address))
+        });
+        edges.map(|(caller, address)| format!("{caller} {}", callee(address))).collect()
     }
 
     /// What was done at the bank.

@@ -1,5 +1,6 @@
 //! A stage as a process of its own.
 
+use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -79,6 +80,22 @@ impl Stage {
         Arc::clone(&self.data)
     }
 
+    /// Where this process has connected to.
+    pub fn connected(&self) -> Vec<SocketAddr> {
+        let proc = format!("/proc/{}", self.child.id());
+        let own: HashSet<String> = std::fs::read_dir(format!("{proc}/fd"))
+            .unwrap()
+            .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok()?.to_str().map(str::to_owned))
+            .collect();
+        // Local and remote address, state, and the inode of a socket: proc(5), /proc/net/tcp.
+        let table = std::fs::read_to_string(format!("{proc}/net/tcp")).unwrap();
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|row| row[3] == "01" && own.contains(&format!("socket:[{}]", row[9])))
+            .filter(|row| ![self.address, self.admin].contains(&hexadecimal(row[1])))
+            .map(|row| hexadecimal(row[2]))
+            .collect()
+    }
+
     /// Calls that it has answered.
     pub fn answered(&self) -> u64 {
         let page = scrape(self.admin);
@@ -102,6 +119,13 @@ impl Stage {
     pub fn ended(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
+}
+
+/// An address as the kernel writes it: the bytes of this machine's order.
+fn hexadecimal(text: &str) -> SocketAddr {
+    let (ip, port) = text.split_once(':').unwrap();
+    let ip = u32::from_str_radix(ip, 16).unwrap().to_ne_bytes();
+    SocketAddr::from((ip, u16::from_str_radix(port, 16).unwrap()))
 }
 
 fn free(ip: [u8; 4]) -> SocketAddr {
