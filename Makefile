@@ -82,11 +82,14 @@ simulate: ## the controller of a rollout with made-up customers: false alarms an
 	$(CARGO) build --release --package firstline
 	$(FIRSTLINE) simulate --table --scenario equal --scenario worse --scenario slower --scenario drift --report target/simulate/report.html
 
-bench: build ## cost of the pipeline against bare calls, of its commits against bare syncs, and how soon answers are there
+bench: build ## the pipeline against bare calls, commits against syncs, how soon answers are there, restarts, capacity
 	@tools/need strace strace
+	@tools/postgres
 	$(CARGO) bench --package tests --bench pipeline
 	$(CARGO) bench --package tests --bench commits
 	$(CARGO) bench --package tests --bench answers
+	$(CARGO) bench --package tests --bench rolling
+	$(CARGO) bench --package tests --bench capacity
 
 day: build ## what a day of 20,000 turns costs without and with each measure, and what that does to golden questions
 	$(CARGO) bench --package tests --bench day

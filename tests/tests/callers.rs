@@ -344,7 +344,7 @@ async fn certificates_are_exchanged_without_a_failed_call() {
     let mut kept = Link::remote(&served.url, Balance::Single, &context).unwrap();
     let old = shown(&served.url, &client).await;
     let first = std::fs::read(&client.cert).unwrap();
-    issue("server");
+    ours.issue_until(&["orchestrator.firstline.svc"], &dir.path().join("server"), 2101);
     // The client has the new key with the old certificate: what does not belong together must not be used.
     issue("client");
     let newer = std::fs::read(&client.cert).unwrap();
@@ -367,6 +367,9 @@ async fn certificates_are_exchanged_without_a_failed_call() {
     let mut fresh = Link::remote(&served.url, Balance::Single, &caller(&client, None)).unwrap();
     until(&mut fresh, &mut calls, &|now| now != old).await;
     println!("{calls} calls");
+    let told = served.context.metrics.text().unwrap();
+    let ends = jiff::civil::date(2101, 1, 1).at(0, 0, 0, 0).in_tz("UTC").unwrap().timestamp().as_second();
+    assert!(told.contains(&format!("firstline_tls_certificate_not_after_seconds {ends}\n")), "{told}");
     context.finish().await;
     served.stop().await;
 }

@@ -55,10 +55,12 @@ pub(crate) async fn run(
     match command {
         ArtefactCommand::Push { dir, to } => {
             crate::bundles::build(&dir, &settings.server()?.encoder).await?;
-            let hash = push(&dir, &to).await?;
+            let (hash, bundle) = (push(&dir, &to).await?, bundle::Reader::open(&dir)?.hash().to_owned());
             if as_json {
-                show::line(&serde_json::json!({ "hash": hash }).to_string());
+                show::line(&serde_json::json!({ "hash": hash, "bundle": bundle }).to_string());
             } else {
+                // Beside what a script reads.
+                eprintln!("turns of this bundle say {bundle}");
                 show::line(&hash);
             }
         }

@@ -95,6 +95,8 @@ enum Command {
     Metrics(crate::metrics::MetricsArgs),
     /// What is spent, saved and to be expected, at a running telemetry stage
     Cost(crate::cost::CostArgs),
+    /// Replicas, cores, memory and money for so many turns a second, and what breaks first
+    Capacity(crate::capacity::CapacityArgs),
     /// Whom the assistant is switched on for: stages, guards, automatic rollback
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -336,6 +338,7 @@ async fn serve(
                 }
                 Command::Migrate => crate::migrate::migrate(&settings, json).await,
                 Command::Metrics(args) => Box::pin(crate::metrics::run(&settings, args, json)).await,
+                Command::Capacity(args) => crate::capacity::run(&settings, &args, json),
                 Command::Cost(args) => Box::pin(crate::cost::run(&settings, args, json)).await,
                 Command::Audit(args) => Box::pin(crate::audit::run(&settings, args, json)).await,
                 Command::Forget(args) => Box::pin(crate::customer::forget(&settings, args, json)).await,

@@ -114,8 +114,12 @@ async fn model(settings: &Settings) -> anyhow::Result<String> {
 
 async fn health(link: Link) -> anyhow::Result<String> {
     let start = Instant::now();
-    let request = limited(HealthCheckRequest::default());
-    let response = HealthClient::new(link).check(request).await;
+    let mut client = HealthClient::new(link);
+    let mut response = client.check(limited(HealthCheckRequest::default())).await;
+    // As the orchestrator does: behind a name one of several may be gone.
+    if response.as_ref().is_err_and(|status| status.code() == tonic::Code::Unavailable) {
+        response = client.check(limited(HealthCheckRequest::default())).await;
+    }
     let response = response.map_err(|status| {
         anyhow::anyhow!("not running ({}); `firstline up` starts it", crate::client::plain(&status))
     })?;

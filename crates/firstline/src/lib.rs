@@ -4,6 +4,7 @@ mod artefact;
 mod ask;
 mod audit;
 mod bundles;
+mod capacity;
 mod chat;
 mod cli;
 mod client;

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwapOption;
+use opentelemetry::metrics::AsyncInstrument;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use crate::config::{Tls, check_secret};
 use crate::serve::Context;
@@ -33,7 +37,7 @@ pub(crate) fn greeting(context: &Context) -> anyhow::Result<Option<Arc<Greeting>
     }
     let Tls { cert, key, ca } = &server.tls;
     check_secret(key).context("server.tls.key")?;
-    let tokens = server.knows_tokens();
+    let (tokens, valid) = (server.knows_tokens(), measured(context));
     let make = move |files: &[Vec<u8>]| {
         let [cert, key, ca] = files else { anyhow::bail!("three files are needed") };
         let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
@@ -43,6 +47,7 @@ pub(crate) fn greeting(context: &Context) -> anyhow::Result<Option<Arc<Greeting>
             .with_single_cert(certificates(cert)?, private(key)?)
             .context("server.tls.cert and server.tls.key")?;
         config.alpn_protocols = vec![ALPN.to_vec()];
+        valid.store(certificates(cert)?.first().and_then(validity).map(Arc::new));
         Ok(config)
     };
     Watched::open(vec![cert.clone(), key.clone(), ca.clone()], context, make).map(Some)
@@ -80,6 +85,32 @@ pub(crate) fn introduction(context: &Context) -> anyhow::Result<Arc<Introduction
         Ok(config)
     };
     Watched::open(paths, context, make)
+}
+
+/// Seconds since 1970 from when, and until when, a certificate is valid.
+type Validity = (f64, f64);
+
+/// Tells of the certificate that is shown, for an alert when nobody has exchanged it in time.
+fn measured(context: &Context) -> Arc<ArcSwapOption<Validity>> {
+    let (valid, meter) = (Arc::new(ArcSwapOption::<Validity>::empty()), context.metrics.meter());
+    let gauge = |name: &'static str, of: fn(&Validity) -> f64| {
+        let valid = Arc::clone(&valid);
+        let observe = move |observer: &dyn AsyncInstrument<f64>| {
+            if let Some(valid) = valid.load().as_deref() {
+                observer.observe(of(valid), &[]);
+            }
+        };
+        let _registered = meter.f64_observable_gauge(name).with_unit("s").with_callback(observe).build();
+    };
+    gauge("firstline.tls.certificate.not_before", |(from, _)| *from);
+    gauge("firstline.tls.certificate.not_after", |(_, until)| *until);
+    valid
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let validity = Certificate::from_der(certificate).ok()?.tbs_certificate.validity;
+    let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs_f64();
+    Some((seconds(validity.not_before), seconds(validity.not_after)))
 }
 
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
