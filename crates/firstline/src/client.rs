@@ -117,6 +117,9 @@ async fn alone(data: &Path) -> anyhow::Result<File> {
 pub(crate) fn plain(status: &Status) -> &str {
     match status.code() {
         Code::Unavailable if status.message().contains("connect") => "nobody answers at that address",
+        Code::Unavailable if status.message().contains("h2 protocol error") => {
+            "who answers does not speak gRPC in plain text: https:// where server.tls is on"
+        }
         _ => status.message(),
     }
 }

@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt as _};
+use tower::{BoxError, Service, ServiceExt as _};
 
 use crate::balance::Way;
 use crate::call::Call;
@@ -55,6 +55,10 @@ impl Links {
         let secure = server.endpoints.iter().any(|(_, url)| url.starts_with("https://"));
         let tls = secure.then(|| tls::introduction(context)).transpose()?;
         let link = |(name, url): (_, &str)| {
+            anyhow::ensure!(
+                !server.tls.is_on() || url.starts_with("https://"),
+                "server.endpoints.{name} is {url}, with server.tls it is https://"
+            );
             let tls = tls.clone().filter(|_| url.starts_with("https://"));
             Ok((name, Link::over(url, server.balance, tls, context)?))
         };
@@ -95,11 +99,13 @@ impl Link {
         let way = way(url, tls)?;
         let literal = way.host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
         let token = context.server.token.as_ref().map(bearer).transpose()?;
+        let is_nobody = url.starts_with("https://") && !context.server.tls.is_on() && token.is_none();
+        let failed = move |error: BoxError| transport_status(error, is_nobody);
         let channel = if literal || balance == Balance::Single {
-            let channel = way.single().map_err(|error| transport_status(error.into()));
+            let channel = way.single().map_err(move |error| failed(error.into()));
             BoxCloneSyncService::new(channel)
         } else {
-            BoxCloneSyncService::new(way.balanced(context).map_err(transport_status))
+            BoxCloneSyncService::new(way.balanced(context).map_err(failed))
         };
         Ok(Self { transport: channel, token })
     }
@@ -127,10 +133,17 @@ fn way(url: &str, tls: Option<Arc<Introduction>>) -> anyhow::Result<Way> {
     Ok(Way { endpoint, host, port, tls })
 }
 
-/// A failed connection is UNAVAILABLE, whatever it looks like from below.
-fn transport_status(error: Box<dyn std::error::Error + Send + Sync>) -> Status {
+/// A failed connection is UNAVAILABLE, whatever it looks like from below. In TLS 1.3 a server that wants a certificate ends
+/// the connection of who `is_nobody` after it was made.
+fn transport_status(error: BoxError, is_nobody: bool) -> Status {
     let status = Status::from_error(error);
     match status.code() {
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable if is_nobody => {
+            Status::unavailable(format!(
+                "{}; who asks for a certificate ends connections so: server.tls.cert and server.tls.key, or server.token",
+                status.message()
+            ))
+        }
         Code::Unknown | Code::Internal | Code::Cancelled => Status::unavailable(status.message().to_owned()),
         _ => status,
     }
@@ -202,7 +215,7 @@ impl http_body::Body for Timed {
     ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             let deadline = self.end.deadline();
-            let failed = |error: Status| at_deadline(transport_status(error.into()), deadline);
+            let failed = |error: Status| at_deadline(transport_status(error.into(), false), deadline);
             return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
         }
         ready!(self.end.as_mut().poll(context));
