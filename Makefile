@@ -75,7 +75,7 @@ alerts-check: ## alert rules with their tests, runbooks and dashboards, and that
 	@PATH=$$(tools/prometheus $(TOOLS)):$$PATH && $(TOOLS)/python/bin/python tools/alerts-check
 
 attack: ## the attack suite with models that obey, repeat, leak and invent: a table, and target/attack/report.html
-	$(CARGO) bench --package tests --bench attack
+	$(CARGO) bench --workspace --bench attack
 
 simulate: ## the controller of a rollout with made-up customers: false alarms and detections, target/simulate/report.html
 	@tools/need cc build-essential
@@ -85,14 +85,14 @@ simulate: ## the controller of a rollout with made-up customers: false alarms an
 bench: build ## the pipeline against bare calls, commits against syncs, how soon answers are there, restarts, capacity
 	@tools/need strace strace
 	@tools/postgres
-	$(CARGO) bench --package tests --bench pipeline
-	$(CARGO) bench --package tests --bench commits
-	$(CARGO) bench --package tests --bench answers
-	$(CARGO) bench --package tests --bench rolling
-	$(CARGO) bench --package tests --bench capacity
+	$(CARGO) bench --workspace --bench pipeline
+	$(CARGO) bench --workspace --bench commits
+	$(CARGO) bench --workspace --bench answers
+	$(CARGO) bench --workspace --bench rolling
+	$(CARGO) bench --workspace --bench capacity
 
 day: build ## what a day of 20,000 turns costs without and with each measure, and what that does to golden questions
-	$(CARGO) bench --package tests --bench day
+	$(CARGO) bench --workspace --bench day
 
 bench-index: ## an index of a million passages: time to build, size, time of a search, memory
 	$(CARGO) bench --package retriever --bench million

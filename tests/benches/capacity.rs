@@ -2,7 +2,6 @@
 //! `firstline capacity` says what two cores do with it: every stage as a process with its stores on PostgreSQL, customers
 //! and a collector on the same machine. Writes target/capacity.toml.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,18 +17,19 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::{AskRequest, Message, Outcome};
 use stats::queue::{Time, wait};
-use tests::{Processes, cpu_us, memory_mib, scrape};
+use tests::{Processes, cpu_us, memory_mib};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 /// Length of a measurement.
-const LENGTH: Duration = Duration::from_secs(15);
+const LENGTH: Duration = Duration::from_secs(20);
 /// Customers that write without a pause: more than two cores can serve at once.
 const CROWD: usize = 32;
-/// Shares of the most turns a second that are tried.
-const SHARES: [f64; 3] = [0.4, 0.6, 0.8];
+/// Shares of the most turns a second that are tried. Of the second one it is taken how often a turn waits, of the last one,
+/// which is nearly as busy as a plan lets a machine be, what a turn takes.
+const SHARES: [f64; 3] = [0.35, 0.5, 0.65];
 /// A first message, and of eight second ones six questions, a workflow and a wish for a person.
 const QUESTIONS: [&str; 3] = [
     "How much is a replacement card?",
@@ -57,7 +57,6 @@ impl TraceService for Sink {
 struct World {
     processes: Processes,
     client: AssistantServiceClient<Link>,
-    admins: Vec<std::net::SocketAddr>,
     database: String,
     spans: Sink,
     asked: AtomicUsize,
@@ -68,7 +67,6 @@ struct Moment {
     busy_us: f64,
     stages: Vec<f64>,
     database_us: f64,
-    calls: Vec<f64>,
     bytes: f64,
     log: f64,
     spans: u64,
@@ -118,19 +116,21 @@ impl World {
             let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(serving));
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        let free = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (admins, database): (Vec<_>, _) = (STAGES.iter().map(free).collect(), scratch::database());
-        let name = |stage: &str| format!("FIRSTLINE__SERVER__ADMIN__{}", stage.to_uppercase());
-        let mut variables: Vec<_> =
-            STAGES.iter().zip(&admins).map(|(stage, admin)| (name(stage), admin.to_string())).collect();
+        let database = scratch::database();
+        let mut variables = Vec::new();
         variables.push(("FIRSTLINE__SERVER__DATABASE__URL".to_owned(), database.clone()));
         variables.push(("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector));
+        // Nothing is sent there: nobody says yes.
+        let target = [("URL", "http://127.0.0.1:9"), ("SECRET", tests::SECRET)];
+        let target = target
+            .map(|(key, value)| (format!("FIRSTLINE__WORKFLOW__TARGETS__BANK__{key}"), value.to_owned()));
+        variables.extend(target);
         let borrowed: Vec<_> =
             variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let processes = Processes::start(&borrowed);
         let link = Link::remote(&processes.url, Balance::Single, &context).unwrap();
         let client = AssistantServiceClient::new(link);
-        Self { processes, client, admins, database, spans, asked: AtomicUsize::new(0) }
+        Self { processes, client, database, spans, asked: AtomicUsize::new(0) }
     }
 
     fn now(&self) -> Moment {
@@ -140,7 +140,6 @@ impl World {
             busy_us: busy_us(),
             stages,
             database_us: cpu_us(&named("postgres")),
-            calls: self.admins.iter().map(|admin| calls(&scrape(*admin))).collect(),
             bytes: number("SELECT pg_database_size(current_database())::float8"),
             log: number("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8"),
             spans: self.spans.0.load(Ordering::Relaxed),
@@ -225,11 +224,6 @@ fn named(name: &str) -> Vec<u32> {
     all.filter(is_one).collect()
 }
 
-fn calls(page: &str) -> f64 {
-    let counts = page.lines().filter(|line| line.starts_with("rpc_server_call_duration_seconds_count"));
-    counts.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
-}
-
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(Box::pin(run()));
@@ -245,37 +239,99 @@ async fn run() {
     for share in SHARES {
         streams.push(world.stream(crowd.rate() * share).await);
     }
-    // The plan is for machines that are busy, but not full.
-    let figures = &streams[1];
-    write(&alone, figures, &memory);
-    check(&alone, &crowd, &streams, figures);
+    let machine = Machine::of(&alone, &streams[1], &streams[2]);
+    write(&machine, &alone, &streams[2], &memory);
+    machine.check(&crowd, &streams);
 }
 
-fn write(alone: &Seen, figures: &Seen, memory: &[f64]) {
-    let cores = std::thread::available_parallelism().unwrap();
-    let mut table = BTreeMap::from([
+/// All cores as one queue for the work of all processes, the customers' and the database's among them.
+struct Machine {
+    cores: u32,
+    /// Milliseconds of a core that a turn takes in all.
+    demand_ms: f64,
+    alone: Time,
+    /// How often a turn waits as long as for all of its work at once: more than once, as its work comes in bursts.
+    waits: f64,
+}
+
+impl Machine {
+    fn of(alone: &Seen, half: &Seen, busy: &Seen) -> Self {
+        let cores = std::thread::available_parallelism().unwrap().get() as u32;
+        let demand_ms = busy.each(|moment| moment.busy_us) / 1e3;
+        let alone = Time { mean: alone.mean(), variance: alone.deviation().powi(2) };
+        let machine = Self { cores, demand_ms, alone, waits: 1.0 };
+        let once = machine.wait(half).mean;
+        Self { waits: (half.mean() - machine.alone.mean) / once, ..machine }
+    }
+
+    fn busy(&self, seen: &Seen) -> f64 {
+        seen.rate() * self.demand_ms / 1e3 / f64::from(self.cores)
+    }
+
+    /// What a turn does after it, or beside it, does not let it wait.
+    fn wait(&self, seen: &Seen) -> Time {
+        let on_path = self.demand_ms.min(self.alone.mean);
+        wait(self.cores, on_path, self.busy(seen)).unwrap_or_default().times(self.waits)
+    }
+
+    fn check(&self, crowd: &Seen, streams: &[Seen]) {
+        let off = |predicted: f64, measured: f64| (predicted / measured - 1.0) * 100.0;
+        let most = f64::from(self.cores) / self.demand_ms * 1e3;
+        println!(
+            "a turn keeps cores busy for {:.3} ms and takes {:.3} ms when it is alone",
+            self.demand_ms, self.alone.mean
+        );
+        println!(
+            "{CROWD} customers without a pause: {:.0} turns a second, predicted {most:.0}, off by {:+.1} %;",
+            crowd.rate(),
+            off(most, crowd.rate())
+        );
+        // Little's law: who is there is what comes in a second times how long it stays.
+        let mean = CROWD as f64 / most * 1e3;
+        println!(
+            "    mean {:.1} ms, predicted {mean:.1}, off by {:+.1} %",
+            crowd.mean(),
+            off(mean, crowd.mean())
+        );
+        println!(
+            "{:<10}{:>8}{:>10}{:>11}{:>10}{:>10}{:>11}{:>10}",
+            "turns/s", "busy", "mean ms", "predicted", "off", "p95 ms", "predicted", "off"
+        );
+        for seen in streams {
+            let turn = self.alone + self.wait(seen);
+            let (mean, p95) = (seen.mean(), seen.p95());
+            println!(
+                "{:<10.0}{:>6.1} %{mean:>10.2}{:>11.2}{:>+8.1} %{p95:>10.2}{:>11.2}{:>+8.1} %",
+                seen.rate(),
+                self.busy(seen) * 100.0,
+                turn.mean,
+                off(turn.mean, mean),
+                turn.at(0.95),
+                off(turn.at(0.95), p95)
+            );
+        }
+    }
+}
+
+fn write(machine: &Machine, alone: &Seen, figures: &Seen, memory: &[f64]) {
+    let whole = [
         ("turn_ms", alone.mean()),
         ("turn_deviation_ms", alone.deviation()),
+        ("waits", machine.waits),
         ("spans", figures.each(|moment| moment.spans as f64)),
         ("database_cpu_us", figures.each(|moment| moment.database_us)),
         ("database_bytes", figures.each(|moment| moment.bytes)),
         ("log_bytes", figures.each(|moment| moment.log)),
-    ])
-    .into_iter()
-    .map(|(name, value)| format!("{name} = {value:.3}\n"))
-    .collect::<String>();
+    ];
+    let mut text = format!("machine = \"{} cores of {}\"\n", machine.cores, model());
+    text.extend(whole.map(|(name, value)| format!("{name} = {value:.3}\n")));
     for (index, stage) in STAGES.iter().enumerate() {
-        let (cpu, calls) =
-            (figures.each(|moment| moment.stages[index]), figures.each(|moment| moment.calls[index]));
-        table += &format!(
-            "\n[stages.{stage}]\ncpu_us = {cpu:.1}\ncalls = {calls:.3}\nmemory_mib = {:.1}\n",
-            memory[index]
-        );
+        let (cpu, memory) = (figures.each(|moment| moment.stages[index]), memory[index]);
+        text += &format!("\n[stages.{stage}]\ncpu_us = {cpu:.1}\nmemory_mib = {memory:.1}\n");
     }
-    let machine = format!("machine = \"{cores} cores of {}\"\n", model());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/capacity.toml");
-    std::fs::write(path, machine + &table).unwrap();
-    println!("target/capacity.toml:\n{table}");
+    std::fs::write(path, &text).unwrap();
+    println!("target/capacity.toml:\n{text}");
 }
 
 /// Name of the processor.
@@ -283,40 +339,4 @@ fn model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
     line.split_once(": ").map_or("an unknown processor", |(_, name)| name).to_owned()
-}
-
-/// The machine as one queue: as many servers as it has cores, work of all processes in as many pieces as there are ends of
-/// calls.
-fn check(alone: &Seen, crowd: &Seen, streams: &[Seen], figures: &Seen) {
-    let cores = std::thread::available_parallelism().unwrap().get() as u32;
-    let demand_ms = figures.each(|moment| moment.busy_us) / 1e3;
-    let pieces = 2.0 * figures.each(|moment| moment.calls.iter().sum());
-    let off = |predicted: f64, measured: f64| (predicted / measured - 1.0) * 100.0;
-    let most = f64::from(cores) / demand_ms * 1e3;
-    println!("a turn keeps cores busy for {demand_ms:.3} ms, alone it takes {:.3} ms", alone.mean());
-    println!(
-        "most turns a second of {cores} cores, {CROWD} at once: {:.0}, predicted {most:.0}, off by {:+.1} %",
-        crowd.rate(),
-        off(most, crowd.rate())
-    );
-    println!(
-        "{:<12}{:>8}{:>10}{:>10}{:>10}{:>10}{:>10}",
-        "turns/s", "busy", "mean ms", "predicted", "p95 ms", "predicted", "off"
-    );
-    for seen in streams {
-        let busy = seen.rate() * demand_ms / 1e3 / f64::from(cores);
-        let on_path = demand_ms.min(alone.mean());
-        let waits = wait(cores, on_path / pieces, busy).unwrap_or_default().times(pieces);
-        let turn = Time { mean: alone.mean(), variance: alone.deviation().powi(2) } + waits;
-        println!(
-            "{:<12.0}{:>6.1} %{:>10.2}{:>10.2}{:>10.2}{:>10.2}{:>8.1} %",
-            seen.rate(),
-            busy * 100.0,
-            seen.mean(),
-            turn.mean,
-            seen.p95(),
-            turn.at(0.95),
-            off(turn.at(0.95), seen.p95())
-        );
-    }
 }

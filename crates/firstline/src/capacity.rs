@@ -2,7 +2,7 @@
 
 mod plan;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,12 +10,10 @@ use kit::config::Settings;
 use serde_json::json;
 
 use crate::show;
-use plan::{Figures, Limit, Load, Plan, Row, limits};
+use plan::{Figures, Limit, Load, Plan, Row, Shared, limits};
 
 /// What `make bench` measured last for the project.
 const FIGURES: &str = include_str!("capacity/figures.toml");
-/// Hours of a month, a twelfth of a year.
-const HOURS: f64 = 730.0;
 
 #[derive(Args)]
 pub(crate) struct CapacityArgs {
@@ -60,20 +58,9 @@ fn between<const LEAST: u64, const MOST: u64>(text: &str) -> Result<f64, String>
 
 /// Prints a plan.
 pub(crate) fn run(settings: &Settings, args: &CapacityArgs, as_json: bool) -> anyhow::Result<bool> {
-    let (place, text) = match &args.figures {
-        Some(path) => {
-            let place = path.display().to_string();
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {place}"))?;
-            (place, text)
-        }
-        None => ("figures.toml".to_owned(), FIGURES.to_owned()),
-    };
-    let figures: Figures = toml::from_str(&text).with_context(|| place.clone())?;
-    if let Some(wrong) = figures.wrong() {
-        anyhow::bail!("{place}: {wrong}");
-    }
+    let figures = figures(args.figures.as_deref())?;
     let generator: generator::Config = settings.table("generator")?;
-    let own = settings.table::<telemetry::Config>("telemetry")?.self_hosted;
+    let telemetry: telemetry::Config = settings.table("telemetry")?;
     let load = Load {
         rps: args.rps,
         cores: args.cores,
@@ -82,6 +69,8 @@ pub(crate) fn run(settings: &Settings, args: &CapacityArgs, as_json: bool) -> an
         // Little's law: what comes in a second times how long it stays.
         in_flight: args.rps * args.written * args.answer_seconds,
         max_in_flight: generator.max_in_flight as f64,
+        core_hour: args.core_hour,
+        gib_hour: args.gib_hour,
     };
     let Some(plan) = Plan::of(&figures, &load) else {
         anyhow::bail!(
@@ -90,52 +79,74 @@ pub(crate) fn run(settings: &Settings, args: &CapacityArgs, as_json: bool) -> an
             figures.machine
         );
     };
-    let gives = Some(own.output_tokens_per_second * own.utilisation).filter(|gives| *gives > 0.0);
-    let limits = limits(&figures, &plan, args.rps, args.written * args.output_tokens, gives);
-    let total = |of: &dyn Fn(&Row) -> f64| plan.rows.iter().map(of).sum::<f64>();
-    let (cores, memory_gib) = (total(&|row| row.cores), total(&|row| row.memory_gib));
-    let usd_per_month = (cores * args.core_hour + memory_gib * args.gib_hour) * HOURS;
+    let own = telemetry.self_hosted;
+    let asked = Shared {
+        output: args.written * args.output_tokens,
+        gives: Some(own.output_tokens_per_second * own.utilisation).filter(|gives| *gives > 0.0),
+        kept_days: f64::from(telemetry.retention_days),
+    };
+    let limits = limits(&figures, &plan, args.rps, &asked);
     if as_json {
         let whole = json!({
             "rps": args.rps, "machine": figures.machine, "stages": plan.rows, "limits": limits,
             "p95_ms": plan.p95_ms, "alone_p95_ms": plan.alone_p95_ms, "in_flight": load.in_flight,
-            "cores": cores, "memory_gib": memory_gib, "usd_per_month": usd_per_month,
         });
         show::line(&whole.to_string());
-        return Ok(true);
+    } else {
+        show::line(&format!("{} turns a second, as measured on {}", count(args.rps), figures.machine));
+        table(&plan, &load, &limits).iter().for_each(|line| show::line(line));
     }
-    show::line(&format!("{} turns a second, as measured on {}", count(args.rps), figures.machine));
-    show::line(&format!(
-        "\n{:<14}{:>10}{:>10}{:>12}{:>8}{:>10}",
-        "stage", "replicas", "cores", "memory GiB", "busy", "wait ms"
-    ));
-    for Row { stage, replicas, busy, cores, memory_gib, wait_ms, .. } in &plan.rows {
-        let (replicas, cores, busy) = (count(*replicas), count(*cores), busy * 100.0);
-        show::line(&format!(
-            "{stage:<14}{replicas:>10}{cores:>10}{memory_gib:>12.2}{busy:>6.1} %{wait_ms:>10.3}"
-        ));
-    }
-    let (all, p95_ms, alone) = (count(cores), plan.p95_ms, plan.alone_p95_ms);
-    show::line(&format!("{:<14}{:>10}{all:>10}{memory_gib:>12.2}", "together", ""));
-    show::line(&format!(
-        "\n95 % of the turns take at most {p95_ms:.2} ms, {alone:.2} ms when they are alone, and a model's time"
-    ));
-    show::line(&format!("{} answers are written at the same time", count(load.in_flight.ceil())));
-    show::line(&format!("{} USD a month, without stores and models", count(usd_per_month.round())));
-    show::line(&format!(
-        "\n{:<28}{:>12}{:>12}  {:<13}then",
-        "what all replicas share", "needed", "one gives", ""
-    ));
-    limits.iter().for_each(|limit| show::line(&line(limit)));
-    show::line(&first(&limits));
     Ok(true)
+}
+
+fn figures(path: Option<&Path>) -> anyhow::Result<Figures> {
+    let place = path.map_or_else(|| "figures.toml".to_owned(), |path| path.display().to_string());
+    let text = match path {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {place}"))?,
+        None => FIGURES.to_owned(),
+    };
+    let figures: Figures = toml::from_str(&text).with_context(|| place.clone())?;
+    match figures.wrong() {
+        Some(wrong) => anyhow::bail!("{place}: {wrong}"),
+        None => Ok(figures),
+    }
+}
+
+fn table(plan: &Plan, load: &Load, limits: &[Limit]) -> Vec<String> {
+    let mut lines = vec![format!(
+        "\n{:<14}{:>10}{:>10}{:>12}{:>8}{:>10}{:>14}",
+        "stage", "replicas", "cores", "memory GiB", "busy", "wait ms", "USD a month"
+    )];
+    lines.extend(plan.rows.iter().map(|row| {
+        let Row { stage, replicas, busy, cores, memory_gib, usd_per_month, wait_ms, .. } = row;
+        let (replicas, cores, busy, usd) =
+            (count(*replicas), count(*cores), busy * 100.0, count(usd_per_month.round()));
+        format!("{stage:<14}{replicas:>10}{cores:>10}{memory_gib:>12.2}{busy:>6.1} %{wait_ms:>10.3}{usd:>14}")
+    }));
+    let total = |of: &dyn Fn(&Row) -> f64| plan.rows.iter().map(of).sum::<f64>();
+    let (replicas, cores) = (count(total(&|row| row.replicas)), count(total(&|row| row.cores)));
+    let (memory_gib, wait_ms) = (total(&|row| row.memory_gib), total(&|row| row.wait_ms));
+    let usd = count(total(&|row| row.usd_per_month).round());
+    lines.push(format!(
+        "{:<14}{replicas:>10}{cores:>10}{memory_gib:>12.2}{:>8}{wait_ms:>10.3}{usd:>14}",
+        "together", ""
+    ));
+    let Plan { p95_ms, alone_p95_ms, .. } = plan;
+    lines.push(format!(
+        "\n95 % of the turns take at most {p95_ms:.2} ms and a model's time; {alone_p95_ms:.2} ms when they are alone"
+    ));
+    lines.push(format!("{} answers are written at the same time", count(load.in_flight.ceil())));
+    lines.push(format!("\n{:<28}{:>12}{:>12}  then", "what all replicas share", "needed", "one gives"));
+    lines.extend(limits.iter().map(line));
+    lines.push(first(limits));
+    lines
 }
 
 fn line(limit: &Limit) -> String {
     let Limit { name, unit, needed, gives, then } = limit;
     let (needed, then) = (short(*needed), if limit.share() > 1.0 { then } else { "" });
     let gives = gives.map_or_else(|| "not known".to_owned(), short);
-    format!("{name:<28}{needed:>12}{gives:>12}  {unit:<13}{then}").trim_end().to_owned()
+    format!("{:<28}{needed:>12}{gives:>12}  {then}", format!("{name}, {unit}")).trim_end().to_owned()
 }
 
 fn first(limits: &[Limit]) -> String {

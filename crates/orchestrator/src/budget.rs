@@ -1,5 +1,7 @@
 //! What customers may cost: tokens of model calls a turn, a day and a month, turns a minute, turns of a conversation.
 
+mod shared;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +10,7 @@ use sql::{Connection, Result, values};
 
 use crate::config::Budget;
 use crate::store::Journal;
+use shared::Taken;
 
 const MINUTE: i64 = 60_000_000;
 const DAY: i64 = 24 * 60 * MINUTE;
@@ -122,11 +125,13 @@ impl Budget {
 }
 
 /// What was spent today, with what calls under way may still spend: of a process that has its journal for itself. Where
-/// several share one, tokens are charged there, and only the turns of a minute are counted here.
+/// several share one, customers are charged there, and here stand the turns of a minute and what this process has taken of
+/// the installation's tokens: one row for everybody, written by every turn, would be the queue of all turns.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limits: Budget,
     book: Mutex<Book>,
+    taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
@@ -143,16 +148,6 @@ struct Account {
     /// A day, or a [`month`].
     period: i64,
     tokens: HashMap<Key, i64>,
-}
-
-impl Charge {
-    /// What is to be booked, in a store that several processes charge in, beside what was charged.
-    pub(crate) fn beyond(self, tokens: Option<u64>) -> Vec<Spend> {
-        let charged = self.spend;
-        let tokens = charged.but(tokens).tokens - charged.tokens;
-        let beyond = [charged.key, EVERYBODY].map(|key| Spend { key, tokens, ..charged });
-        beyond.into_iter().filter(|_| tokens != 0).collect()
-    }
 }
 
 impl Spend {
@@ -185,7 +180,7 @@ impl Ledger {
                 account.add(*key, *tokens);
             }
         }
-        Self { limits, book: Mutex::new(book) }
+        Self { limits, book: Mutex::new(book), taken: Mutex::default() }
     }
 
     /// Charges a call that costs at most `tokens`, unless a budget does not have them.
@@ -284,7 +279,7 @@ pub(crate) fn keep(connection: &mut Connection<'_>, spends: &[Spend]) -> Result<
             connection.execute(upsert, values![period, key, tokens])?;
         }
         let delete = "DELETE FROM spend WHERE (day, customer) IN
-            (SELECT day, customer FROM spend WHERE day < $1 AND (day >= 0 OR day > $2) LIMIT 100)";
+            (SELECT day, customer FROM spend WHERE day >= 0 AND day < $1 OR day < 0 AND day > $2 LIMIT 100)";
         connection.execute(delete, values![day, month(*day)])?;
     }
     Ok(())
@@ -303,32 +298,6 @@ impl Journal {
     /// What was spent in the day and the month of a time, in microseconds since the Unix epoch.
     pub(crate) async fn spent(&self, at: i64) -> Result<Vec<Spend>> {
         self.sql.read(move |connection| spent(connection, at)).await
-    }
-
-    /// Charges a call in the store, for all processes that share it. A commit that got no answer may charge twice.
-    pub(crate) async fn charge(
-        &self,
-        spend: Spend,
-        limits: Budget,
-    ) -> Result<std::result::Result<Charge, Scope>> {
-        let write = move |connection: &mut Connection<'_>| {
-            let query = "SELECT tokens FROM spend WHERE day = $1 AND customer = $2";
-            let mut is_soft = false;
-            // Nobody else charges between the look and the charge; a turn's end may only give back.
-            connection.lock("spend")?;
-            for limit in limits.limits(spend.key).into_iter().filter(|(_, _, limit, _)| *limit > 0) {
-                let (key, span, ..) = limit;
-                let period = if span == Span::Day { spend.day } else { month(spend.day) };
-                let spent = connection.first(query, values![period, &key], |row| row.get::<i64, _>(0))?;
-                match limits.weigh(spent.unwrap_or(0).saturating_add(spend.tokens), limit) {
-                    Ok(passes) => is_soft |= passes,
-                    Err(scope) => return Ok(Err(scope)),
-                }
-            }
-            keep(connection, &[spend.key, EVERYBODY].map(|key| Spend { key, ..spend }))?;
-            Ok(Ok(Charge { spend, is_soft }))
-        };
-        self.sql.write(write).await
     }
 }
 

@@ -38,7 +38,7 @@ impl Orchestrator {
     ) -> std::result::Result<Charge, String> {
         let tokens = self.most(bytes);
         let charge = if self.journal.sql.is_shared() {
-            let charge = self.journal.charge(Spend::new(key, tokens, at), self.config.budget.clone()).await;
+            let charge = self.journal.charge(&self.ledger, Spend::new(key, tokens, at)).await;
             charge.map_err(|error| format!("the budgets cannot be read: no model is paid: {error}"))?
         } else {
             self.ledger.charge(key, tokens, at)
@@ -55,7 +55,7 @@ impl Orchestrator {
     pub(crate) fn spend(&self, charge: Charge, usage: Option<Usage>) -> Vec<Spend> {
         let tokens = usage.map(|usage| usage.input_tokens.saturating_add(usage.output_tokens));
         if self.journal.sql.is_shared() {
-            return charge.beyond(tokens);
+            return self.ledger.beyond(charge, tokens).into_iter().collect();
         }
         let spend = self.ledger.settle(charge, tokens);
         Some(spend).filter(Spend::is_some).into_iter().collect()

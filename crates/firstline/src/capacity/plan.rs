@@ -6,6 +6,8 @@ use kit::config::STAGES;
 use serde::{Deserialize, Serialize};
 use stats::queue::{Time, wait};
 
+/// Hours of a month, a twelfth of a year.
+const HOURS: f64 = 730.0;
 /// Fewest replicas of a stage: one may go at any time.
 const FEWEST: f64 = 2.0;
 /// Stages that do their work when the turn has ended, so that nobody waits for it.
@@ -22,6 +24,8 @@ pub(super) struct Figures {
     /// Milliseconds of a turn that is alone: mean and standard deviation.
     turn_ms: f64,
     turn_deviation_ms: f64,
+    /// How often a turn waits as long as for all of its work at once: more than once, as its work comes in bursts.
+    waits: f64,
     /// Spans of a turn.
     spans: f64,
     /// Microseconds of a core that the database takes for a turn.
@@ -38,8 +42,6 @@ pub(super) struct Figures {
 struct Stage {
     /// Microseconds of a core.
     cpu_us: f64,
-    /// Calls.
-    calls: f64,
     /// MiB of a process under load.
     memory_mib: f64,
 }
@@ -50,6 +52,7 @@ impl Figures {
         let whole = [
             ("turn_ms", self.turn_ms),
             ("turn_deviation_ms", self.turn_deviation_ms),
+            ("waits", self.waits),
             ("spans", self.spans),
             ("database_cpu_us", self.database_cpu_us),
             ("database_bytes", self.database_bytes),
@@ -57,7 +60,7 @@ impl Figures {
         ];
         let whole = whole.map(|(name, value)| (name.to_owned(), value));
         let stages = self.stages.iter().flat_map(|(name, stage)| {
-            let values = [("cpu_us", stage.cpu_us), ("calls", stage.calls), ("memory_mib", stage.memory_mib)];
+            let values = [("cpu_us", stage.cpu_us), ("memory_mib", stage.memory_mib)];
             values.map(|(key, value)| (format!("stages.{name}.{key}"), value))
         });
         let mut values = whole.into_iter().chain(stages);
@@ -77,7 +80,7 @@ impl Figures {
     }
 
     fn stage(&self, name: &str) -> Stage {
-        self.stages.get(name).copied().unwrap_or(Stage { cpu_us: 0.0, calls: 1.0, memory_mib: 0.0 })
+        self.stages.get(name).copied().unwrap_or(Stage { cpu_us: 0.0, memory_mib: 0.0 })
     }
 }
 
@@ -96,6 +99,9 @@ pub(super) struct Load {
     pub(super) in_flight: f64,
     /// Of them, how many a replica of the generator has.
     pub(super) max_in_flight: f64,
+    /// US dollars an hour of a core, and of a GiB of memory.
+    pub(super) core_hour: f64,
+    pub(super) gib_hour: f64,
 }
 
 /// One stage of a plan.
@@ -107,6 +113,7 @@ pub(super) struct Row {
     pub(super) busy: f64,
     pub(super) cores: f64,
     pub(super) memory_gib: f64,
+    pub(super) usd_per_month: f64,
     /// Mean milliseconds that a turn waits for it.
     pub(super) wait_ms: f64,
     #[serde(skip)]
@@ -127,8 +134,8 @@ impl Plan {
     /// they are fast enough. `None` where no number of replicas is.
     ///
     /// A stage's replicas are queues of their own, M/M/c with a core a server, and share what comes at random; the balancer
-    /// asks the less busy of two, which waits for less. Waits of a turn's calls add up, mean and variance, on top of the
-    /// time of a turn that is alone.
+    /// asks the less busy of two, which waits for less. A turn waits for a stage `waits` times, each time as for all of its
+    /// work there; waits add up, mean and variance, on top of the time of a turn that is alone.
     pub(super) fn of(figures: &Figures, load: &Load) -> Option<Self> {
         let alone_p95_ms = figures.alone().at(QUANTILE);
         if load.p95_ms.is_some_and(|p95_ms| p95_ms <= alone_p95_ms) {
@@ -159,10 +166,11 @@ impl Plan {
         let taken = figures.stage(stage);
         let cores = replicas * f64::from(load.cores);
         let busy = load.rps * taken.cpu_us / 1e6 / cores;
-        let once = wait(load.cores, taken.cpu_us / 1e3 / taken.calls, busy).unwrap_or_default();
-        let wait = once.times(if stage == AFTERWARDS { 0.0 } else { taken.calls });
+        let once = wait(load.cores, taken.cpu_us / 1e3, busy).unwrap_or_default();
+        let wait = once.times(if stage == AFTERWARDS { 0.0 } else { figures.waits });
         let memory_gib = replicas * taken.memory_mib / 1024.0;
-        Row { stage, replicas, busy, cores, memory_gib, wait_ms: wait.mean, wait }
+        let usd_per_month = (cores * load.core_hour + memory_gib * load.gib_hour) * HOURS;
+        Row { stage, replicas, busy, cores, memory_gib, usd_per_month, wait_ms: wait.mean, wait }
     }
 }
 
@@ -192,8 +200,8 @@ const PRIMARY_CORES: f64 = 64.0;
 const VOLUME: f64 = 16.0 * (1_u64 << 40) as f64;
 /// Bytes a second into such a volume.
 const VOLUME_RATE: f64 = 1e9;
-/// Seconds that turns are kept: telemetry.retention_days of 30.
-const KEPT: f64 = 30.0 * 86_400.0;
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
 /// Spans a second of a collector of four cores: the recommended 10,000 a core of its own performance document.
 const COLLECTOR: f64 = 40_000.0;
 /// Commands a second of one Redis, by its own benchmark without pipelining.
@@ -203,62 +211,55 @@ const COMMANDS: f64 = 2.0;
 /// Connections that a process keeps without noticing: one to each replica of who calls it.
 const CONNECTIONS: f64 = 1_000.0;
 
-/// What the load takes of everything that is not scaled by replicas, the scarcest first. `written` is the share of turns
-/// that a model answers, with `tokens` each; `gives` what one replica of it writes in a second.
-pub(super) fn limits(
-    figures: &Figures,
-    plan: &Plan,
-    rps: f64,
-    output: f64,
-    gives: Option<f64>,
-) -> Vec<Limit> {
+/// What is asked of the stores and the model.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared {
+    /// Tokens that models write for a turn, those without a model among them.
+    pub(super) output: f64,
+    /// Tokens that one replica of a model writes in a second.
+    pub(super) gives: Option<f64>,
+    /// Days that turns are kept.
+    pub(super) kept_days: f64,
+}
+
+/// What the load takes of everything that is not scaled by replicas, the scarcest first.
+pub(super) fn limits(figures: &Figures, plan: &Plan, rps: f64, asked: &Shared) -> Vec<Limit> {
+    let Shared { output, gives, kept_days } = *asked;
     let callers = plan.rows.iter().find(|row| row.stage == "orchestrator").map_or(0.0, |row| row.replicas);
     let limit = |name, unit, needed, gives: f64, then| Limit { name, unit, needed, gives: Some(gives), then };
     let mut limits = vec![
         limit(
-            "store, cores of a primary",
+            "store, primary",
             "cores",
             rps * figures.database_cpu_us / 1e6,
             PRIMARY_CORES,
             "Citus: conversations are independent of each other, their id is the shard",
         ),
+        limit("store, log", "bytes/s", rps * figures.log_bytes, VOLUME_RATE, "Citus: a log for each shard"),
         limit(
-            "store, write-ahead log",
-            "bytes/s",
-            rps * figures.log_bytes,
-            VOLUME_RATE,
-            "Citus: a log for each shard",
-        ),
-        limit(
-            "store, 30 days of turns",
+            "store, turns kept",
             "bytes",
-            rps * figures.database_bytes * KEPT,
+            rps * figures.database_bytes * kept_days * DAY,
             VOLUME,
             "partitions by day, old ones exported to object storage",
         ),
         limit(
-            "telemetry, spans",
+            "telemetry",
             "spans/s",
             rps * figures.spans,
             COLLECTOR,
             "a tier of collectors behind one that balances by trace, with tail sampling",
         ),
+        limit("cache", "commands/s", rps * COMMANDS, REDIS, "Redis Cluster: keys are hashes, spread evenly"),
         limit(
-            "cache of answers",
-            "commands/s",
-            rps * COMMANDS,
-            REDIS,
-            "Redis Cluster: keys are hashes, spread evenly",
-        ),
-        limit(
-            "connections of a stage",
+            "a stage",
             "connections",
             callers,
             CONNECTIONS,
             "a mesh, or an Envoy in front: replicas are found in subsets",
         ),
         Limit {
-            name: "model, tokens written",
+            name: "model",
             unit: "tokens/s",
             needed: rps * output,
             gives,
@@ -278,7 +279,8 @@ mod tests {
     }
 
     fn load(rps: f64, p95_ms: Option<f64>) -> Load {
-        Load { rps, cores: 2, busy: 0.7, p95_ms, in_flight: 0.0, max_in_flight: 256.0 }
+        let (in_flight, max_in_flight, core_hour, gib_hour) = (0.0, 256.0, 0.04, 0.004);
+        Load { rps, cores: 2, busy: 0.7, p95_ms, in_flight, max_in_flight, core_hour, gib_hour }
     }
 
     #[test]
@@ -327,8 +329,9 @@ mod tests {
     #[test]
     fn what_is_scarcest_comes_first() {
         let plan = Plan::of(&figures(), &load(10_000.0, None)).unwrap();
-        let limits = limits(&figures(), &plan, 10_000.0, 30.0, None);
+        let asked = Shared { output: 30.0, gives: None, kept_days: 90.0 };
+        let limits = limits(&figures(), &plan, 10_000.0, &asked);
         assert!(limits.is_sorted_by(|a, b| a.share() >= b.share()));
-        assert_eq!(limits.last().unwrap().name, "model, tokens written", "nothing is known of it");
+        assert_eq!(limits.last().unwrap().name, "model", "nothing is known of it");
     }
 }

@@ -153,20 +153,47 @@ async fn processes_that_share_a_journal_share_its_budgets() {
     let server = sql::Server { url: scratch::database().into(), ca: None, connections: 4 };
     let source = sql::Source::Postgres { server, schema: "budget".to_owned() };
     let journals = [Journal::open(source.clone()).await.unwrap(), Journal::open(source).await.unwrap()];
+    let ledgers = [Ledger::new(LIMITS, &[], 0), Ledger::new(LIMITS, &[], 0)];
     let spend = |customer: u8, tokens| Spend { day: 7, key: [customer; 16], tokens };
-    let calls = (0..8).map(|call| journals[call % 2].charge(spend(1, 30), LIMITS));
-    let charged = futures::future::try_join_all(calls).await.unwrap();
+    let charge = |process: usize, spend| journals[process].charge(&ledgers[process], spend);
+    let charged =
+        futures::future::try_join_all((0..8).map(|call| charge(call % 2, spend(1, 30)))).await.unwrap();
     assert_eq!(charged.iter().filter(|charge| charge.is_ok()).count(), 3, "of 100 tokens");
-    let calls = (2..9).map(|customer| journals[0].charge(spend(customer, 50), LIMITS));
+    let calls = (2..9).map(|customer| charge(0, spend(customer, 50)));
     let charged = futures::future::try_join_all(calls).await.unwrap();
-    let refused: Vec<_> = charged.into_iter().filter_map(std::result::Result::err).collect();
+    let (mut open, refused): (Vec<_>, Vec<_>) = charged.into_iter().partition(std::result::Result::is_ok);
+    let refused: Vec<_> = refused.into_iter().filter_map(std::result::Result::err).collect();
     assert_eq!(refused, [Scope::Installation(Span::Day); 4], "of 250 tokens");
-    // One of them cost less, and another day is another budget.
-    let beyond = [[2; 16], EVERYBODY].map(|key| Spend { day: 7, key, tokens: -20 });
-    journals[1].sql.write(move |connection| keep(connection, &beyond)).await.unwrap();
-    let mut open = Vec::new();
-    for (day, tokens) in [(7, 31), (7, 30), (8, 100)] {
-        open.push(journals[0].charge(Spend { day, ..spend(9, tokens) }, LIMITS).await.unwrap().is_ok());
+    // One of them cost less: its process has what is left for the next call, and the other has not.
+    let beyond = ledgers[0].beyond(open.pop().unwrap().unwrap(), Some(30)).unwrap();
+    assert_eq!(beyond.tokens, -20);
+    journals[0].sql.write(move |connection| keep(connection, &[beyond])).await.unwrap();
+    let mut taken = Vec::new();
+    for (process, day, tokens) in [(0, 7, 41), (1, 7, 30), (0, 7, 30), (1, 8, 100)] {
+        taken.push(charge(process, Spend { day, ..spend(9, tokens) }).await.unwrap().is_ok());
     }
-    assert_eq!(open, [false, true, true]);
+    assert_eq!(taken, [false, false, true, true]);
+}
+
+/// The row of everybody is written once in a while, whoever calls, and what is known of it is never less than was spent.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_installation_is_charged_in_advance_and_not_by_every_call() {
+    let url = scratch::database();
+    let server = sql::Server { url: url.clone().into(), ca: None, connections: 4 };
+    let source = sql::Source::Postgres { server, schema: "budget".to_owned() };
+    let journal = Journal::open(source).await.unwrap();
+    let limits =
+        Budget { tokens_per_day: 1_000_000, tokens_per_month: 0, customer_tokens_per_day: 0, ..LIMITS };
+    let ledger = Ledger::new(Budget { customer_tokens_per_month: 0, ..limits }, &[], 0);
+    for customer in 1..=100_u8 {
+        let charge =
+            journal.charge(&ledger, Spend { day: 7, key: [customer; 16], tokens: 300 }).await.unwrap();
+        ledger.beyond(charge.unwrap(), Some(50));
+    }
+    let booked = scratch::number(
+        &url,
+        "SELECT tokens::float8 FROM budget.spend WHERE day = 7 AND customer = '\\x00000000000000000000000000000000'",
+    );
+    // 100 calls of 50 tokens, taken by the thousand: five times, and the sixth for the last call's 300.
+    assert_eq!(booked, 6_000.0);
 }
