@@ -233,12 +233,14 @@ async fn run() {
     let world = Arc::new(World::start().await);
     world.crowd(4).await;
     let alone = world.crowd(1).await;
-    let crowd = world.crowd(CROWD).await;
+    let most = world.crowd(CROWD).await.rate();
     let memory: Vec<f64> = world.processes.pids().iter().map(|pid| memory_mib(*pid)).collect();
     let mut streams = Vec::new();
     for share in SHARES {
-        streams.push(world.stream(crowd.rate() * share).await);
+        streams.push(world.stream(most * share).await);
     }
+    // Again, with stores as full as they were for what it is predicted from.
+    let crowd = world.crowd(CROWD).await;
     let machine = Machine::of(&alone, &streams[1], &streams[2]);
     write(&machine, &alone, &streams[2], &memory);
     machine.check(&crowd, &streams);
