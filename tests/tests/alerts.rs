@@ -116,7 +116,21 @@ async fn alertmanager(folder: &Path, on_call: &OnCall) -> Foreign {
     let config = config.replace("http://pager.example/firstline", &format!("{}/pager", on_call.url));
     let config = config.replace("http://tracker.example/firstline", &format!("{}/tracker", on_call.url));
     std::fs::write(folder.join("alertmanager.yaml"), config).unwrap();
-    let mut command = Command::new(prometheus(&["alertmanager", "prometheus-alertmanager"]));
+    let program = prometheus(&["alertmanager", "prometheus-alertmanager"]);
+    let mut command = Command::new(&program);
+    // Debian's reads its templates from /usr/share: where it was only unpacked, from beside it.
+    let share = program.ancestors().nth(2).unwrap().join("share");
+    if program.ends_with("usr/bin/prometheus-alertmanager") && share != Path::new("/usr/share") {
+        command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--map-root-user",
+            "sh",
+            "-c",
+            "mount --bind \"$0\" /usr/share && exec \"$@\"",
+        ]);
+        command.arg(share.canonicalize().unwrap()).arg(program.canonicalize().unwrap());
+    }
     command.current_dir(folder).args(["--config.file=alertmanager.yaml", "--storage.path=alertmanager"]);
     command.args(["--web.listen-address=127.0.0.1:0", "--cluster.listen-address="]);
     Foreign::start(command, "/api/v2/status").await
