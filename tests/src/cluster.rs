@@ -2,7 +2,7 @@
 //! with certificates between all of them, and rolling restarts as Kubernetes does them.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -41,8 +41,7 @@ pub struct Cluster {
     client: AssistantServiceClient<Link>,
     telemetry: TelemetryServiceClient<Link>,
     messages: AtomicUsize,
-    /// Port of the database.
-    database: u16,
+    database: SocketAddr,
     bank: Receiver,
     _context: Context,
     _files: TempDir,
@@ -111,10 +110,10 @@ impl Cluster {
             std::fs::create_dir(&dir).unwrap();
             authority.issue(&[host], &dir)
         };
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let stage = |(name, network): (&'static str, u8)| {
             let variables = Vec::new();
-            Replicated { name, network, port: port(), started: 0, variables, replicas: Vec::new() }
+            let port = scratch::free().port();
+            Replicated { name, network, port, started: 0, variables, replicas: Vec::new() }
         };
         let mut stages: Vec<_> = STAGES.into_iter().zip(0..).map(stage).collect();
         let endpoints: Vec<_> = stages
@@ -153,7 +152,7 @@ impl Cluster {
             client,
             telemetry,
             messages: AtomicUsize::new(0),
-            database: database.rsplit(':').next().unwrap().split('/').next().unwrap().parse().unwrap(),
+            database: database.split(['@', '/']).find_map(|part| part.parse().ok()).unwrap(),
             bank,
             _context: context,
             _files: files,
@@ -279,9 +278,10 @@ impl Cluster {
     pub fn edges(&self) -> BTreeSet<String> {
         let stages = self.stages.lock().unwrap();
         let callee = |address: SocketAddr| {
-            let stage = stages.iter().find(|stage| stage.port == address.port());
-            let other = if address.port() == self.database { "database" } else { "elsewhere" };
-            stage.map_or(other, |stage| stage.name)
+            if address == self.database {
+                return "database";
+            }
+            stages.iter().find(|stage| stage.port == address.port()).map_or("elsewhere", |stage| stage.name)
         };
         let replicas =
             stages.iter().flat_map(|stage| stage.replicas.iter().map(|replica| (stage.name, replica)));

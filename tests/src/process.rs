@@ -1,13 +1,14 @@
 //! The real binaries.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kit::config::STAGES;
 use tempfile::TempDir;
 
 use crate::world::{demo, scratch};
@@ -72,7 +73,7 @@ pub struct Processes {
     bundle: PathBuf,
     variables: Vec<(String, String)>,
     child: Child,
-    ports: Vec<(&'static str, u16)>,
+    addresses: Vec<(&'static str, SocketAddr)>,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -105,20 +106,20 @@ impl Processes {
         more: &[(&str, &str)],
     ) -> Self {
         let wrapper: Vec<_> = wrapper.iter().map(|word| word.to_string()).collect();
-        let (data, ports, log) = (scratch(), free_ports(), Arc::default());
+        let addresses: Vec<_> = STAGES.into_iter().map(|stage| (stage, scratch::free())).collect();
+        let (data, log) = (scratch(), Arc::default());
         let own = |name: &str, value: String| (format!("FIRSTLINE__{name}"), value);
         let mut variables = vec![own("SERVER__DATA_DIR", data.path().display().to_string())];
-        for (stage, port) in &ports {
+        for (stage, address) in &addresses {
             let stage = stage.to_uppercase();
-            variables.push(own(&format!("SERVER__LISTEN__{stage}"), format!("127.0.0.1:{port}")));
+            variables.push(own(&format!("SERVER__LISTEN__{stage}"), address.to_string()));
             variables.push(own(&format!("SERVER__ADMIN__{stage}"), String::new()));
         }
         variables.extend(more.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        let port = ports.iter().find(|(stage, _)| *stage == "orchestrator").unwrap().1;
-        let url = format!("http://127.0.0.1:{port}");
+        let url = url(&addresses, "orchestrator");
         let bundle = bundle.to_owned();
         let (child, readers) = launch(&wrapper, arguments, &bundle, &data, &variables, &log);
-        Self { url, data, wrapper, arguments, bundle, variables, child, ports, log, readers }
+        Self { url, data, wrapper, arguments, bundle, variables, child, addresses, log, readers }
     }
 
     /// Kills every process by SIGKILL and starts again in the same place.
@@ -176,14 +177,14 @@ impl Processes {
         assert!(signal("-CONT").unwrap().success());
     }
 
-    /// Process ids of the stages, in the order of [`kit::config::STAGES`].
+    /// Process ids of the stages, in the order of [`STAGES`].
     pub fn pids(&self) -> Vec<u32> {
-        kit::config::STAGES.iter().map(|stage| self.pid(stage).parse().unwrap()).collect()
+        STAGES.iter().map(|stage| self.pid(stage).parse().unwrap()).collect()
     }
 
-    /// Port of a stage.
-    pub fn port(&self, stage: &str) -> u16 {
-        self.ports.iter().find(|(name, _)| *name == stage).unwrap().1
+    /// Where a stage serves.
+    pub fn url_of(&self, stage: &str) -> String {
+        url(&self.addresses, stage)
     }
 
     fn pid(&self, stage: &str) -> String {
@@ -288,9 +289,6 @@ pub fn cold_start() -> Duration {
     elapsed
 }
 
-fn free_ports() -> Vec<(&'static str, u16)> {
-    let listeners: Vec<_> =
-        kit::config::STAGES.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports = listeners.iter().map(|listener| listener.local_addr().unwrap().port());
-    kit::config::STAGES.into_iter().zip(ports).collect()
+fn url(addresses: &[(&str, SocketAddr)], stage: &str) -> String {
+    format!("http://{}", addresses.iter().find(|(name, _)| *name == stage).unwrap().1)
 }

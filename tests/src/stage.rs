@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Stage {
             ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
             ("OTEL_BSP_SCHEDULE_DELAY", "200"),
         ];
-        Self::launch(name, free([127, 0, 0, 1]), Arc::new(scratch()), settings, &variables)
+        Self::launch(name, scratch::free(), Arc::new(scratch()), settings, &variables)
     }
 
     /// Starts it at an address, as one of several, with its store in a folder and more variables.
@@ -52,7 +52,7 @@ impl Stage {
         settings: &str,
         variables: &[(&str, &str)],
     ) -> Self {
-        let admin = free([127, 0, 0, 1]);
+        let admin = scratch::free();
         std::fs::write(data.path().join("firstline.toml"), format!("[{name}]\n{settings}")).unwrap();
         let mut command = command(name);
         command.current_dir(data.path()).args(["--listen", &address.to_string()]);
@@ -126,10 +126,6 @@ fn hexadecimal(text: &str) -> SocketAddr {
     let (ip, port) = text.split_once(':').unwrap();
     let ip = u32::from_str_radix(ip, 16).unwrap().to_ne_bytes();
     SocketAddr::from((ip, u16::from_str_radix(port, 16).unwrap()))
-}
-
-fn free(ip: [u8; 4]) -> SocketAddr {
-    TcpListener::bind(SocketAddr::from((ip, 0))).unwrap().local_addr().unwrap()
 }
 
 /// What Prometheus would read at an address.

@@ -1,7 +1,7 @@
 //! The alerts of `deploy/`, with a real Prometheus and a real Alertmanager: what breaks reaches whoever is on call.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -136,8 +136,8 @@ async fn alertmanager(folder: &Path, on_call: &OnCall) -> Foreign {
     Foreign::start(command, "/api/v2/status").await
 }
 
-/// Prometheus with all rules, and with the targets of the compose file at these ports.
-async fn watcher(folder: &Path, ports: &[(&str, u16)], alertmanager: &Foreign) -> Foreign {
+/// Prometheus with all rules, and with the targets of the compose file at these addresses.
+async fn watcher(folder: &Path, doors: &[(&str, SocketAddr)], alertmanager: &Foreign) -> Foreign {
     let rules = std::fs::read_dir(deployed("alerts")).unwrap().map(|entry| entry.unwrap().path());
     std::fs::create_dir(folder.join("alerts")).unwrap();
     for file in rules.filter(|path| path.is_file()) {
@@ -146,8 +146,8 @@ async fn watcher(folder: &Path, ports: &[(&str, u16)], alertmanager: &Foreign) -
     let mut config = shortened(&deployed("prometheus/prometheus.yaml"));
     config = config.replace("/etc/prometheus/alerts", &folder.join("alerts").display().to_string());
     config = config.replace("alertmanager:9093", alertmanager.url.trim_start_matches("http://"));
-    for (stage, port) in ports {
-        config = config.replace(&format!("{stage}:9464"), &format!("127.0.0.1:{port}"));
+    for (stage, door) in doors {
+        config = config.replace(&format!("{stage}:9464"), &door.to_string());
     }
     std::fs::write(folder.join("prometheus.yaml"), config).unwrap();
     let mut command = Command::new(prometheus(&["prometheus"]));
@@ -165,12 +165,10 @@ fn values(answer: Option<&Value>, label: &str) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stage_that_stands_still_pages_somebody_until_it_goes_on() {
-    let free = STAGES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    let ports: Vec<_> = STAGES.into_iter().zip(free.map(|free| free.local_addr().unwrap().port())).collect();
-    let admin = |(stage, port): &(&str, u16)| {
-        (format!("FIRSTLINE__SERVER__ADMIN__{}", stage.to_uppercase()), format!("127.0.0.1:{port}"))
-    };
-    let admin: Vec<_> = ports.iter().map(admin).collect();
+    let doors = STAGES.map(|stage| (stage, scratch::free()));
+    let admin = doors.map(|(stage, door)| {
+        (format!("FIRSTLINE__SERVER__ADMIN__{}", stage.to_uppercase()), door.to_string())
+    });
     let admin: Vec<_> = admin.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let processes = Processes::start(&admin);
     let Finished { code, stdout, stderr } =
@@ -179,7 +177,7 @@ async fn a_stage_that_stands_still_pages_somebody_until_it_goes_on() {
 
     let (folder, on_call) = (scratch(), OnCall::start().await);
     let alertmanager = alertmanager(folder.path(), &on_call).await;
-    let watcher = watcher(folder.path(), &ports, &alertmanager).await;
+    let watcher = watcher(folder.path(), &doors, &alertmanager).await;
     let all: BTreeSet<_> = STAGES.into_iter().map(str::to_owned).collect();
     let up = "/api/v1/query?query=firstline:stage_up";
     watcher.until(up, |answer| values(answer, "stage") == all).await;

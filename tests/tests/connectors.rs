@@ -232,7 +232,7 @@ async fn reports(url: &str, secret: &str, path: &str, id: &str, body: &Value) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_person_says_in_a_helpdesk_reaches_the_customer_once_and_an_end_gives_the_bot_back() {
     let plain = Receiver::start().await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = scratch::free();
     let world = World::with(
         Transport::Local,
         &[

@@ -74,7 +74,7 @@ async fn a_person_takes_a_conversation_answers_and_gives_it_back() {
     // What is said of a turn, and of one that was drawn for people to label, as every turn is here.
     let rated = ["feedback", "--turn", &after.turn_id, "--rating", "4", "--resolved", "yes", "--id", "f_1"];
     assert_eq!(printed(&[&rated[..], &at[..]].concat())[0]["feedback_id"], "f_1");
-    let telemetry = format!("http://127.0.0.1:{}", processes.port("telemetry"));
+    let telemetry = processes.url_of("telemetry");
     let of = ["--endpoint", telemetry.as_str()];
     let deadline = Instant::now() + Duration::from_secs(30);
     let drawn = loop {
@@ -99,7 +99,7 @@ async fn a_person_takes_a_conversation_answers_and_gives_it_back() {
     let card = say(&asked.conversation_id, "it ends in 4821").await;
     assert!(card.workflow.as_ref().unwrap().awaiting_confirmation, "{card:?}");
     say(&asked.conversation_id, "yes").await;
-    let stage = format!("http://127.0.0.1:{}", processes.port("workflow"));
+    let stage = processes.url_of("workflow");
     let at = ["--endpoint", stage.as_str()];
     let done = printed(&[&["workflow", "list", "--state", "done"], &at[..]].concat());
     assert_eq!((done.len(), &done[0]["attempts"]), (1, &1.into()), "{done:?}");

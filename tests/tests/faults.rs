@@ -75,12 +75,10 @@ async fn killing_each_stage_under_a_batch_loses_no_turn_and_doubles_no_outcome()
         recovered(&mut client).await;
     }
     // Every turn has reached telemetry once, also those of the time when telemetry was down.
-    let mut telemetry = telemetry_service_client::TelemetryServiceClient::connect(format!(
-        "http://127.0.0.1:{}",
-        processes.port("telemetry")
-    ))
-    .await
-    .unwrap();
+    let mut telemetry =
+        telemetry_service_client::TelemetryServiceClient::connect(processes.url_of("telemetry"))
+            .await
+            .unwrap();
     let start = Instant::now();
     let mut seen = 0;
     while seen < 7 * 400 && start.elapsed() < Duration::from_secs(30) {

@@ -161,7 +161,7 @@ fn allowed(place: &str, sink: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_customer_says_is_found_in_no_sink() {
     let (collector, receiver) = (Collector::start().await, Receiver::start().await);
-    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let metrics = scratch::free();
     let listen = metrics.to_string();
     let key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key.path(), KEY).unwrap();
@@ -218,7 +218,7 @@ async fn what_a_customer_says_is_found_in_no_sink() {
         processes.thaw(stage);
         turns += 1;
     }
-    let telemetry = format!("http://127.0.0.1:{}", processes.port("telemetry"));
+    let telemetry = processes.url_of("telemetry");
     let mut telemetry = TelemetryServiceClient::connect(telemetry).await.unwrap();
     let start = std::time::Instant::now();
     loop {

@@ -2,6 +2,7 @@
 //! the controller.
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use proto::rollout_service_client::RolloutServiceClient;
 use proto::*;
 use stats::bucket;
 use tempfile::TempDir;
-use tests::{Processes, altered, firstline};
+use tests::{Processes, altered, firstline, scrape};
 use tonic::transport::{Channel, Endpoint};
 
 /// Longest time until the controller has decided what it has to.
@@ -104,19 +105,23 @@ fn sabotage(bundle: &Path) {
 struct Under {
     processes: Processes,
     telemetry: String,
+    /// Of telemetry, for Prometheus.
+    door: SocketAddr,
     assistant: AssistantServiceClient<Channel>,
     rollout: RolloutServiceClient<Channel>,
 }
 
 impl Under {
     fn start(bundle: &Path) -> Self {
+        let door = scratch::free();
         let grace = ("FIRSTLINE__TELEMETRY__ROLLOUT_GRACE_MS", "0");
-        let processes = Processes::start_with(bundle, &[grace]);
-        let telemetry = format!("http://127.0.0.1:{}", processes.port("telemetry"));
+        let admin = ("FIRSTLINE__SERVER__ADMIN__TELEMETRY", door.to_string());
+        let processes = Processes::start_with(bundle, &[grace, (admin.0, &admin.1)]);
+        let telemetry = processes.url_of("telemetry");
         let lazy = |url: &str| Endpoint::from_shared(url.to_owned()).unwrap().connect_lazy();
         let assistant = AssistantServiceClient::new(lazy(&processes.url));
         let rollout = RolloutServiceClient::new(lazy(&telemetry));
-        let under = Self { processes, telemetry, assistant, rollout };
+        let under = Self { processes, telemetry, door, assistant, rollout };
         let done = under.command(&["apply", "--as", "anna", "--bundle", bundle.to_str().unwrap()]);
         assert!(done.contains("+ stage p50: 50 % of customers"), "{done}");
         under
@@ -222,6 +227,9 @@ async fn a_candidate_without_ground_is_rolled_back_by_itself_and_the_decisions_c
     }
     let status = under.command(&["status"]);
     assert!(status.contains("rolled back, 0 % of customers"), "{status}");
+    let shown = scrape(under.door);
+    let share = shown.lines().find(|line| line.starts_with("firstline_rollout_share_ratio{")).unwrap();
+    assert!(share.contains("phase=\"rolled_back\"") && share.ends_with(" 0"), "{share}");
     let log = under.command(&["decisions", "--json"]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &log).unwrap();

@@ -1,7 +1,7 @@
 //! Several processes of one stage behind one name: calls are spread, a new process is used within seconds, and one that
 //! is killed or drained fails no call that may be made again.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,14 +85,14 @@ async fn calls_are_spread_by_an_envoy_in_front_too() {
 }
 
 async fn come_and_go(names: &Names, by_envoy: bool) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = scratch::free().port();
     let start = |n: u8| Stage::at("classifier", ([127, 1, 0, n], port).into(), Arc::new(scratch()), &[]);
     let (mut one, mut two) = (start(1), start(2));
     are(names, &[&one, &two]);
     let context = Context::default();
     let envoy = if by_envoy { Some(Envoy::start(port).await) } else { None };
     let (url, balance) = match &envoy {
-        Some(envoy) => (format!("http://127.0.0.1:{}", envoy.port), Balance::Single),
+        Some(envoy) => (format!("http://{}", envoy.front), Balance::Single),
         None => (format!("http://{NAME}:{port}"), Balance::Dns),
     };
     let link = Link::remote(&url, balance, &context).unwrap();
@@ -130,16 +130,16 @@ async fn come_and_go(names: &Names, by_envoy: bool) {
 
 /// Spreads calls from one port over the processes of the name.
 struct Envoy {
-    port: u16,
+    front: SocketAddr,
     _child: tokio::process::Child,
 }
 
 impl Envoy {
     async fn start(stage: u16) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (port, admin) = (free(), free());
-        let config = include_str!("envoy.yaml").replace("NAME", NAME).replace("FRONT", &port.to_string());
-        let config = config.replace("ADMIN", &admin.to_string()).replace("PORT", &stage.to_string());
+        let (front, admin) = (scratch::free(), scratch::free());
+        let of = |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
+        let config = include_str!("envoy.yaml").replace("NAME", NAME).replace("FRONT", &of(front));
+        let config = config.replace("ADMIN", &of(admin)).replace("PORT", &stage.to_string());
         let mut command = tokio::process::Command::new(python());
         command.args([
             "-c",
@@ -155,14 +155,14 @@ impl Envoy {
             assert!(start.elapsed() < PATIENCE, "Envoy is not ready");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Self { port, _child: child }
+        Self { front, _child: child }
     }
 }
 
 /// Whether Envoy serves, and knows processes of the name that are healthy.
-fn is_ready(admin: u16) -> bool {
+fn is_ready(admin: SocketAddr) -> bool {
     use std::io::{Read as _, Write as _};
-    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", admin)) else { return false };
+    let Ok(mut stream) = std::net::TcpStream::connect(admin) else { return false };
     let asked = stream.write_all(b"GET /clusters HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
     let mut said = String::new();
     let read = asked.and_then(|()| stream.read_to_string(&mut said));

@@ -85,7 +85,7 @@ impl Under {
                 ("FIRSTLINE__TELEMETRY__TRANSITION__PLAN", plan.to_str().unwrap()),
             ],
         );
-        let telemetry = format!("http://127.0.0.1:{}", processes.port("telemetry"));
+        let telemetry = processes.url_of("telemetry");
         let lazy = |url: &str| Endpoint::from_shared(url.to_owned()).unwrap().connect_lazy();
         let assistant = AssistantServiceClient::new(lazy(&processes.url));
         let (rollout, costs) = (lazy(&telemetry), lazy(&telemetry));

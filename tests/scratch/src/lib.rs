@@ -1,11 +1,14 @@
-//! A PostgreSQL server of one's own: real, on a free port, in a folder of its own, gone with the test; and a Redis.
+//! A PostgreSQL server of one's own: real, on a free port, in a folder of its own, gone with the test; a Redis; and
+//! addresses that stay free until somebody listens there.
 
 mod redis;
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use postgres::{Client, NoTls};
@@ -14,13 +17,35 @@ pub use redis::Redis;
 
 const SCRIPT: &str = include_str!("postgres.sh");
 
+/// An address to give to a server that is started later. Nobody else takes it meanwhile: the IP address is of this process
+/// (127.128.0.0/10), the port is given once, and it is below those that the system chooses for connections. At other
+/// addresses too each process begins with a port of its own.
+///
+/// # Panics
+/// All ports were given.
+pub fn free() -> SocketAddr {
+    const PORTS: Range<u16> = 10_000..32_768;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let id = std::process::id();
+    let [_, high, middle, low] = id.to_be_bytes();
+    let ip = Ipv4Addr::new(127, 128 | high & 63, middle, low);
+    loop {
+        let (given, all) = (NEXT.fetch_add(1, Ordering::Relaxed), PORTS.len());
+        assert!(usize::from(given) < all, "all ports were given");
+        let port = PORTS.start + ((id as usize + usize::from(given)) % all) as u16;
+        if TcpListener::bind((ip, port)).is_ok() {
+            return (ip, port).into();
+        }
+    }
+}
+
 /// A running PostgreSQL.
 #[derive(Debug)]
 pub struct Postgres {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Postgres {
@@ -29,9 +54,10 @@ impl Postgres {
     /// # Panics
     /// PostgreSQL is not installed, or does not start.
     pub fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = free();
         let path = format!("{}:{}", programs().display(), std::env::var("PATH").unwrap_or_default());
-        let script = ["bash", "-c", SCRIPT, "postgres.sh", &port.to_string()].map(str::to_owned);
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        let script = ["bash", "-c", SCRIPT, "postgres.sh", &ip, &port].map(str::to_owned);
         // PostgreSQL refuses to run as root.
         let user = ["runuser", "-u", "postgres", "--"].map(str::to_owned);
         let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
@@ -40,7 +66,7 @@ impl Postgres {
         command.args(&words[1..]).env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (orders, answers) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        let mut server = Self { child, orders, answers, port };
+        let mut server = Self { child, orders, answers, address };
         server.order("start");
         server
     }
@@ -57,7 +83,7 @@ impl Postgres {
 
     /// Makes an empty database and returns its URL.
     pub fn database(&self) -> String {
-        let url = |name: &str| format!("postgres://postgres@127.0.0.1:{}/{name}?sslmode=disable", self.port);
+        let url = |name: &str| format!("postgres://postgres@{}/{name}?sslmode=disable", self.address);
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         run(&url("postgres"), &format!("CREATE DATABASE {name}"));
         url(&name)

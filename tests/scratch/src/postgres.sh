@@ -1,4 +1,4 @@
-# A PostgreSQL of one's own: postgres.sh PORT. Answers "ready" to "start" and "dead" to "kill", and ends with its
+# A PostgreSQL of one's own: postgres.sh IP PORT. Answers "ready" to "start" and "dead" to "kill", and ends with its
 # standard input, so that nothing is left however the test ends.
 set -eu
 cd /
@@ -12,8 +12,8 @@ stop() {
 trap stop EXIT
 initdb -D "$dir/data" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$dir/log" 2>&1
 # Nothing here outlives the machine: what a killed server has written, the system still has.
-echo "listen_addresses = '127.0.0.1'
-port = $1
+echo "listen_addresses = '$1'
+port = $2
 unix_socket_directories = '$dir'
 max_connections = 200
 fsync = off" >>"$dir/data/postgresql.conf"
@@ -23,7 +23,7 @@ start() {
         postgres -D "$dir/data" >>"$dir/log" 2>&1 &
         server=$!
         while kill -0 "$server" 2>/dev/null; do
-            pg_isready -q -h 127.0.0.1 -p "$1" && return 0
+            pg_isready -q -h "$1" -p "$2" && return 0
             sleep 0.02
         done
         wait "$server" || true
@@ -42,7 +42,7 @@ die() {
 }
 while read -r order; do
     case $order in
-    start) start "$1" && echo ready ;;
+    start) start "$1" "$2" && echo ready ;;
     kill) die && echo dead ;;
     esac
 done

@@ -1,14 +1,14 @@
 //! A Redis server of one's own: real, on a free port, in memory, gone with the test.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 /// A running Redis.
 #[derive(Debug)]
 pub struct Redis {
     child: Child,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Redis {
@@ -17,13 +17,13 @@ impl Redis {
     /// # Panics
     /// Redis is not installed, or does not start.
     pub fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { child: start(port), port }
+        let address = crate::free();
+        Self { child: start(address), address }
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address)
     }
 
     /// Kills the server.
@@ -34,13 +34,13 @@ impl Redis {
 
     /// Starts the server again, empty, after [`Redis::kill`].
     pub fn restart(&mut self) {
-        self.child = start(self.port);
+        self.child = start(self.address);
     }
 }
 
-fn start(port: u16) -> Child {
-    let port = port.to_string();
-    let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+fn start(address: SocketAddr) -> Child {
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let arguments = ["--port", &port, "--bind", &ip, "--save", "", "--appendonly", "no"];
     let child = Command::new("redis-server").args(arguments).stdout(Stdio::piped()).spawn();
     let mut child =
         child.expect("redis-server is needed, on Debian or Ubuntu: sudo apt-get install redis-server");

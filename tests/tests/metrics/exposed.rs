@@ -1,7 +1,6 @@
 //! What the processes show to Prometheus is what `deploy/metrics.txt` lists, by which rules and dashboards are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::Path;
 
 use kit::config::STAGES;
@@ -48,8 +47,7 @@ fn shown(text: &str) -> Shown {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_processes_show_to_prometheus_is_listed() {
-    let free = STAGES.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    let doors = free.map(|free| free.local_addr().unwrap());
+    let doors = STAGES.map(|_| scratch::free());
     let variables: Vec<_> = STAGES
         .iter()
         .zip(&doors)
