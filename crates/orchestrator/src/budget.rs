@@ -2,7 +2,7 @@
 
 mod shared;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -131,7 +131,8 @@ impl Budget {
 pub(crate) struct Ledger {
     limits: Budget,
     book: Mutex<Book>,
-    taken: Mutex<Taken>,
+    /// By day: turns that began before midnight spend of theirs.
+    taken: Mutex<BTreeMap<i64, Taken>>,
 }
 
 #[derive(Debug, Default)]

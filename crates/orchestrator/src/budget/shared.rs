@@ -1,5 +1,6 @@
 //! Budgets where several processes share a journal.
 
+use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 
 use sql::{Connection, Result, values};
@@ -10,12 +11,13 @@ use crate::store::Journal;
 
 /// Share of a limit of the installation that a process takes at a time, as a divisor: what a restart may lose.
 const TAKES: u64 = 1000;
+/// Tokens that are taken where there is no limit: nobody has to ask again today.
+const UNLIMITED: i64 = i64::MAX / 2;
 
-/// Tokens that this process has taken of the installation's, and not spent. What is lost of them with a process counts as
-/// spent.
+/// Tokens that this process has taken of the installation's for a day, and not spent. What is lost of them with a process
+/// counts as spent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
-    day: i64,
     tokens: i64,
     /// Whether a soft limit of the installation is passed.
     is_soft: bool,
@@ -27,31 +29,31 @@ impl Ledger {
     /// # Errors
     /// How much is missing.
     fn draw(&self, spend: Spend) -> std::result::Result<bool, Spend> {
-        let mut taken = self.taken();
-        let left = if taken.day == spend.day { taken.tokens } else { 0 };
-        if left < spend.tokens {
-            return Err(Spend { tokens: spend.tokens - left, ..spend });
+        let mut days = self.taken();
+        let taken = days.entry(spend.day).or_default();
+        if taken.tokens < spend.tokens {
+            return Err(Spend { tokens: spend.tokens - taken.tokens, ..spend });
         }
         taken.tokens -= spend.tokens;
         Ok(taken.is_soft)
     }
 
-    /// Adds what was taken of the installation's tokens.
-    fn take(&self, more: Taken) {
-        let mut taken = self.taken();
-        let left = if taken.day == more.day { taken.tokens } else { 0 };
-        *taken = Taken { tokens: left + more.tokens, ..more };
+    /// Adds what was taken of the installation's tokens for a day.
+    fn take(&self, day: i64, more: Taken) {
+        let mut days = self.taken();
+        days.retain(|earlier, _| *earlier + 1 >= day);
+        let taken = days.entry(day).or_default();
+        *taken = Taken { tokens: taken.tokens + more.tokens, ..more };
     }
 
     /// Gives tokens of a call back, below 0 when it cost more.
     fn give_back(&self, Spend { day, tokens, .. }: Spend) {
-        let mut taken = self.taken();
-        if taken.day == day {
+        if let Some(taken) = self.taken().get_mut(&day) {
             taken.tokens += tokens;
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<i64, Taken>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,7 +84,7 @@ impl Journal {
                 Err(missing) => missing,
             };
             match self.draw_from_all(missing, ledger.limits.clone()).await? {
-                Ok(taken) => ledger.take(taken),
+                Ok(taken) => ledger.take(spend.day, taken),
                 Err(scope) => {
                     let back = Spend { tokens: -spend.tokens, ..spend };
                     self.sql.write(move |connection| keep(connection, &[back])).await?;
@@ -98,23 +100,14 @@ impl Journal {
             // Nobody else takes between the look and the taking.
             connection.lock("spend")?;
             let [.., day, month] = limits.limits(spend.key);
-            let (mut is_soft, mut tokens) = (false, i64::MAX);
-            for limit in [day, month].into_iter().filter(|(_, _, limit, _)| *limit > 0) {
-                let spent = spent_of(connection, spend.day, limit)?;
-                match limits.weigh(spent.saturating_add(spend.tokens), limit) {
-                    Ok(passes) => is_soft |= passes,
-                    Err(scope) => return Ok(Err(scope)),
-                }
-                let (.., most, _) = limit;
-                let takes = signed(most / TAKES).min(signed(most) - spent);
-                tokens = tokens.min(takes.max(spend.tokens));
+            let taken = match allowed(connection, &limits, [day, month], spend)? {
+                Ok(taken) => taken,
+                Err(scope) => return Ok(Err(scope)),
+            };
+            if taken.tokens < UNLIMITED {
+                keep(connection, &[Spend { key: EVERYBODY, tokens: taken.tokens, ..spend }])?;
             }
-            // Without a limit nobody has to ask again today.
-            let (taken, booked) = if tokens == i64::MAX { (tokens / 2, 0) } else { (tokens, tokens) };
-            if booked > 0 {
-                keep(connection, &[Spend { key: EVERYBODY, tokens: booked, ..spend }])?;
-            }
-            Ok(Ok(Taken { day: spend.day, tokens: taken, is_soft }))
+            Ok(Ok(taken))
         };
         self.sql.write(write).await
     }
@@ -126,22 +119,42 @@ impl Journal {
         limits: Budget,
     ) -> Result<std::result::Result<bool, Scope>> {
         let write = move |connection: &mut Connection<'_>| {
-            let mut is_soft = false;
             // Nobody else charges them between the look and the charge; a turn's end may only give back.
             connection.lock(&format!("spend {:032x}", u128::from_be_bytes(spend.key)))?;
             let [day, month, ..] = limits.limits(spend.key);
-            for limit in [day, month].into_iter().filter(|(_, _, limit, _)| *limit > 0) {
-                let spent = spent_of(connection, spend.day, limit)?;
-                match limits.weigh(spent.saturating_add(spend.tokens), limit) {
-                    Ok(passes) => is_soft |= passes,
-                    Err(scope) => return Ok(Err(scope)),
-                }
-            }
+            let is_soft = match allowed(connection, &limits, [day, month], spend)? {
+                Ok(allowed) => allowed.is_soft,
+                Err(scope) => return Ok(Err(scope)),
+            };
             keep(connection, &[spend])?;
             Ok(Ok(is_soft))
         };
         self.sql.write(write).await
     }
+}
+
+/// What may be taken at once for a call that needs so many tokens: more where the limits are large.
+///
+/// # Errors
+/// The limit that the call would pass; or the store.
+fn allowed(
+    connection: &mut Connection<'_>,
+    limits: &Budget,
+    these: [Limit; 2],
+    spend: Spend,
+) -> Result<std::result::Result<Taken, Scope>> {
+    let mut taken = Taken { tokens: UNLIMITED, is_soft: false };
+    for limit in these.into_iter().filter(|(.., most, _)| *most > 0) {
+        let spent = spent_of(connection, spend.day, limit)?;
+        match limits.weigh(spent.saturating_add(spend.tokens), limit) {
+            Ok(passes) => taken.is_soft |= passes,
+            Err(scope) => return Ok(Err(scope)),
+        }
+        let (.., most, _) = limit;
+        let takes = signed(most / TAKES).min(signed(most) - spent);
+        taken.tokens = taken.tokens.min(takes.max(spend.tokens));
+    }
+    Ok(Ok(taken))
 }
 
 /// What somebody has spent in the span of a limit.

@@ -190,10 +190,17 @@ async fn the_installation_is_charged_in_advance_and_not_by_every_call() {
             journal.charge(&ledger, Spend { day: 7, key: [customer; 16], tokens: 300 }).await.unwrap();
         ledger.beyond(charge.unwrap(), Some(50));
     }
-    let booked = scratch::number(
-        &url,
-        "SELECT tokens::float8 FROM budget.spend WHERE day = 7 AND customer = '\\x00000000000000000000000000000000'",
-    );
+    let booked = |days: &str| {
+        let of_all = "customer = '\\x00000000000000000000000000000000'";
+        scratch::number(&url, &format!("SELECT tokens::float8 FROM budget.spend WHERE {of_all} AND {days}"))
+    };
     // 100 calls of 50 tokens, taken by the thousand: five times, and the sixth for the last call's 300.
-    assert_eq!(booked, 6_000.0);
+    assert_eq!(booked("day = 7"), 6_000.0);
+    // Around midnight turns of both days go on, each with what was taken for its own.
+    for turn in 0..20 {
+        let spend = Spend { day: 8 + turn % 2, key: [1; 16], tokens: 300 };
+        ledger.beyond(journal.charge(&ledger, spend).await.unwrap().unwrap(), Some(50));
+    }
+    // Days before the newest one are forgotten; the row below 0 is the month's.
+    assert_eq!(booked("day < 0"), 8_000.0);
 }
