@@ -34,9 +34,8 @@ pub(crate) fn start(orchestrator: &Orchestrator, context: &kit::Context) -> anyh
         context.tasks.spawn(deliver(journal.clone(), helpdesk, context.shutdown.clone()));
     }
     let connectors: Vec<_> = config.connectors.keys().cloned().collect();
-    if !connectors.is_empty() {
-        context.tasks.spawn(watch(journal.clone(), stages.clone(), connectors, context.shutdown.clone()));
-    }
+    // Without any too: of those that there were telemetry has to hear that they are gone.
+    context.tasks.spawn(watch(journal.clone(), stages.clone(), connectors, context.shutdown.clone()));
     Ok(())
 }
 

@@ -87,10 +87,10 @@ impl Counters {
         self.feedback.add(1, &[KeyValue::new("rating", rating)]);
     }
 
-    /// Takes what waits to reach a helpdesk, and since when, in Unix seconds.
-    pub fn wait_for_helpdesk(&self, connector: &str, undelivered: u64, oldest: Option<i64>) {
-        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(connector.to_owned(), (undelivered, oldest));
+    /// Takes what waits to reach helpdesks: by connector how many, and since when, in Unix seconds. Of connectors that are
+    /// not named any more nothing is shown.
+    pub fn wait_for_helpdesks(&self, all: BTreeMap<String, (u64, Option<i64>)>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 }
 
@@ -132,11 +132,13 @@ mod tests {
         let metrics = kit::Metrics::default();
         let counters = Counters::new(&metrics.meter());
         let hour_ago = jiff::Timestamp::now().as_second() - 3600;
-        counters.wait_for_helpdesk("chat", 2, Some(hour_ago));
+        counters.wait_for_helpdesks([("chat".to_owned(), (2, Some(hour_ago)))].into());
         let text = metrics.text().unwrap();
         assert!(text.contains("firstline_handoffs_undelivered{connector=\"chat\"} 2"), "{text}");
         assert!(text.contains("undelivered_age_seconds{connector=\"chat\"} 36"), "{text}");
-        counters.wait_for_helpdesk("chat", 0, None);
+        counters.wait_for_helpdesks([("chat".to_owned(), (0, None))].into());
         assert!(metrics.text().unwrap().contains("undelivered_age_seconds{connector=\"chat\"} 0"));
+        counters.wait_for_helpdesks(BTreeMap::new());
+        assert!(!metrics.text().unwrap().contains("undelivered_age_seconds{"), "its connector is gone");
     }
 }

@@ -101,9 +101,11 @@ impl TelemetryService for Server {
         &self,
         request: Request<ReportDeliveriesRequest>,
     ) -> Result<Response<ReportDeliveriesResponse>, Status> {
-        for Backlog { connector, undelivered, oldest } in request.into_inner().backlogs {
-            self.counters.wait_for_helpdesk(&connector, undelivered, oldest.map(|at| at.seconds));
-        }
+        let backlogs = request.into_inner().backlogs.into_iter();
+        let waiting = |Backlog { connector, undelivered, oldest }| {
+            (connector, (undelivered, oldest.map(|at: Timestamp| at.seconds)))
+        };
+        self.counters.wait_for_helpdesks(backlogs.map(waiting).collect());
         Ok(Response::new(ReportDeliveriesResponse {}))
     }
 

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::change::changes;
 use super::look::name;
-use super::run::run;
+use super::run::{Standing, run};
 use super::{Known, Order, Phase, Reading, Seen, State, Verdict};
 use crate::config::Config;
 use crate::record::{self, Error, check_id};
@@ -38,7 +38,9 @@ pub(crate) fn start(
 ) -> RolloutServiceServer<impl RolloutService> {
     let (store, shutdown) = (store.clone(), context.shutdown.clone());
     let grace = Duration::from_millis(config.rollout_grace_ms);
-    context.tasks.spawn(run(store.clone(), grace, shutdown.clone()));
+    let standing = Standing::default();
+    standing.export(&context.metrics.meter());
+    context.tasks.spawn(run(store.clone(), standing, grace, shutdown.clone()));
     RolloutServiceServer::new(Server { store, shutdown })
 }
 
