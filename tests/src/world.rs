@@ -111,7 +111,20 @@ impl World {
 
     /// Starts the demo assistant with neighbours of a newer version in the place of some stages.
     pub async fn beside(news: News, newer: &[&str]) -> Self {
-        Self::compose(Transport::Local, &demo(), &[], None, Some((news, newer))).await
+        let between = |stage: &str, link: Link, context: &Context| match newer.contains(&stage) {
+            true => through(link, news, context),
+            false => link,
+        };
+        Self::compose(Transport::Local, &demo(), &[], None, &between).await
+    }
+
+    /// Starts the demo assistant with a stage that is elsewhere, under a name with several addresses.
+    pub async fn apart(stage: &str, url: &str) -> Self {
+        let between = |name: &str, link: Link, context: &Context| match name == stage {
+            true => Link::remote(url, Balance::Dns, context).unwrap(),
+            false => link,
+        };
+        Self::compose(Transport::Local, &demo(), &[], None, &between).await
     }
 
     /// Starts the assistant of a built bundle, with telemetry's store in a database of its own.
@@ -121,7 +134,7 @@ impl World {
         values: &[(&str, &str, &str)],
         telemetry: Option<String>,
     ) -> Self {
-        Self::compose(transport, bundle, values, telemetry, None).await
+        Self::compose(transport, bundle, values, telemetry, &|_, link, _| link).await
     }
 
     async fn compose(
@@ -129,7 +142,7 @@ impl World {
         bundle: &Path,
         values: &[(&str, &str, &str)],
         telemetry: Option<String>,
-        newer: Option<(News, &[&str])>,
+        between: &dyn Fn(&str, Link, &Context) -> Link,
     ) -> Self {
         let data = scratch();
         let receiver = Receiver::start().await;
@@ -156,9 +169,7 @@ impl World {
                 let config = settings.table($stage::NAME).unwrap();
                 let stage = Box::pin($stage::service(config, $context)).await.unwrap();
                 let link = link(transport, stage, &context).await;
-                let news = newer.filter(|(_, stages)| stages.contains(&$stage::NAME));
-                let link = news.map_or(link.clone(), |(news, _)| through(link, news, &context));
-                links.push(($stage::NAME, link));
+                links.push(($stage::NAME, between($stage::NAME, link, &context)));
             };
         }
         start!(classifier);

@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 
 use kit::config::Balance;
 use kit::{Context, Link};
-use proto::ClassifyRequest;
 use proto::classifier_service_client::ClassifierServiceClient;
-use tests::{Names, Stage, inside, python, scratch};
+use proto::converse_response::Event;
+use proto::{ClassifyRequest, ConverseRequest, Delta, Message, Outcome, Turn};
+use tests::model::{Model, Script, finish, words};
+use tests::{Names, Stage, World, inside, python, scratch};
 use tonic::{Code, Request};
 
-const NAME: &str = "classifier.test";
+const NAME: &str = "stage.test";
+const QUESTION: &str = "How long does a replacement card take to arrive?";
+const ANSWER: &str = "A replacement debit or credit card sent by standard post in the UK takes 3 to 5 working days to arrive [1]. \
+                      A card sent by express delivery arrives on the next working day if it is ordered before 14:00 [1].";
 /// Longest wait for a state.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -126,6 +131,46 @@ async fn come_and_go(names: &Names, by_envoy: bool) {
     );
     assert!(caller.again <= 20, "{} calls were made again", caller.again);
     context.finish().await;
+}
+
+/// One of two generators is killed while it writes; the other one writes the answer, and what was shown is taken back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_whose_writer_is_killed_is_written_by_another() {
+    let test = "an_answer_whose_writer_is_killed_is_written_by_another";
+    let Some(names) = Names::here() else { return inside(test, &["--exact", test, "--nocapture"], &[]) };
+    let pieces = ANSWER.split_inclusive(' ').map(words).chain([finish("stop")]);
+    let model = Model::scripted(vec![Script::Drip(pieces.collect(), Duration::from_millis(50))]).await;
+    let of_model = model.url.trim_start_matches("http://").split('/').next().unwrap().parse().unwrap();
+    let port = scratch::free().port();
+    let variables = [("PROVIDER", "openai"), ("MODEL", "tiny"), ("BASE_URL", model.url.as_str())];
+    let variables = variables.map(|(name, value)| (format!("FIRSTLINE__GENERATOR__{name}"), value));
+    let variables = variables.each_ref().map(|(name, value)| (name.as_str(), *value));
+    let start = |n| Stage::at("generator", ([127, 1, 3, n], port).into(), Arc::new(scratch()), &variables);
+    let mut both = [start(1), start(2)];
+    are(&names, &both.each_ref());
+    let world = World::apart("generator", &format!("http://{NAME}:{port}")).await;
+    let message = Some(Message { text: QUESTION.to_owned(), ..Message::default() });
+    let mut stream = world.client.clone().converse(ConverseRequest { message }).await.unwrap().into_inner();
+    let (mut shown, mut taken_back, mut turn) = (String::new(), 0, Turn::default());
+    while let Some(response) = stream.message().await.unwrap() {
+        match response.event {
+            Some(Event::Delta(Delta { text, restart })) => {
+                if shown.is_empty() {
+                    both.iter_mut().find(|one| one.connected().contains(&of_model)).unwrap().kill();
+                }
+                if restart {
+                    shown.clear();
+                    taken_back += 1;
+                }
+                shown.push_str(&text);
+            }
+            Some(Event::Final(last)) => turn = last,
+            _ => {}
+        }
+    }
+    assert_eq!((turn.outcome(), model.calls(), taken_back), (Outcome::Answered, 2, 1), "{turn:?}");
+    assert_eq!(shown, turn.answer);
+    world.stop().await;
 }
 
 /// Spreads calls from one port over the processes of the name.

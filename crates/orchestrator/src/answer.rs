@@ -143,11 +143,14 @@ impl Orchestrator {
             extractive: answers == Answers::Extractive,
             ..self.asks(draft, question)
         };
-        let request = asks(draft);
         let start = Instant::now();
-        let written = self.write(draft, request).await;
+        let mut written = self.write(draft, asks(draft)).await;
+        if matches!(written, Err(Unwritten::Lost)) {
+            draft.note("the generator was lost while it wrote, and is asked once more");
+            written = self.write(draft, asks(draft)).await;
+        }
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
-        let (generation, spared) = written?;
+        let (generation, spared) = written.map_err(HandoffReason::from)?;
         if generation.recheck {
             draft.recheck = Some(Box::new(asks(draft)));
         }
@@ -194,7 +197,7 @@ impl Orchestrator {
         &self,
         draft: &mut Draft<'_>,
         mut request: GenerateRequest,
-    ) -> Result<(Generation, bool), HandoffReason> {
+    ) -> Result<(Generation, bool), Unwritten> {
         let bytes = request.question.len() + request.passages.iter().map(Passage::encoded_len).sum::<usize>();
         let bytes = bytes + request.history.iter().map(Utterance::encoded_len).sum::<usize>();
         let charge = if request.extractive { None } else { self.charge(draft, bytes).await };
@@ -213,7 +216,10 @@ impl Orchestrator {
                 (written, usage)
             }
             // What was not taken has cost nothing.
-            Err(failure) => (Err(failed(draft, &failure)), Some(Usage::default())),
+            Err(failure) => {
+                draft.note(failure.to_string());
+                (Err(Unwritten::For(HandoffReason::GuardError)), Some(Usage::default()))
+            }
         };
         self.settle(draft, charge, usage);
         Ok((written?, spared))
@@ -225,30 +231,33 @@ impl Orchestrator {
         if is_treated { Spending::Own } else { Spending::Normal }
     }
 
-    /// Reads the answer; with a listener, each piece leaves after the output rail passed it.
+    /// Reads the answer; with a listener, each piece leaves after the output rail passed it, and the first one takes back
+    /// what one that was lost has shown.
     async fn read(
         &self,
         draft: &mut Draft<'_>,
         mut stream: Generating,
         question: &str,
-    ) -> Result<Generation, HandoffReason> {
-        let own = draft.own();
+    ) -> Result<Generation, Unwritten> {
+        let (own, mut takes_back) = (draft.own(), draft.has_shown());
         loop {
-            match stream.next().await.map_err(|failure| failed(draft, &failure))? {
+            match stream.next().await.map_err(|failure| broken(draft, &failure))? {
                 generate_response::Event::Final(generation) => return Ok(generation),
                 generate_response::Event::Delta(delta) => {
                     if draft.events.is_none() {
                         continue;
                     }
                     let screened = self.stages.screen_output(&delta.text, question, &draft.passages).await;
-                    let verdict = draft.took("safety", screened).map_err(|_| HandoffReason::GuardError)?;
+                    let failed = |_| Unwritten::For(HandoffReason::GuardError);
+                    let verdict = draft.took("safety", screened).map_err(failed)?;
                     if let Some(reason) = gate::held(&verdict) {
                         draft.turn.safety = Some(verdict);
-                        return Err(reason);
+                        return Err(Unwritten::For(reason));
                     }
                     let text = own.restore(&verdict.text);
                     draft.first_words();
-                    draft.tell(Event::Delta(Delta { text, restart: delta.restart })).await;
+                    let restart = delta.restart || std::mem::take(&mut takes_back);
+                    draft.tell(Event::Delta(Delta { text, restart })).await;
                 }
             }
         }
@@ -338,8 +347,25 @@ fn note_error(draft: &mut Draft<'_>, status: &WorkflowStatus) {
     }
 }
 
-/// Why there is no answer when the generator failed.
-fn failed(draft: &mut Draft<'_>, failure: &Failure) -> HandoffReason {
+/// Why there is no answer when the generator ended while it wrote.
+fn broken(draft: &mut Draft<'_>, failure: &Failure) -> Unwritten {
     draft.note(failure.to_string());
-    HandoffReason::GuardError
+    if failure.in_vain() { Unwritten::For(HandoffReason::GuardError) } else { Unwritten::Lost }
+}
+
+/// Why there is no answer.
+enum Unwritten {
+    /// Who wrote was lost while it did.
+    Lost,
+    /// A person has to answer.
+    For(HandoffReason),
+}
+
+impl From<Unwritten> for HandoffReason {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Lost => Self::GuardError,
+            Unwritten::For(reason) => reason,
+        }
+    }
 }

@@ -14,6 +14,9 @@ use crate::stages::{Failure, Timed};
 use crate::store::Conversation;
 use crate::turn::{Events, Orchestrator, receipt};
 
+/// Name of the time until the customer saw the first words of an answer.
+const FIRST_WORDS: &str = "first_words";
+
 /// The answers of the stages that are asked at the same time.
 pub(crate) struct Fan {
     pub(crate) intent: Timed<Intent>,
@@ -158,7 +161,12 @@ impl<'o> Draft<'o> {
     /// Books the time until the customer sees the first words of an answer, once.
     pub(crate) fn first_words(&mut self) {
         let ms = self.start.elapsed().as_secs_f64() * 1e3;
-        self.turn.timings_ms.entry("first_words".to_owned()).or_insert(ms);
+        self.turn.timings_ms.entry(FIRST_WORDS.to_owned()).or_insert(ms);
+    }
+
+    /// Whether the customer has seen words of an answer.
+    pub(crate) fn has_shown(&self) -> bool {
+        self.turn.timings_ms.contains_key(FIRST_WORDS)
     }
 
     /// Books the time of a call; a failure is noted and passed on.

@@ -32,6 +32,11 @@ impl Failure {
         matches!(self.code, Code::InvalidArgument | Code::OutOfRange)
     }
 
+    /// Whether there was no time left.
+    pub(crate) fn in_vain(&self) -> bool {
+        self.code == Code::DeadlineExceeded
+    }
+
     /// Whether the stage, or the server behind it, did not take the call.
     pub(crate) fn unreached(&self) -> bool {
         self.code == Code::Unavailable
