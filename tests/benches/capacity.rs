@@ -25,10 +25,11 @@ use tonic::{Request, Response, Status};
 
 /// Length of a measurement.
 const LENGTH: Duration = Duration::from_secs(20);
-/// Customers that write without a pause: more than two cores can serve at once.
-const CROWD: usize = 32;
-/// Shares of the most turns a second that are tried. Of the second one it is taken how often a turn waits, of the last one,
-/// which is nearly as busy as a plan lets a machine be, what a turn takes.
+/// Customers that write without a pause, each time more than two cores can serve at once: what the first ones show of a
+/// busy machine has to hold for the others.
+const CROWDS: [usize; 2] = [8, 32];
+/// Shares of the most turns a second that are tried. Of the second one it is taken what a turn takes and how often it
+/// waits.
 const SHARES: [f64; 3] = [0.35, 0.5, 0.65];
 /// A first message, and of eight second ones six questions, a workflow and a wish for a person.
 const QUESTIONS: [&str; 3] = [
@@ -91,6 +92,11 @@ impl Seen {
 
     fn each(&self, of: impl Fn(&Moment) -> f64) -> f64 {
         (of(&self.to) - of(&self.from)) / self.turns()
+    }
+
+    /// Milliseconds of a core that a turn took in all.
+    fn demand_ms(&self) -> f64 {
+        self.each(|moment| moment.busy_us) / 1e3
     }
 
     fn mean(&self) -> f64 {
@@ -233,79 +239,86 @@ async fn run() {
     let world = Arc::new(World::start().await);
     world.crowd(4).await;
     let alone = world.crowd(1).await;
-    let most = world.crowd(CROWD).await.rate();
+    let [few, many] = CROWDS;
+    let most = world.crowd(many).await.rate();
     let memory: Vec<f64> = world.processes.pids().iter().map(|pid| memory_mib(*pid)).collect();
     let mut streams = Vec::new();
     for share in SHARES {
         streams.push(world.stream(most * share).await);
     }
     // Again, with stores as full as they were for what it is predicted from.
-    let crowd = world.crowd(CROWD).await;
-    let machine = Machine::of(&alone, &streams[1], &streams[2]);
-    write(&machine, &alone, &streams[2], &memory);
+    let full = world.crowd(few).await;
+    let crowd = world.crowd(many).await;
+    let machine = Machine::of(&alone, &streams[1], &full);
+    write(&machine, &alone, &streams[1], &memory);
     machine.check(&crowd, &streams);
 }
 
 /// All cores as one queue for the work of all processes, the customers' and the database's among them.
 struct Machine {
     cores: u32,
-    /// Milliseconds of a core that a turn takes in all.
+    /// Milliseconds of a core that a turn takes in all when none is ever idle.
     demand_ms: f64,
+    /// That as a share of what it takes at half load, where wakings and commits are shared less.
+    saturated: f64,
     alone: Time,
     /// How often a turn waits as long as for all of its work at once: more than once, as its work comes in bursts.
     waits: f64,
 }
 
 impl Machine {
-    fn of(alone: &Seen, half: &Seen, busy: &Seen) -> Self {
+    fn of(alone: &Seen, half: &Seen, full: &Seen) -> Self {
         let cores = std::thread::available_parallelism().unwrap().get() as u32;
-        let demand_ms = busy.each(|moment| moment.busy_us) / 1e3;
+        let (demand_ms, saturated) = (full.demand_ms(), full.demand_ms() / half.demand_ms());
         let alone = Time { mean: alone.mean(), variance: alone.deviation().powi(2) };
-        let machine = Self { cores, demand_ms, alone, waits: 1.0 };
+        let machine = Self { cores, demand_ms, saturated, alone, waits: 1.0 };
         let once = machine.wait(half).mean;
         Self { waits: (half.mean() - machine.alone.mean) / once, ..machine }
     }
 
-    fn busy(&self, seen: &Seen) -> f64 {
+    /// Share of what the machine can do.
+    fn load(&self, seen: &Seen) -> f64 {
         seen.rate() * self.demand_ms / 1e3 / f64::from(self.cores)
     }
 
     /// What a turn does after it, or beside it, does not let it wait.
     fn wait(&self, seen: &Seen) -> Time {
         let on_path = self.demand_ms.min(self.alone.mean);
-        wait(self.cores, on_path, self.busy(seen)).unwrap_or_default().times(self.waits)
+        wait(self.cores, on_path, self.load(seen)).unwrap_or_default().times(self.waits)
     }
 
     fn check(&self, crowd: &Seen, streams: &[Seen]) {
         let off = |predicted: f64, measured: f64| (predicted / measured - 1.0) * 100.0;
         let most = f64::from(self.cores) / self.demand_ms * 1e3;
         println!(
-            "a turn keeps cores busy for {:.3} ms and takes {:.3} ms when it is alone",
-            self.demand_ms, self.alone.mean
+            "a turn takes {:.3} ms when it is alone; of {} customers without a pause it keeps cores busy for {:.3} ms",
+            self.alone.mean, CROWDS[0], self.demand_ms
         );
         println!(
-            "{CROWD} customers without a pause: {:.0} turns a second, predicted {most:.0}, off by {:+.1} %;",
+            "{} customers without a pause: {:.0} turns a second, predicted {most:.0}, off by {:+.1} %;",
+            CROWDS[1],
             crowd.rate(),
             off(most, crowd.rate())
         );
         // Little's law: who is there is what comes in a second times how long it stays.
-        let mean = CROWD as f64 / most * 1e3;
+        let mean = CROWDS[1] as f64 / most * 1e3;
         println!(
             "    mean {:.1} ms, predicted {mean:.1}, off by {:+.1} %",
             crowd.mean(),
             off(mean, crowd.mean())
         );
         println!(
-            "{:<10}{:>8}{:>10}{:>11}{:>10}{:>10}{:>11}{:>10}",
-            "turns/s", "busy", "mean ms", "predicted", "off", "p95 ms", "predicted", "off"
+            "{:<10}{:>8}{:>10}{:>10}{:>11}{:>10}{:>10}{:>11}{:>10}",
+            "turns/s", "load", "CPU ms", "mean ms", "predicted", "off", "p95 ms", "predicted", "off"
         );
         for seen in streams {
             let turn = self.alone + self.wait(seen);
             let (mean, p95) = (seen.mean(), seen.p95());
             println!(
-                "{:<10.0}{:>6.1} %{mean:>10.2}{:>11.2}{:>+8.1} %{p95:>10.2}{:>11.2}{:>+8.1} %",
+                "{:<10.0}{:>6.1} %{:>10.2}{mean:>10.2}{:>11.2}{:>+8.1} %{p95:>10.2}{:>11.2}{:>+8.1} %",
                 seen.rate(),
-                self.busy(seen) * 100.0,
+                self.load(seen) * 100.0,
+                seen.demand_ms(),
                 turn.mean,
                 off(turn.mean, mean),
                 turn.at(0.95),
@@ -320,6 +333,7 @@ fn write(machine: &Machine, alone: &Seen, figures: &Seen, memory: &[f64]) {
         ("turn_ms", alone.mean()),
         ("turn_deviation_ms", alone.deviation()),
         ("waits", machine.waits),
+        ("saturated", machine.saturated),
         ("spans", figures.each(|moment| moment.spans as f64)),
         ("database_cpu_us", figures.each(|moment| moment.database_us)),
         ("database_bytes", figures.each(|moment| moment.bytes)),

@@ -26,7 +26,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// Writes a certificate of 127.0.0.1 with these names, DNS or URI, and its key into a folder, and says where.
+    /// Writes a certificate of 127.0.0.1 with these names, DNS, URI or IP address, and its key into a folder, and says where.
     pub fn issue(&self, names: &[&str], dir: &Path) -> Tls {
         self.issue_until(names, dir, 2100)
     }
@@ -35,14 +35,13 @@ impl Authority {
     pub fn issue_until(&self, names: &[&str], dir: &Path, year: i32) -> Tls {
         let mut params = CertificateParams::default();
         let text = |name: &str| Ia5String::try_from(name).unwrap();
-        params.subject_alt_names =
-            names
-                .iter()
-                .map(|name| {
-                    if name.contains("://") { SanType::URI(text(name)) } else { SanType::DnsName(text(name)) }
-                })
-                .chain([SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))])
-                .collect();
+        let own = SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let named = |name: &&str| match name.parse() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) if name.contains("://") => SanType::URI(text(name)),
+            Err(_) => SanType::DnsName(text(name)),
+        };
+        params.subject_alt_names = names.iter().map(named).chain([own]).collect();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap();

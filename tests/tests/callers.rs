@@ -10,13 +10,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::{Request, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use kit::config::{Balance, Jwt, Role, Tls, Token};
+use kit::config::{Balance, Jwt, Role, STAGES, Tls, Token};
 use kit::{Context, Link, Links, Stage};
 use prost::Message as _;
-use proto::Outcome;
+use proto::assistant_service_client::AssistantServiceClient;
+use proto::{AskRequest, Message, Outcome};
 use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
-use tests::{Authority, Transport, World, scratch, shown};
+use tests::{Authority, Processes, Transport, World, scratch, shown};
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -81,6 +82,37 @@ async fn call(link: &mut Link, service: &str, method: &str) -> Code {
         Ok(response) => Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code()),
         Err(status) => status.code(),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_processes_of_one_machine_talk_by_tls_where_it_is_set() {
+    kit::run::install_tls();
+    let (authority, own, ours) = (Authority::default(), scratch(), scratch());
+    let here = scratch::free().ip().to_string();
+    let tls = authority.issue(&["orchestrator.firstline.svc", &here], own.path());
+    let files = [("CERT", tls.cert), ("KEY", tls.key), ("CA", tls.ca)];
+    let files =
+        files.map(|(name, path)| (format!("FIRSTLINE__SERVER__TLS__{name}"), path.display().to_string()));
+    let mut variables: Vec<_> = files.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.push(("FIRSTLINE__SERVER__CALLERS__OPERATOR", "[\"ops.example.com\"]"));
+    let doors = STAGES.map(|stage| {
+        (format!("FIRSTLINE__SERVER__ADMIN__{}", stage.to_uppercase()), scratch::free().to_string())
+    });
+    variables.extend(doors.iter().map(|(name, door)| (name.as_str(), door.as_str())));
+    let processes = Processes::start(&variables);
+    let url = processes.url.replace("http:", "https:");
+    for (name, expected) in
+        [("ops.example.com", Ok(Outcome::Answered)), ("stranger", Err(Code::PermissionDenied))]
+    {
+        let context = caller(&authority.issue(&[name], ours.path()), None);
+        let mut client = AssistantServiceClient::new(Link::remote(&url, Balance::Single, &context).unwrap());
+        let message = Message { text: "What is the contactless limit?".to_owned(), ..Message::default() };
+        let answer = client.ask(AskRequest { message: Some(message) }).await;
+        let outcome = answer.map(|answer| answer.into_inner().turn.unwrap().outcome());
+        assert_eq!(outcome.map_err(|status| status.code()), expected, "{name}");
+        context.finish().await;
+    }
+    assert_eq!(processes.stop(), Some(0));
 }
 
 /// Signs claims for an hour from now, with `change` applied.

@@ -43,9 +43,15 @@ impl Supervisor {
     ) -> anyhow::Result<Self> {
         let exe = std::env::current_exe().context("cannot find this binary")?;
         let binaries = exe.parent().unwrap_or(Path::new(".")).to_owned();
+        let mut admin = server.admin.clone();
         for stage in STAGES {
             let binary = binaries.join(stage);
             anyhow::ensure!(binary.exists(), "{} is missing; `make build` makes it", binary.display());
+            let is_seen = server.scheme() == "http" || admin.of(stage).is_some_and(|admin| admin.0.is_some());
+            anyhow::ensure!(
+                is_seen,
+                "server.admin.{stage} is empty, needed with server.tls: health is asked there"
+            );
         }
         Ok(Self { server, bundle, config, binaries, shutdown })
     }
