@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 const LENGTH: Duration = Duration::from_secs(20);
 /// Customers that write without a pause, each time more than two cores can serve at once: what the first ones show of a
 /// busy machine has to hold for the others.
-const CROWDS: [usize; 2] = [8, 32];
+const CROWDS: [usize; 2] = [16, 32];
 /// Shares of the most turns a second that are tried. Of the second one it is taken what a turn takes and how often it
 /// waits.
 const SHARES: [f64; 3] = [0.35, 0.5, 0.65];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kit::config::STAGES;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use stats::queue::{Time, wait};
 
 /// Hours of a month, a twelfth of a year.
@@ -26,6 +26,8 @@ pub(super) struct Figures {
     turn_deviation_ms: f64,
     /// How often a turn waits as long as for all of its work at once: more than once, as its work comes in bursts.
     waits: f64,
+    /// Share of the CPU below that a turn takes where cores are never idle: wakings and commits are shared then.
+    saturated: f64,
     /// Spans of a turn.
     spans: f64,
     /// Microseconds of a core that the database takes for a turn.
@@ -36,7 +38,7 @@ pub(super) struct Figures {
     stages: BTreeMap<String, Stage>,
 }
 
-/// What a stage takes for a turn.
+/// What a stage takes for a turn on a machine that half of what it can serve comes to.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stage {
@@ -53,6 +55,7 @@ impl Figures {
             ("turn_ms", self.turn_ms),
             ("turn_deviation_ms", self.turn_deviation_ms),
             ("waits", self.waits),
+            ("saturated", self.saturated),
             ("spans", self.spans),
             ("database_cpu_us", self.database_cpu_us),
             ("database_bytes", self.database_bytes),
@@ -108,9 +111,11 @@ pub(super) struct Load {
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub(super) stage: &'static str,
+    #[serde(serialize_with = "whole")]
     pub(super) replicas: f64,
     /// Share of the time that its cores are busy.
     pub(super) busy: f64,
+    #[serde(serialize_with = "whole")]
     pub(super) cores: f64,
     pub(super) memory_gib: f64,
     pub(super) usd_per_month: f64,
@@ -118,6 +123,10 @@ pub(super) struct Row {
     pub(super) wait_ms: f64,
     #[serde(skip)]
     wait: Time,
+}
+
+fn whole<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(*number as u64)
 }
 
 /// Replicas for a load.
@@ -134,8 +143,9 @@ impl Plan {
     /// they are fast enough. `None` where no number of replicas is.
     ///
     /// A stage's replicas are queues of their own, M/M/c with a core a server, and share what comes at random; the balancer
-    /// asks the less busy of two, which waits for less. A turn waits for a stage `waits` times, each time as for all of its
-    /// work there; waits add up, mean and variance, on top of the time of a turn that is alone.
+    /// asks the less busy of two, which waits for less. A core that is busy still has room, by the work that is `saturated`.
+    /// A turn waits for a stage `waits` times, each time as for all of its work there; waits add up, mean and variance, on
+    /// top of the time of a turn that is alone.
     pub(super) fn of(figures: &Figures, load: &Load) -> Option<Self> {
         let alone_p95_ms = figures.alone().at(QUANTILE);
         if load.p95_ms.is_some_and(|p95_ms| p95_ms <= alone_p95_ms) {
@@ -166,8 +176,8 @@ impl Plan {
         let taken = figures.stage(stage);
         let cores = replicas * f64::from(load.cores);
         let busy = load.rps * taken.cpu_us / 1e6 / cores;
-        let once = wait(load.cores, taken.cpu_us / 1e3, busy).unwrap_or_default();
-        let wait = once.times(if stage == AFTERWARDS { 0.0 } else { figures.waits });
+        let once = wait(load.cores, taken.cpu_us * figures.saturated / 1e3, busy * figures.saturated);
+        let wait = once.unwrap_or_default().times(if stage == AFTERWARDS { 0.0 } else { figures.waits });
         let memory_gib = replicas * taken.memory_mib / 1024.0;
         let usd_per_month = (cores * load.core_hour + memory_gib * load.gib_hour) * HOURS;
         Row { stage, replicas, busy, cores, memory_gib, usd_per_month, wait_ms: wait.mean, wait }
