@@ -11,8 +11,12 @@ use proto::generator_service_client::GeneratorServiceClient;
 use proto::generator_service_server::{GeneratorService, GeneratorServiceServer};
 use proto::*;
 use tests::Transport;
+use tokio::task::JoinSet;
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::Endpoint;
 use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
 /// Remembers the call it served; "wait" is never answered, "fault" is refused.
@@ -168,4 +172,22 @@ async fn a_stage_that_is_gone_is_unavailable_and_back_when_it_is_back() {
     seam.context.tasks.spawn(async move { kit::serve::serve(listener, stage, &serving).await.unwrap() });
     seam.classify("hello", None).await.unwrap();
     seam.context.shutdown.cancel();
+}
+
+/// The system has accepted their connections, which nobody has taken from it when the listener ends.
+#[tokio::test]
+async fn who_comes_just_before_a_stage_stops_is_answered() {
+    let context = Context::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let mut waiting = JoinSet::new();
+    for _ in 0..8 {
+        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+        waiting.spawn(async move { client.check(HealthCheckRequest::default()).await });
+    }
+    context.shutdown.cancel();
+    kit::serve::serve(listener, Stage::new("probe"), &context).await.unwrap();
+    for answer in waiting.join_all().await {
+        answer.unwrap();
+    }
 }

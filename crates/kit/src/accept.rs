@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
 
 use crate::tls::Greeting;
 
@@ -20,6 +21,8 @@ use crate::tls::Greeting;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes at the same time.
 const HANDSHAKES: usize = 256;
+/// What a connection that came last has to begin: HTTP/2 drops one that has not, and its request with it.
+const BEGINNING: Duration = Duration::from_millis(100);
 
 /// Who is at the other end: the names of its certificate; without one nobody.
 #[derive(Debug, Clone, Default)]
@@ -40,16 +43,18 @@ impl Connected for Io {
     }
 }
 
-/// The connections of a listener. Who fails to shake hands is not among them.
+/// The connections of a listener until it is closed. Who fails to shake hands is not among them.
 pub(crate) fn connections(
     listener: TcpListener,
     greeting: Option<Arc<Greeting>>,
+    close: CancellationToken,
 ) -> impl Stream<Item = io::Result<Io>> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = stream::unfold(Door::Open(listener, close), Door::next);
     let greeted = incoming.map(move |stream| {
         let greeting = greeting.clone();
         async move {
             let stream = stream?;
+            let _best_effort = stream.set_nodelay(true);
             match greeting {
                 None => Ok(Some(Io { stream: Either::Left(stream), peer: Peer::default() })),
                 Some(greeting) => Ok(shake(stream, &greeting).await),
@@ -57,6 +62,37 @@ pub(crate) fn connections(
         }
     });
     greeted.buffer_unordered(HANDSHAKES).filter_map(|greeted| std::future::ready(greeted.transpose()))
+}
+
+/// A listener. The system accepts for it, and resets what nobody has taken when it ends: so that who came in time is not
+/// lost, those are taken before.
+enum Door {
+    Open(TcpListener, CancellationToken),
+    Closing(std::net::TcpListener),
+}
+
+impl Door {
+    async fn next(mut self) -> Option<(io::Result<TcpStream>, Self)> {
+        loop {
+            self = match self {
+                Self::Open(listener, close) => match close.run_until_cancelled(listener.accept()).await {
+                    Some(taken) => {
+                        return Some((taken.map(|(stream, _)| stream), Self::Open(listener, close)));
+                    }
+                    None => Self::Closing(listener.into_std().ok()?),
+                },
+                Self::Closing(listener) => {
+                    let Ok((stream, _)) = listener.accept() else {
+                        drop(listener);
+                        tokio::time::sleep(BEGINNING).await;
+                        return None;
+                    };
+                    let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                    return Some((taken, Self::Closing(listener)));
+                }
+            }
+        }
+    }
 }
 
 async fn shake(stream: TcpStream, greeting: &Greeting) -> Option<Io> {

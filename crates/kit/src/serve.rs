@@ -316,17 +316,21 @@ pub async fn serve(doors: impl Into<Doors>, stage: Stage, context: &Context) -> 
     let probes = Routes::new(health.clone());
     let routes = stage.routes.add_service(health).add_service(first).add_service(reflection).prepare();
     let services = stage.services;
-    let draining = context.shutdown.clone();
+    let (draining, close) = (context.shutdown.clone(), CancellationToken::new());
+    let closing = close.clone();
+    // Serving ends with the last connection that came in time, see `accept`.
     let stop = async move {
         draining.cancelled().await;
         for service in services.iter().chain([&""]) {
             reporter.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
         }
+        closing.cancel();
+        std::future::pending().await
     };
     let serving = hardened()
         .layer(tower::layer::layer_fn(move |inner| InCall { inner, stage: name, guard: guard.clone() }))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(accept::connections(main, greeting), stop);
+        .serve_with_incoming_shutdown(accept::connections(main, greeting, close), stop);
     let admin = async {
         match admin {
             Some(listener) => admin::serve(listener, probes, &context.metrics).await,
