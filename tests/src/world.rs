@@ -119,12 +119,12 @@ impl World {
     }
 
     /// Starts the demo assistant with a stage that is elsewhere, under a name with several addresses.
-    pub async fn apart(stage: &str, url: &str) -> Self {
+    pub async fn apart(stage: &str, url: &str, values: &[(&str, &str, &str)]) -> Self {
         let between = |name: &str, link: Link, context: &Context| match name == stage {
             true => Link::remote(url, Balance::Dns, context).unwrap(),
             false => link,
         };
-        Self::compose(Transport::Local, &demo(), &[], None, &between).await
+        Self::compose(Transport::Local, &demo(), values, None, &between).await
     }
 
     /// Starts the assistant of a built bundle, with telemetry's store in a database of its own.

@@ -1,6 +1,6 @@
 //! What answers an accepted message: a workflow, or text written from screened passages.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bundle::Answers;
 use prost::Message as _;
@@ -144,10 +144,12 @@ impl Orchestrator {
             ..self.asks(draft, question)
         };
         let start = Instant::now();
-        let mut written = self.write(draft, asks(draft)).await;
-        if matches!(written, Err(Unwritten::Lost)) {
+        let mut written = self.write(draft, asks(draft), self.writing()).await;
+        if matches!(written, Err(Unwritten::Lost))
+            && let Some(left) = self.left_to_write()
+        {
             draft.note("the generator was lost while it wrote, and is asked once more");
-            written = self.write(draft, asks(draft)).await;
+            written = self.write(draft, asks(draft), left).await;
         }
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
         let (generation, spared) = written.map_err(HandoffReason::from)?;
@@ -161,6 +163,20 @@ impl Orchestrator {
             HandoffReason::NoKnowledge
         };
         self.release(draft, generation, question, without).await
+    }
+
+    /// Longest time that an answer is written.
+    fn writing(&self) -> Duration {
+        Duration::from_millis(self.config.generate_timeout_ms)
+    }
+
+    /// What is left of it where what follows in the turn keeps its own; `None` without any.
+    fn left_to_write(&self) -> Option<Duration> {
+        let follows = Duration::from_millis(self.config.turn_timeout_ms).saturating_sub(self.writing());
+        let left =
+            kit::Call::current().deadline().map(|deadline| deadline.duration_since(Instant::now().into()));
+        let left = left.map_or(Some(self.writing()), |left| left.checked_sub(follows))?;
+        Some(left.min(self.writing())).filter(|left| !left.is_zero())
     }
 
     /// What the generator is asked.
@@ -197,6 +213,7 @@ impl Orchestrator {
         &self,
         draft: &mut Draft<'_>,
         mut request: GenerateRequest,
+        within: Duration,
     ) -> Result<(Generation, bool), Unwritten> {
         let bytes = request.question.len() + request.passages.iter().map(Passage::encoded_len).sum::<usize>();
         let bytes = bytes + request.history.iter().map(Utterance::encoded_len).sum::<usize>();
@@ -209,7 +226,7 @@ impl Orchestrator {
             request.set_spending(Spending::Thrifty);
         }
         let question = request.question.clone();
-        let (written, usage) = match self.stages.generate(request).await {
+        let (written, usage) = match self.stages.generate(request, within).await {
             Ok(stream) => {
                 let written = self.read(draft, stream, &question).await;
                 let usage = written.as_ref().ok().map(|generation| generation.usage.unwrap_or_default());
@@ -350,7 +367,7 @@ fn note_error(draft: &mut Draft<'_>, status: &WorkflowStatus) {
 /// Why there is no answer when the generator ended while it wrote.
 fn broken(draft: &mut Draft<'_>, failure: &Failure) -> Unwritten {
     draft.note(failure.to_string());
-    if failure.in_vain() { Unwritten::For(HandoffReason::GuardError) } else { Unwritten::Lost }
+    if failure.unreached() { Unwritten::Lost } else { Unwritten::For(HandoffReason::GuardError) }
 }
 
 /// Why there is no answer.

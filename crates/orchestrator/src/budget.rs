@@ -151,6 +151,13 @@ struct Account {
     tokens: HashMap<Key, i64>,
 }
 
+impl Charge {
+    /// How much was charged.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.spend.tokens.unsigned_abs()
+    }
+}
+
 impl Spend {
     pub(crate) fn new(key: Key, tokens: u64, at: i64) -> Self {
         Self { day: at.div_euclid(DAY), key, tokens: signed(tokens) }

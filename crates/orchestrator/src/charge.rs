@@ -14,7 +14,8 @@ impl Orchestrator {
     /// Charges a model call of a turn; `None` when it would exceed a budget.
     pub(crate) async fn charge(&self, draft: &mut Draft<'_>, bytes: usize) -> Option<Charge> {
         let (most, spent) = (self.config.budget.tokens_per_turn, draft.turn.usage.unwrap_or_default());
-        let spent = spent.input_tokens.saturating_add(spent.output_tokens);
+        let spent =
+            spent.input_tokens.saturating_add(spent.output_tokens).saturating_add(draft.untold_tokens);
         if most > 0 && spent.saturating_add(self.most(bytes)) > most {
             draft.note(exceeded(Scope::Turn));
             return None;
@@ -48,7 +49,11 @@ impl Orchestrator {
 
     /// Books what a charged call of a turn cost; `None` when nobody knows.
     pub(crate) fn settle(&self, draft: &mut Draft<'_>, charge: Option<Charge>, usage: Option<Usage>) {
-        draft.spends.extend(charge.into_iter().flat_map(|charge| self.spend(charge, usage)));
+        let Some(charge) = charge else { return };
+        if usage.is_none() {
+            draft.untold_tokens = draft.untold_tokens.saturating_add(charge.tokens());
+        }
+        draft.spends.extend(self.spend(charge, usage));
     }
 
     /// What is to be booked of a charged call; `None` when nobody knows what it cost.

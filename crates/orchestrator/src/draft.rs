@@ -61,6 +61,8 @@ pub(crate) struct Draft<'o> {
     pub(crate) waiting: Option<(WorkflowStatus, String)>,
     /// What its model calls are charged.
     pub(crate) spends: Vec<Spend>,
+    /// Charged for model calls whose cost nobody told.
+    pub(crate) untold_tokens: u64,
     /// Its model calls.
     pub(crate) calls: Vec<ModelCall>,
     /// What measures saved.
@@ -122,6 +124,7 @@ impl<'o> Draft<'o> {
             kept: None,
             waiting: None,
             spends: Vec::new(),
+            untold_tokens: 0,
             calls: Vec::new(),
             savings: None,
             cache_key: String::new(),

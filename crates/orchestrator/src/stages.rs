@@ -32,12 +32,7 @@ impl Failure {
         matches!(self.code, Code::InvalidArgument | Code::OutOfRange)
     }
 
-    /// Whether there was no time left.
-    pub(crate) fn in_vain(&self) -> bool {
-        self.code == Code::DeadlineExceeded
-    }
-
-    /// Whether the stage, or the server behind it, did not take the call.
+    /// Whether the stage, or the server behind it, did not take the call, or was lost in it.
     pub(crate) fn unreached(&self) -> bool {
         self.code == Code::Unavailable
     }
@@ -187,8 +182,12 @@ impl Stages {
     }
 
     /// Opens the stream of an answer; [`Generating::next`] reads it within the same budget.
-    pub(crate) async fn generate(&self, request: GenerateRequest) -> Result<Generating, Failure> {
-        let stream = again("generator", self.generate_budget, request, |request| {
+    pub(crate) async fn generate(
+        &self,
+        request: GenerateRequest,
+        within: Duration,
+    ) -> Result<Generating, Failure> {
+        let stream = again("generator", within, request, |request| {
             let mut client = self.generator.clone();
             async move { client.generate(request).await }
         });
