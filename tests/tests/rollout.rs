@@ -229,7 +229,7 @@ async fn a_candidate_without_ground_is_rolled_back_by_itself_and_the_decisions_c
     assert!(status.contains("rolled back, 0 % of customers"), "{status}");
     let shown = scrape(under.door);
     let share = shown.lines().find(|line| line.starts_with("firstline_rollout_share_ratio{")).unwrap();
-    assert!(share.contains("phase=\"rolled_back\"") && share.ends_with(" 0"), "{share}");
+    assert!(share.contains("{phase=\"rolled_back\",rollout=\"bank-2026\",stage=\"p50\"} 0"), "{share}");
     let log = under.command(&["decisions", "--json"]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &log).unwrap();

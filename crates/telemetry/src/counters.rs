@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter};
 
 use crate::record::{Arm, Outcome, Reason, Row};
 
-/// By connector: the handoffs that its helpdesk does not have, and when the oldest was created, in Unix seconds.
-type Waiting = Arc<Mutex<BTreeMap<String, (u64, Option<i64>)>>>;
+/// How long a connector that no report names any more is remembered: others may still name it.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// By connector: the handoffs that its helpdesk does not have, when the oldest was created, in Unix seconds, and when that
+/// was reported.
+type Waiting = Arc<Mutex<BTreeMap<String, (u64, Option<i64>, Instant)>>>;
 
 /// What was stored since the process began.
 #[derive(Debug)]
@@ -87,10 +92,16 @@ impl Counters {
         self.feedback.add(1, &[KeyValue::new("rating", rating)]);
     }
 
-    /// Takes what waits to reach helpdesks: by connector how many, and since when, in Unix seconds. Of connectors that are
-    /// not named any more nothing is shown.
-    pub fn wait_for_helpdesks(&self, all: BTreeMap<String, (u64, Option<i64>)>) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    /// Takes a report of what waits to reach helpdesks: by connector how many, and since when, in Unix seconds. Of connectors
+    /// that no report has named for a minute nothing is shown.
+    pub fn wait_for_helpdesks(
+        &self,
+        report: impl IntoIterator<Item = (String, u64, Option<i64>)>,
+        now: Instant,
+    ) {
+        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(report.into_iter().map(|(connector, number, oldest)| (connector, (number, oldest, now))));
+        all.retain(|_, (.., reported)| now.duration_since(*reported) < REMEMBERED);
     }
 }
 
@@ -103,7 +114,8 @@ fn observe(meter: &Meter, waiting: &Waiting) {
     let each = |observer: &dyn AsyncInstrument<f64>,
                 waiting: &Waiting,
                 number: fn(u64, Option<i64>) -> f64| {
-        for (connector, (undelivered, oldest)) in &*waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+        for (connector, (undelivered, oldest, _)) in &*waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             observer.observe(number(*undelivered, *oldest), &[KeyValue::new("connector", connector.clone())]);
         }
     };
@@ -132,13 +144,16 @@ mod tests {
         let metrics = kit::Metrics::default();
         let counters = Counters::new(&metrics.meter());
         let hour_ago = jiff::Timestamp::now().as_second() - 3600;
-        counters.wait_for_helpdesks([("chat".to_owned(), (2, Some(hour_ago)))].into());
+        let (chat, start) = ("chat".to_owned(), Instant::now());
+        counters.wait_for_helpdesks([(chat.clone(), 2, Some(hour_ago))], start);
         let text = metrics.text().unwrap();
         assert!(text.contains("firstline_handoffs_undelivered{connector=\"chat\"} 2"), "{text}");
         assert!(text.contains("undelivered_age_seconds{connector=\"chat\"} 36"), "{text}");
-        counters.wait_for_helpdesks([("chat".to_owned(), (0, None))].into());
+        counters.wait_for_helpdesks([(chat, 0, None)], start);
         assert!(metrics.text().unwrap().contains("undelivered_age_seconds{connector=\"chat\"} 0"));
-        counters.wait_for_helpdesks(BTreeMap::new());
+        counters.wait_for_helpdesks([], start + REMEMBERED / 2);
+        assert!(metrics.text().unwrap().contains("undelivered_age_seconds{"), "another one may name it");
+        counters.wait_for_helpdesks([], start + REMEMBERED);
         assert!(!metrics.text().unwrap().contains("undelivered_age_seconds{"), "its connector is gone");
     }
 }

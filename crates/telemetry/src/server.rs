@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use prost::Message as _;
@@ -103,9 +103,9 @@ impl TelemetryService for Server {
     ) -> Result<Response<ReportDeliveriesResponse>, Status> {
         let backlogs = request.into_inner().backlogs.into_iter();
         let waiting = |Backlog { connector, undelivered, oldest }| {
-            (connector, (undelivered, oldest.map(|at: Timestamp| at.seconds)))
+            (connector, undelivered, oldest.map(|at: Timestamp| at.seconds))
         };
-        self.counters.wait_for_helpdesks(backlogs.map(waiting).collect());
+        self.counters.wait_for_helpdesks(backlogs.map(waiting), Instant::now());
         Ok(Response::new(ReportDeliveriesResponse {}))
     }
 

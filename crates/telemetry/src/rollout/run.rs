@@ -16,7 +16,7 @@ const EVERY: Duration = Duration::from_millis(500);
 /// A share with its labels.
 type Share = (f64, [KeyValue; 3]);
 
-/// What the rollout does now, for those who watch; `None` without one, and while nobody knows. Clones share it.
+/// What the rollout does now, for those who watch; `None` without one, and while nobody can look. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Standing(Arc<Mutex<Option<Share>>>);
 
@@ -71,11 +71,13 @@ pub(super) async fn run(store: Store, standing: Standing, grace: Duration, shutd
 }
 
 async fn step(store: &Store, standing: &Standing, grace_us: i64) -> Result<(), crate::record::Error> {
-    let known = store.rollout().await?;
-    standing.set(known.as_ref());
-    let Some(known) = known else { return Ok(()) };
-    if let Some(looked) = store.look(grace_us).await? {
-        standing.set(Some(&looked));
+    let Some(known) = store.rollout().await? else {
+        standing.set(None);
+        return Ok(());
+    };
+    let looked = store.look(grace_us).await?;
+    standing.set(looked.as_ref().or(Some(&known)));
+    if let Some(looked) = looked {
         let (before, now) = (&known.last.decision, &looked.last.decision);
         if (before.version, &before.reasons) != (now.version, &now.reasons) {
             tracing::warn!(
