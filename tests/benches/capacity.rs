@@ -25,9 +25,9 @@ use tonic::{Request, Response, Status};
 
 /// Length of a measurement.
 const LENGTH: Duration = Duration::from_secs(20);
-/// Customers that write without a pause, each time more than two cores can serve at once: what the first ones show of a
-/// busy machine has to hold for the others.
-const CROWDS: [usize; 2] = [16, 32];
+/// Customers that write without a pause, for each core, each time more than it can serve at once: what the first ones show
+/// of a busy machine has to hold for the others.
+const CROWDS: [usize; 2] = [8, 16];
 /// Shares of the most turns a second that are tried. Of the second one it is taken what a turn takes and how often it
 /// waits.
 const SHARES: [f64; 3] = [0.35, 0.5, 0.65];
@@ -230,6 +230,14 @@ fn named(name: &str) -> Vec<u32> {
     all.filter(is_one).collect()
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().unwrap().get()
+}
+
+fn crowds() -> [usize; 2] {
+    CROWDS.map(|customers| customers * cores())
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(Box::pin(run()));
@@ -239,7 +247,7 @@ async fn run() {
     let world = Arc::new(World::start().await);
     world.crowd(4).await;
     let alone = world.crowd(1).await;
-    let [few, many] = CROWDS;
+    let [few, many] = crowds();
     let most = world.crowd(many).await.rate();
     let memory: Vec<f64> = world.processes.pids().iter().map(|pid| memory_mib(*pid)).collect();
     let mut streams = Vec::new();
@@ -268,8 +276,8 @@ struct Machine {
 
 impl Machine {
     fn of(alone: &Seen, half: &Seen, full: &Seen) -> Self {
-        let cores = std::thread::available_parallelism().unwrap().get() as u32;
-        let (demand_ms, saturated) = (full.demand_ms(), full.demand_ms() / half.demand_ms());
+        let (cores, demand_ms) = (cores() as u32, full.demand_ms());
+        let saturated = (demand_ms / half.demand_ms()).min(1.0);
         let alone = Time { mean: alone.mean(), variance: alone.deviation().powi(2) };
         let machine = Self { cores, demand_ms, saturated, alone, waits: 1.0 };
         let once = machine.wait(half).mean;
@@ -289,19 +297,19 @@ impl Machine {
 
     fn check(&self, crowd: &Seen, streams: &[Seen]) {
         let off = |predicted: f64, measured: f64| (predicted / measured - 1.0) * 100.0;
-        let most = f64::from(self.cores) / self.demand_ms * 1e3;
+        let (most, [few, many]) = (f64::from(self.cores) / self.demand_ms * 1e3, crowds());
         println!(
             "a turn takes {:.3} ms when it is alone; of {} customers without a pause it keeps cores busy for {:.3} ms",
-            self.alone.mean, CROWDS[0], self.demand_ms
+            self.alone.mean, few, self.demand_ms
         );
         println!(
             "{} customers without a pause: {:.0} turns a second, predicted {most:.0}, off by {:+.1} %;",
-            CROWDS[1],
+            many,
             crowd.rate(),
             off(most, crowd.rate())
         );
         // Little's law: who is there is what comes in a second times how long it stays.
-        let mean = CROWDS[1] as f64 / most * 1e3;
+        let mean = many as f64 / most * 1e3;
         println!(
             "    mean {:.1} ms, predicted {mean:.1}, off by {:+.1} %",
             crowd.mean(),

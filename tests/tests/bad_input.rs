@@ -349,28 +349,30 @@ fn wrong_usage_ends_with_two_and_a_start_that_fails_with_one_line() {
     let address = taken.local_addr().unwrap().to_string();
     let finished = firstline(&["up", "--bundle", &demo, "--listen", &address]);
     one_line(&finished, &[&address, "cannot listen", "server.listen.orchestrator"]);
+    let refused = |program: &str, arguments: &[&str], variables: &[(&str, &str)], says: &[&str]| {
+        let (mut program, dir) = (command(program), scratch());
+        program.args(arguments).envs(variables.iter().copied()).current_dir(dir.path());
+        let output = program.output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && stderr.lines().count() == 1, "{stderr}");
+        assert!(says.iter().all(|part| stderr.contains(part)), "{stderr}");
+    };
     // A port of a stage that is taken by something silent, before any process starts.
-    let mut up = command("firstline");
-    up.args(["up", "--processes", "--bundle", &demo, "--listen", "127.0.0.1:0"])
-        .env("FIRSTLINE__SERVER__LISTEN__SAFETY", &address);
-    let output = up.current_dir(scratch().path()).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && stderr.lines().count() == 1, "{stderr}");
-    assert!(stderr.contains(&address) && stderr.contains("server.listen.safety"), "{stderr}");
+    let up = ["up", "--processes", "--bundle", &demo, "--listen", "127.0.0.1:0"];
+    let there = [("FIRSTLINE__SERVER__LISTEN__SAFETY", address.as_str())];
+    refused("firstline", &up, &there, &[&address, "server.listen.safety"]);
+    let tls = ["CERT", "KEY", "CA"].map(|file| format!("FIRSTLINE__SERVER__TLS__{file}"));
+    let tls = tls.each_ref().map(|name| (name.as_str(), "/nonexistent"));
+    let without = [&tls[..], &[("FIRSTLINE__SERVER__ADMIN__SAFETY", "")]].concat();
+    refused("firstline", &up, &without, &["server.admin.safety is empty"]);
+    let nowhere = [("FIRSTLINE__SERVER__BUNDLE", "/nonexistent")];
+    refused("classifier", &[], &nowhere, &["classifier: ", "/nonexistent"]);
     let dir = scratch();
     let config = dir.path().join("firstline.toml");
     std::fs::write(&config, "[orchestrator]\n\npasages = 3\n").unwrap();
     let config = config.to_str().unwrap();
     let finished = firstline(&["--config", config, "up", "--bundle", &demo, "--listen", "127.0.0.1:0"]);
     one_line(&finished, &[&format!("{config}:3:"), "unknown field `pasages`", "`passages`"]);
-    let output = command("classifier")
-        .env("FIRSTLINE__SERVER__BUNDLE", "/nonexistent")
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.starts_with("classifier: ") && stderr.contains("/nonexistent"), "{stderr}");
 }
 
 #[test]
@@ -385,13 +387,8 @@ fn an_unreachable_model_still_answers_from_the_articles_and_doctor_names_it() {
         firstline.output().unwrap()
     };
     let bundle = demo.to_str().unwrap();
-    let asked = run(&[
-        "ask",
-        "--json",
-        "--bundle",
-        bundle,
-        "What does it cost to withdraw cash at a cash machine abroad?",
-    ]);
+    let question = "What does it cost to withdraw cash at a cash machine abroad?";
+    let asked = run(&["ask", "--json", "--bundle", bundle, question]);
     let turn: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
     assert_eq!((&turn["outcome"], &turn["model"]), (&"ANSWERED".into(), &"extractive".into()), "{turn}");
     let doctor = run(&["doctor", "--bundle", bundle]);

@@ -50,7 +50,7 @@ impl Supervisor {
             let is_seen = server.scheme() == "http" || admin.of(stage).is_some_and(|admin| admin.0.is_some());
             anyhow::ensure!(
                 is_seen,
-                "server.admin.{stage} is empty, needed with server.tls: health is asked there"
+                "server.admin.{stage} is empty; with server.tls it needs IP:PORT, since health is asked there"
             );
         }
         Ok(Self { server, bundle, config, binaries, shutdown })

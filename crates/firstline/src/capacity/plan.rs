@@ -38,13 +38,13 @@ pub(super) struct Figures {
     stages: BTreeMap<String, Stage>,
 }
 
-/// What a stage takes for a turn on a machine that half of what it can serve comes to.
+/// What a stage takes for a turn, where half of what the machine can serve comes to it.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stage {
     /// Microseconds of a core.
     cpu_us: f64,
-    /// MiB of a process under load.
+    /// MiB of a process at full load.
     memory_mib: f64,
 }
 
@@ -75,6 +75,10 @@ impl Figures {
             .or_else(|| {
                 let (name, value) = values.find(|(_, value)| !(*value > 0.0 && value.is_finite()))?;
                 Some(format!("{name} is {value}, allowed: more than 0"))
+            })
+            .or_else(|| {
+                let saturated = self.saturated;
+                (saturated > 1.0).then(|| format!("saturated is {saturated}, allowed: more than 0 up to 1"))
             })
     }
 
@@ -143,7 +147,7 @@ impl Plan {
     /// they are fast enough. `None` where no number of replicas is.
     ///
     /// A stage's replicas are queues of their own, M/M/c with a core a server, and share what comes at random; the balancer
-    /// asks the less busy of two, which waits for less. A core that is busy still has room, by the work that is `saturated`.
+    /// asks the less busy of two, which waits for less. A core that is busy does the same with less: both its work and its busy share are `saturated` times what an idle machine shows.
     /// A turn waits for a stage `waits` times, each time as for all of its work there; waits add up, mean and variance, on
     /// top of the time of a turn that is alone.
     pub(super) fn of(figures: &Figures, load: &Load) -> Option<Self> {
