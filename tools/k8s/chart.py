@@ -8,9 +8,10 @@ from facts import ROOT
 from render import OVERLAYS, kustomization, objects, run
 
 FROM, TO = "registry.example.com/firstline", "registry.internal:5000/bank"
+HASH = "abcdef0123456789" * 4
 VALUES = {
     "image": {"registry": TO, "tag": "1.2.3"},
-    "bundle": {"hash": "abcdef0123456789", "store": "gs://bank-bundles"},
+    "bundle": {"hash": HASH, "store": "gs://bank-bundles"},
     "replicas": {"classifier": {"min": 4, "max": 40}, "generator": {"max": 50}},
     "settings": {"FIRSTLINE__ORCHESTRATOR__MAX_TURNS": "2048", "FIRSTLINE__SERVER__WORKER_THREADS": "4"},
     "addresses": {"database": "10.1.0.0/28", "bundle-store": "10.2.0.0/28"},
@@ -33,7 +34,7 @@ patches:
     patch: |
       - op: replace
         path: /spec/template/spec/initContainers/0/args
-        value: [bundle, pull, abcdef0123456789, --from, "gs://bank-bundles", --into, /bundle]
+        value: [bundle, pull, {hash}, --from, "gs://bank-bundles", --into, /bundle]
   - target: {{kind: HorizontalPodAutoscaler, name: classifier}}
     patch: |
       - {{op: replace, path: /spec/minReplicas, value: 4}}
@@ -47,6 +48,11 @@ patches:
   - target: {{kind: NetworkPolicy, name: bundle-store}}
     patch: |
       - {{op: replace, path: /spec/egress/0/to, value: [{{ipBlock: {{cidr: 10.2.0.0/28}}}}]}}
+  - target: {{kind: Certificate, name: orchestrator}}
+    patch: |
+      - op: replace
+        path: /spec/dnsNames
+        value: [orchestrator, localhost, orchestrator.bank, orchestrator.bank.svc, orchestrator.bank.svc.cluster.local]
   - target: {{kind: ServiceAccount, name: classifier}}
     patch: |
       - {{op: add, path: /metadata/annotations, value: {{cloud.example.com/role: reader}}}}
@@ -57,6 +63,7 @@ REFUSED = [
     {"replica": {"classifier": {"min": 2}}},
     {"replicas": {"classifiers": {"min": 2}}},
     {"image": {"tag": "latest"}},
+    {"bundle": {"hash": "abcdef0123456789"}},
     {"settings": {"FIRSTLINE__SERVER__WORKER_THREADS": 4}},
     {"addresses": {"database": "0.0.0.0/0"}},
     {"addresses": {"default-deny": "10.0.0.0/24"}},
@@ -105,7 +112,7 @@ def failures(tools, chart, scratch, renders):
             f"  - {{name: {FROM}/{image}, newName: {TO}/{image}, newTag: 1.2.3}}"
             for image in IMAGES
         )
-        text = OVERLAY.format(root=root, profile=profile, namespace=namespace, images=images)
+        text = OVERLAY.format(root=root, profile=profile, namespace=namespace, images=images, hash=HASH)
         written = objects(run(kubectl, "kustomize", kustomization(scratch / profile, text)))
         values = scratch / f"{profile}.json"
         values.write_text(json.dumps(VALUES | {"profile": profile}))

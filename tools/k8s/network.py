@@ -12,6 +12,7 @@ OTHERS = {
     ("bundle-build-to-store", "egress", frozenset({"bundle-build"}), "a range", "443/TCP"),
     ("generator-to-model", "egress", frozenset({"generator"}), "the internet", "443/TCP"),
     ("generator-to-model", "egress", frozenset({"generator"}), "a range", "443/TCP"),
+    ("generator-to-cache", "egress", frozenset({"generator"}), "a range", "6379/TCP"),
     ("workflow-to-targets", "egress", frozenset({"workflow"}), "a range", "443/TCP"),
     ("orchestrator-to-helpdesks", "egress", frozenset({"orchestrator"}), "a range", "443/TCP"),
     ("database", "egress", STORED | {"migrate"}, "a range", "5432/TCP"),

@@ -193,7 +193,7 @@ def scaling_is_by_what_limits(objects):
         if target is None or "replicas" in target["spec"]:
             yield f"{stage}: its autoscaler has no target, or one that says how many it wants"
         by = [m.get("resource", m.get("pods", {}).get("metric", {})).get("name") for m in spec["metrics"]]
-        if by != ["firstline_generator_active" if stage == "generator" else "cpu"]:
+        if by != (["firstline_generator_active"] if stage == "generator" else []) + ["cpu"]:
             yield f"{stage}: scaled by {by}"
         up, down = (spec.get("behavior", {}).get(way, {}) for way in ("scaleUp", "scaleDown"))
         if not up.get("stabilizationWindowSeconds", 300) == 0 < down.get("stabilizationWindowSeconds", 0):
@@ -268,8 +268,15 @@ def stages_find_each_other(objects):
         if scheme == "https" and volumes.get("tls", {}).get("secret", {}).get("secretName") != f"{stage}-tls":
             yield f"{stage}: it has not its own certificate"
     for o in of(objects, "Certificate"):
-        if o["spec"]["dnsNames"] != [o["metadata"]["name"]] or "client auth" not in o["spec"]["usages"]:
-            yield f'Certificate {o["metadata"]["name"]}: says somebody else\'s name'
+        name, own = o["metadata"]["name"], set(o["spec"]["dnsNames"])
+        namespace = o["metadata"].get("namespace")
+        elsewhere = {f"{name}.{namespace}{end}" for end in ("", ".svc", ".svc.cluster.local")} if namespace else set()
+        if own - elsewhere - {"localhost"} != {name} or "client auth" not in o["spec"]["usages"]:
+            yield f"Certificate {name}: says somebody else's name"
+        if name == "orchestrator" and not elsewhere <= own:
+            yield f"Certificate {name}: who calls from another namespace does not find its name there"
+        if name in ("orchestrator", "workflow", "telemetry") and "localhost" not in own:
+            yield f"Certificate {name}: an operator who comes by port-forward does not find its name there"
 
 
 @rule
