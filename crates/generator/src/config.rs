@@ -91,8 +91,8 @@ pub struct Config {
     pub prices: BTreeMap<String, Price>,
     /// Names of further models, in the order in which they are asked when those before them cannot answer.
     pub fallback: Vec<String>,
-    /// Names of models, or hosts of their servers, that an operator has silenced: they are not asked, and answers that were
-    /// known before are not given. Where no other is left the passages' own sentences answer.
+    /// Names of models, or hosts of their servers, that an operator has silenced: they are not asked, and no answer that was
+    /// known before is given, whoever wrote it. Where no other is left the passages' own sentences answer.
     pub silenced: Vec<String>,
     /// When the second model is asked too, because the first one has shown nothing yet, in milliseconds, 0..=60000; 0: never.
     pub hedge_after_ms: u64,
