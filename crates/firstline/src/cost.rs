@@ -123,7 +123,8 @@ fn whole(costs: &GetCostsResponse) -> Value {
 fn table(costs: &GetCostsResponse) -> Vec<String> {
     let (turns, written) =
         costs.days.iter().fold((0, 0), |sum, day| (sum.0 + day.turns, sum.1 + day.written));
-    let cost: f64 = costs.lines.iter().map(|line| line.cost_usd).sum();
+    // The sum of nothing would be -0.
+    let cost = costs.lines.iter().fold(0.0, |sum, line| sum + line.cost_usd);
     let a_turn = if turns > 0 { cost / turns as f64 } else { 0.0 };
     let first = costs.days.first().map_or("-", |day| &day.date);
     let last = costs.days.last().map_or("-", |day| &day.date);
