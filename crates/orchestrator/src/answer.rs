@@ -13,6 +13,10 @@ use crate::grounding;
 use crate::stages::{Failure, Generating};
 use crate::turn::Orchestrator;
 
+/// Times that an answer is asked for again when its generator was lost, or nobody was reached, and the pause before each.
+const AGAIN: usize = 5;
+const NOTICED: Duration = Duration::from_millis(50);
+
 impl Orchestrator {
     /// Lets the workflow stage take the message; `false` when it does not want it.
     pub(crate) async fn act(&self, draft: &mut Draft<'_>, message: &Message) -> bool {
@@ -145,10 +149,11 @@ impl Orchestrator {
         };
         let start = Instant::now();
         let mut written = self.write(draft, asks(draft), self.writing()).await;
-        if matches!(written, Err(Unwritten::Lost))
-            && let Some(left) = self.left_to_write()
-        {
-            draft.note("the generator was lost while it wrote, and is asked once more");
+        for _ in 0..AGAIN {
+            let (Err(Unwritten::Lost), Some(left)) = (&written, self.left_to_write()) else { break };
+            draft.note("the generator was lost, and is asked again");
+            // Until callers have noticed, a name still leads to the one that is gone.
+            tokio::time::sleep(NOTICED).await;
             written = self.write(draft, asks(draft), left).await;
         }
         draft.add_ms("generator", start.elapsed().as_secs_f64() * 1e3);
@@ -233,10 +238,7 @@ impl Orchestrator {
                 (written, usage)
             }
             // What was not taken has cost nothing.
-            Err(failure) => {
-                draft.note(failure.to_string());
-                (Err(Unwritten::For(HandoffReason::GuardError)), Some(Usage::default()))
-            }
+            Err(failure) => (Err(broken(draft, &failure)), Some(Usage::default())),
         };
         self.settle(draft, charge, usage);
         Ok((written?, spared))
