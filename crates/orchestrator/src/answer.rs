@@ -13,7 +13,7 @@ use crate::grounding;
 use crate::stages::{Failure, Generating};
 use crate::turn::Orchestrator;
 
-/// Times that an answer is asked for again when its generator was lost, or nobody was reached, and the pause before each.
+/// Times that an answer is asked for again whose generator was lost, and the pause before each.
 const AGAIN: usize = 5;
 const NOTICED: Duration = Duration::from_millis(50);
 
@@ -149,8 +149,13 @@ impl Orchestrator {
         };
         let start = Instant::now();
         let mut written = self.write(draft, asks(draft), self.writing()).await;
-        for _ in 0..AGAIN {
-            let (Err(Unwritten::Lost), Some(left)) = (&written, self.left_to_write()) else { break };
+        // Where nobody was reached from the beginning it ends at once: that is an outage, and no moment of one.
+        let mut tries = if matches!(written, Err(Unwritten::Lost)) { AGAIN } else { 0 };
+        while tries > 0
+            && matches!(written, Err(Unwritten::Lost | Unwritten::Unreached))
+            && let Some(left) = self.left_to_write()
+        {
+            tries -= 1;
             draft.note("the generator was lost, and is asked again");
             // Until callers have noticed, a name still leads to the one that is gone.
             tokio::time::sleep(NOTICED).await;
@@ -238,7 +243,7 @@ impl Orchestrator {
                 (written, usage)
             }
             // What was not taken has cost nothing.
-            Err(failure) => (Err(broken(draft, &failure)), Some(Usage::default())),
+            Err(failure) => (Err(broken(draft, &failure, Unwritten::Unreached)), Some(Usage::default())),
         };
         self.settle(draft, charge, usage);
         Ok((written?, spared))
@@ -260,7 +265,7 @@ impl Orchestrator {
     ) -> Result<Generation, Unwritten> {
         let (own, mut takes_back) = (draft.own(), draft.has_shown());
         loop {
-            match stream.next().await.map_err(|failure| broken(draft, &failure))? {
+            match stream.next().await.map_err(|failure| broken(draft, &failure, Unwritten::Lost))? {
                 generate_response::Event::Final(generation) => return Ok(generation),
                 generate_response::Event::Delta(delta) => {
                     if draft.events.is_none() {
@@ -366,16 +371,18 @@ fn note_error(draft: &mut Draft<'_>, status: &WorkflowStatus) {
     }
 }
 
-/// Why there is no answer when the generator ended while it wrote.
-fn broken(draft: &mut Draft<'_>, failure: &Failure) -> Unwritten {
+/// Why there is no answer when the generator failed; `gone` where it is.
+fn broken(draft: &mut Draft<'_>, failure: &Failure, gone: Unwritten) -> Unwritten {
     draft.note(failure.to_string());
-    if failure.unreached() { Unwritten::Lost } else { Unwritten::For(HandoffReason::GuardError) }
+    if failure.unreached() { gone } else { Unwritten::For(HandoffReason::GuardError) }
 }
 
 /// Why there is no answer.
 enum Unwritten {
     /// Who wrote was lost while it did.
     Lost,
+    /// Nobody took the call.
+    Unreached,
     /// A person has to answer.
     For(HandoffReason),
 }
@@ -383,7 +390,7 @@ enum Unwritten {
 impl From<Unwritten> for HandoffReason {
     fn from(unwritten: Unwritten) -> Self {
         match unwritten {
-            Unwritten::Lost => Self::GuardError,
+            Unwritten::Lost | Unwritten::Unreached => Self::GuardError,
             Unwritten::For(reason) => reason,
         }
     }

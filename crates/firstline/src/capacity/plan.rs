@@ -147,9 +147,9 @@ impl Plan {
     /// they are fast enough. `None` where no number of replicas is.
     ///
     /// A stage's replicas are queues of their own, M/M/c with a core a server, and share what comes at random; the balancer
-    /// asks the less busy of two, which waits for less. A core that is busy does the same with less: both its work and its busy share are `saturated` times what an idle machine shows.
-    /// A turn waits for a stage `waits` times, each time as for all of its work there; waits add up, mean and variance, on
-    /// top of the time of a turn that is alone.
+    /// asks the less busy of two, which waits for less. A busy core does the same with less: its work and its busy share are
+    /// `saturated` times what half load shows. A turn waits for a stage `waits` times, each time as for all of its work
+    /// there; waits add up, mean and variance, on top of the time of a turn that is alone.
     pub(super) fn of(figures: &Figures, load: &Load) -> Option<Self> {
         let alone_p95_ms = figures.alone().at(QUANTILE);
         if load.p95_ms.is_some_and(|p95_ms| p95_ms <= alone_p95_ms) {
