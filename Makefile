@@ -52,15 +52,18 @@ check: ## format, lints, the rules of the house, the contracts
 
 k8s-check: ## every overlay and combination of components renders, is valid and keeps the rules; the chart renders the same
 	@tools/need python3 python3 python3-venv
+	@tools/need npm npm
 	@tools/k8s-check $(TOOLS)
 
 k8s-rules: ## the rules of deploy/alerts as an object of the Prometheus operator, into k8s/components/monitoring
 	@tools/need python3 python3 python3-venv
+	@tools/need npm npm
 	@tools/kubernetes $(TOOLS)
 	@$(TOOLS)/kubernetes/python/bin/python -B tools/k8s/rules.py
 
 chart: ## the Helm chart, target/chart/firstline-VERSION.tgz
 	@tools/need python3 python3 python3-venv
+	@tools/need npm npm
 	@tools/kubernetes $(TOOLS)
 	@tools/chart $(TOOLS) target/chart/firstline
 	@$(TOOLS)/kubernetes/helm package target/chart/firstline --destination target/chart
