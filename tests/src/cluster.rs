@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -194,6 +195,16 @@ impl Cluster {
         });
     }
 
+    /// The same, all at the same time, with another bundle.
+    pub fn roll_to(&self, bundle: &Path) {
+        let bundle = ("FIRSTLINE__SERVER__BUNDLE".to_owned(), bundle.display().to_string());
+        for stage in self.stages.lock().unwrap().iter_mut() {
+            stage.variables.retain(|(name, _)| *name != bundle.0);
+            stage.variables.push(bundle.clone());
+        }
+        self.roll(true);
+    }
+
     /// As a Deployment rolls, a new one before an old one goes; the orchestrator as a StatefulSet does, the same one in
     /// its place, with its data.
     fn roll_stage(&self, stage: &mut Replicated) {
@@ -251,6 +262,11 @@ impl Cluster {
             assert_eq!(fourth.outcome(), Outcome::Handoff, "{fourth:?}");
         }
         seen
+    }
+
+    /// One turn of a conversation of its own.
+    pub async fn ask(&self, text: &str) -> Turn {
+        self.turn("", text, &mut Seen::default()).await
     }
 
     /// One turn, its message sent again with the same key while nobody is reached.

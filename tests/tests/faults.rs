@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proto::assistant_service_client::AssistantServiceClient;
 use proto::*;
-use tests::{Collector, Processes, command, demo};
+use tests::{Collector, Processes, command, demo, firstline};
 
 fn batch(n: usize) -> tempfile::NamedTempFile {
     let reader = bundle::Reader::open(&demo()).unwrap();
@@ -114,6 +114,21 @@ async fn with_every_other_stage_dead_the_keyword_reaches_a_person_and_nothing_is
     assert_eq!(turn.handoff.unwrap().reason(), HandoffReason::GuardError);
     stages.for_each(|stage| processes.thaw(stage));
     recovered(&mut client).await;
+    assert_eq!(processes.stop(), Some(0));
+}
+
+#[test]
+fn doctor_learns_from_the_orchestrator_which_stages_it_reaches() {
+    let processes = Processes::start(&[]);
+    let doctor = || firstline(&["doctor", "--endpoint", &processes.url]);
+    let well = doctor();
+    assert_eq!((well.code, well.stdout.matches("from the orchestrator").count()), (Some(0), 6), "{well:?}");
+    processes.freeze("retriever");
+    let ill = doctor();
+    let failed: Vec<_> = ill.stdout.lines().filter(|line| line.starts_with("FAIL")).collect();
+    assert_eq!((ill.code, failed.len()), (Some(1), 1), "{ill:?}");
+    assert!(failed[0].contains("retriever") && failed[0].contains("deadline"), "{ill:?}");
+    processes.thaw("retriever");
     assert_eq!(processes.stop(), Some(0));
 }
 

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use kit::config::{Balance, Endpoints, Settings};
 use kit::{Link, Links};
+use proto::assistant_service_client::AssistantServiceClient;
 use proto::classifier_service_client::ClassifierServiceClient;
 use proto::retriever_service_client::RetrieverServiceClient;
 use proto::*;
 use serde_json::json;
 use tonic::Request;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::cli::Target;
 use crate::show;
@@ -51,12 +50,15 @@ pub(crate) async fn doctor(settings: Settings, target: Target, as_json: bool) ->
         let default = format!("http://{}", server.listen.orchestrator);
         let assistant =
             Link::remote(target.endpoint.as_deref().unwrap_or(&default), Balance::Single, &context)?;
-        find("orchestrator", health(assistant).await);
+        find("orchestrator", health(assistant.clone()).await);
         let links = Links::remote(&server, &context)?;
-        // The stages of an assistant elsewhere are not on this machine.
+        // The stages of an assistant elsewhere are not on this machine: it says itself how it reaches them.
         let is_said = target.endpoint.is_none() || !server.endpoints.iter().eq(Endpoints::default().iter());
         if !is_said {
-            find("stages", Ok("not looked at: server.endpoints says where they are".to_owned()));
+            match stages(assistant).await {
+                Ok(stages) => stages.into_iter().for_each(|stage| find(&stage.name.clone(), told(stage))),
+                Err(error) => find("stages", Err(error)),
+            }
         }
         for (stage, url) in server.endpoints.iter().filter(|_| is_said) {
             let healthy = health(links.get(stage)?).await;
@@ -119,18 +121,24 @@ async fn model(settings: &Settings) -> anyhow::Result<String> {
 
 async fn health(link: Link) -> anyhow::Result<String> {
     let start = Instant::now();
-    let mut client = HealthClient::new(link);
-    let mut response = client.check(limited(HealthCheckRequest::default())).await;
-    // As the orchestrator does: behind a name one of several may be gone.
-    if response.as_ref().is_err_and(|status| status.code() == tonic::Code::Unavailable) {
-        response = client.check(limited(HealthCheckRequest::default())).await;
-    }
-    let response = response.map_err(|status| {
+    link.health(PATIENCE).await.map_err(|status| {
         anyhow::anyhow!("not running ({}); `firstline up` starts it", crate::client::plain(&status))
     })?;
-    let status = response.into_inner().status().as_str_name();
-    anyhow::ensure!(status == "SERVING", "is {status}");
     Ok(format!("serving, {:.1} ms", start.elapsed().as_secs_f64() * 1e3))
+}
+
+async fn stages(assistant: Link) -> anyhow::Result<Vec<StageHealth>> {
+    let mut client = AssistantServiceClient::new(assistant);
+    let response = client.list_stages(limited(ListStagesRequest {})).await;
+    let response =
+        response.map_err(|status| anyhow::anyhow!("not told: {}", crate::client::plain(&status)))?;
+    Ok(response.into_inner().stages)
+}
+
+fn told(stage: StageHealth) -> anyhow::Result<String> {
+    let StageHealth { serving, reason, ms, .. } = stage;
+    anyhow::ensure!(serving, "the orchestrator cannot reach it: {reason}");
+    Ok(format!("serving, {ms:.1} ms from the orchestrator"))
 }
 
 async fn about_classifier(link: Link) -> anyhow::Result<String> {

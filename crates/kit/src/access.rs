@@ -94,7 +94,7 @@ const ALLOWED: [(Role, &str, &str); 18] = [
         "AssistantService",
         "Ask Converse SubmitFeedback ConfirmAction RequestHandoff GetConversation ListHandoffs GetHandoff
         ClaimHandoff ReplyAsAgent AssignHandoff AddNote ResolveHandoff RedeliverHandoff ExplainTurn ForgetCustomer
-        ExportCustomer",
+        ExportCustomer ListStages",
     ),
     (Operator, "ClassifierService", "Classify ListIntents"),
     (Operator, "RetrieverService", "Retrieve PutDocuments DeleteDocuments GetIndex"),

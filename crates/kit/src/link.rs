@@ -15,6 +15,9 @@ use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt as _};
 
@@ -33,6 +36,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Link {
     transport: Transport,
+    is_local: bool,
     /// Sent with every call.
     token: Option<HeaderValue>,
 }
@@ -65,6 +69,11 @@ impl Links {
         Ok(Self::new(server.endpoints.iter().map(link).collect::<anyhow::Result<Vec<_>>>()?))
     }
 
+    /// All of them, by the names of their stages.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Link)> {
+        self.0.iter().map(|(name, link)| (*name, link))
+    }
+
     /// The link to a stage.
     ///
     /// # Errors
@@ -78,7 +87,7 @@ impl Link {
     /// A link to a stage of this process: no socket, the same metadata, deadlines and statuses.
     pub fn local(stage: &Stage) -> Self {
         let service = stage.service().map_err(|never| match never {});
-        Self { transport: BoxCloneSyncService::new(service), token: None }
+        Self { transport: BoxCloneSyncService::new(service), is_local: true, token: None }
     }
 
     /// A link over the network, connected when first used and again whenever it breaks.
@@ -107,7 +116,35 @@ impl Link {
         } else {
             BoxCloneSyncService::new(way.balanced(context).map_err(failed))
         };
-        Ok(Self { transport: channel, token })
+        Ok(Self { transport: channel, is_local: false, token })
+    }
+
+    /// Asks whoever is there whether it serves, for as long as `patience`; a stage of this process does. Behind a name one of
+    /// several may be gone, so that it is asked once more where nobody was reached.
+    ///
+    /// # Errors
+    /// What stood in the way; UNAVAILABLE where it answers that it does not serve.
+    pub async fn health(&self, patience: Duration) -> Result<(), Status> {
+        if self.is_local {
+            return Ok(());
+        }
+        match self.asked(patience).await {
+            Err(status) if status.code() == Code::Unavailable => self.asked(patience).await,
+            answer => answer,
+        }
+    }
+
+    async fn asked(&self, patience: Duration) -> Result<(), Status> {
+        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        request.set_timeout(patience);
+        // The link enforces the deadline of a call; this also ends the wait for a connection to make it on.
+        let mut client = HealthClient::new(self.clone());
+        let answer = tokio::time::timeout(patience, client.check(request));
+        match answer.await.map_err(|_| Status::deadline_exceeded("no answer in time"))??.into_inner().status()
+        {
+            ServingStatus::Serving => Ok(()),
+            other => Err(Status::unavailable(format!("is {}", other.as_str_name()))),
+        }
     }
 }
 

@@ -1,34 +1,22 @@
 //! The orchestrator over gRPC.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use bundle::rollout::Compares;
 use futures::FutureExt as _;
 use kit::Call;
 use kit::fault::{invalid, status};
 use proto::assistant_service_server::{AssistantService, AssistantServiceServer};
 use proto::*;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use crate::budget::Ledger;
 use crate::config::Config;
-use crate::curated::Curated;
 use crate::desk::{End, Place};
-use crate::keyword::Keywords;
-use crate::lifeboat::Lifeboat;
-use crate::locks::Locks;
-use crate::presence::Presence;
-use crate::rollout::Rollout;
-use crate::screen::Screened;
-use crate::stages::Stages;
-use crate::store::Journal;
-use crate::turn::{Act, Error, Events, Known, Orchestrator, now};
+use crate::turn::{Act, Error, Events, Orchestrator};
 use crate::{deliver, door, feedback, later, push};
 
 /// Name of the stage.
@@ -37,51 +25,16 @@ const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 1000;
 const EVENTS: usize = 64;
 const MAX_NOTE_BYTES: usize = 64 * 1024;
+/// What a caller is told whose turn panicked.
+const CUT: &str = "the turn ended early; the reaper hands it over";
 
 /// Opens the journal, ends the orphans of an earlier process, and serves.
 ///
 /// # Errors
 /// A bundle with problems, a journal that cannot be opened, a missing link.
 pub async fn service(config: Config, context: kit::Context) -> anyhow::Result<kit::Stage> {
-    let reader = bundle::Reader::open(&context.server.bundle)?;
-    let assistant = reader.assistant()?;
-    let keywords = Keywords::of(&assistant)?;
-    let journal = Journal::open(context.store(NAME)?).await.context("the journal")?;
-    personal::warm_up();
-    let spent = journal.spent(now()).await.context("the journal")?;
-    let stages = Stages::new(&config, &context.links, context.server.max_message_bytes)?;
-    let plan = journal.plan().await.context("the journal")?;
-    let workflows = reader.workflows()?.into_iter().map(|one| (one.name, one.intents));
-    let workflows: BTreeMap<_, _> = workflows.collect();
-    let (later, waiting) = later::queue();
-    let orchestrator = Arc::new(Orchestrator {
-        menu: reader.menu()?,
-        rollout: Rollout::new(
-            plan,
-            reader.rollout()?.is_some_and(|plan| plan.compares == Compares::Assistant),
-            config.max_treated_share,
-        ),
-        intents: Known::all(&reader)?,
-        curated: Curated::read(&reader)?,
-        actionable: workflows.values().flatten().cloned().collect(),
-        workflows,
-        later,
-        bundle: reader.hash().to_owned(),
-        presence: Presence::of(&assistant)?,
-        assistant,
-        keywords,
-        stages,
-        screened: Screened::default(),
-        journal,
-        lifeboat: Lifeboat::open(&context.data_dir()?.join("lifeboat")).context("the lifeboat")?,
-        spooled: Arc::new(Notify::new()),
-        turns: Semaphore::new(config.max_turns),
-        ledger: Ledger::new(config.budget.clone(), &spent, now()),
-        requests: Locks::default(),
-        conversations: Locks::default(),
-        running: kit::Running::default(),
-        config,
-    });
+    let (orchestrator, waiting) = Orchestrator::open(config, &context).await?;
+    let orchestrator = Arc::new(orchestrator);
     while orchestrator.reap(true).await.context("the journal")? > 0 {}
     push::start(&orchestrator, &context)?;
     door::open(&orchestrator, &context).await?;
@@ -101,24 +54,27 @@ impl Server {
     /// Runs a turn in a task of its own: it reaches its outcome also when the caller goes away.
     async fn run(&self, message: Message, act: Act, events: Events) -> Result<Turn, Status> {
         let orchestrator = self.orchestrator.clone();
-        let call = Call::current();
-        let turn = self
-            .context
-            .tasks
-            .spawn(call.scope(async move { Box::pin(orchestrator.run(message, act, events)).await }));
-        let turn =
-            turn.await.map_err(|_| Status::internal("the turn ended early; the reaper hands it over"))?;
-        turn.map_err(|error| status(NAME, &error))
+        let turn = async move { Box::pin(orchestrator.run(message, act, events)).await };
+        self.apart(turn, CUT).await?.map_err(|error| status(NAME, &error))
+    }
+
+    /// Runs work in a task of its own, with the caller's trace; who waits for it is told `cut` when it panics.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+        cut: &'static str,
+    ) -> Result<T, Status> {
+        let task = self.context.tasks.spawn(Call::current().scope(work));
+        task.await.map_err(|_| Status::internal(cut))
     }
 
     async fn handoff(&self, id: &str) -> Result<Handoff, Status> {
-        let handoff = self.orchestrator.journal.handoff(id, "").await;
-        let handoff = handoff.map_err(|error| status(NAME, &Error::from(error)))?;
+        let handoff = self.orchestrator.journal.handoff(id, "").await.map_err(unread)?;
         handoff.ok_or_else(|| status(NAME, &Error::NotFound("handoff_id")))
     }
 
     async fn must(&self, done: Result<bool, sql::Error>, id: &str, what: &str) -> Result<Handoff, Status> {
-        let done = done.map_err(|error| status(NAME, &Error::from(error)))?;
+        let done = done.map_err(unread)?;
         let handoff = self.handoff(id).await?;
         if done {
             return Ok(handoff);
@@ -130,6 +86,10 @@ impl Server {
         );
         Err(status(NAME, &Error::Precondition(message)))
     }
+}
+
+fn unread(error: sql::Error) -> Status {
+    status(NAME, &Error::from(error))
 }
 
 fn some<T>(part: Option<T>, field: &'static str) -> Result<T, Status> {
@@ -170,7 +130,7 @@ impl AssistantService for Server {
             let refused = match Box::pin(turn.catch_unwind()).await {
                 Ok(Ok(_)) => return,
                 Ok(Err(error)) => status(NAME, &error),
-                Err(_) => Status::internal("the turn ended early; the reaper hands it over"),
+                Err(_) => Status::internal(CUT),
             };
             let _ = refusal.send(refused).await;
         }));
@@ -226,9 +186,9 @@ impl AssistantService for Server {
         let id = request.into_inner().conversation_id;
         filled(&id, "conversation_id")?;
         let journal = &self.orchestrator.journal;
-        let found = journal.conversation(&id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        let found = journal.conversation(&id).await.map_err(unread)?;
         let (utterances, turns) = found.ok_or_else(|| status(NAME, &Error::NotFound("conversation_id")))?;
-        let handoff = journal.handoff("", &id).await.map_err(|error| status(NAME, &Error::from(error)))?;
+        let handoff = journal.handoff("", &id).await.map_err(unread)?;
         // What people write for each other is for the desk alone; this may be shown to the customer.
         let handoff = handoff.map(|open| Handoff { notes: Vec::new(), deliveries: Vec::new(), ..open });
         Ok(Response::new(GetConversationResponse { utterances, turns, handoff }))
@@ -249,7 +209,7 @@ impl AssistantService for Server {
             return Err(invalid(NAME, "WRONG_PAGE_TOKEN", "page_token", what));
         };
         let handoffs = self.orchestrator.journal.handoffs(request.state(), after, limit).await;
-        let handoffs = handoffs.map_err(|error| status(NAME, &Error::from(error)))?;
+        let handoffs = handoffs.map_err(unread)?;
         let last = handoffs.last().filter(|_| handoffs.len() == limit as usize).map(Place::of);
         let next_page_token = last.map(|place| place.token()).unwrap_or_default();
         Ok(Response::new(ListHandoffsResponse { handoffs, next_page_token }))
@@ -268,8 +228,7 @@ impl AssistantService for Server {
         let (orchestrator, read) = (self.orchestrator.clone(), handoff.clone());
         // In a task of its own: what a model was asked is paid also when the caller goes away.
         let work = async move { Box::pin(orchestrator.suggest(&read)).await };
-        let suggestion = self.context.tasks.spawn(Call::current().scope(work)).await;
-        let suggestion = suggestion.map_err(|_| Status::internal("the draft ended early"))?;
+        let suggestion = self.apart(work, "the draft ended early").await?;
         Ok(Response::new(GetHandoffResponse { handoff: Some(handoff), suggestion: Some(suggestion) }))
     }
 
@@ -318,9 +277,8 @@ impl AssistantService for Server {
         let key = request.into_inner().customer_key;
         filled(&key, "customer_key")?;
         let orchestrator = self.orchestrator.clone();
-        let forget =
-            self.context.tasks.spawn(Call::current().scope(async move { orchestrator.forget(key).await }));
-        let forgotten = forget.await.map_err(|_| Status::internal("the deletion ended early; repeat it"))?;
+        let work = async move { orchestrator.forget(key).await };
+        let forgotten = self.apart(work, "the deletion ended early; repeat it").await?;
         Ok(Response::new(forgotten.map_err(|error| status(NAME, &error))?))
     }
 
@@ -332,8 +290,7 @@ impl AssistantService for Server {
     ) -> Result<Response<Self::ExportCustomerStream>, Status> {
         let key = request.into_inner().customer_key;
         filled(&key, "customer_key")?;
-        let ids = self.orchestrator.journal.conversations_of(&key).await;
-        let ids = ids.map_err(|error| status(NAME, &Error::from(error)))?;
+        let ids = self.orchestrator.journal.conversations_of(&key).await.map_err(unread)?;
         let orchestrator = self.orchestrator.clone();
         let conversations = futures::stream::iter(ids).then(move |id| {
             let orchestrator = orchestrator.clone();
@@ -381,13 +338,22 @@ impl AssistantService for Server {
         Ok(Response::new(RedeliverHandoffResponse { handoff: Some(handoff) }))
     }
 
+    async fn list_stages(
+        &self,
+        _: Request<ListStagesRequest>,
+    ) -> Result<Response<ListStagesResponse>, Status> {
+        let links = self.context.links.iter();
+        let stages = links.map(|(name, link)| crate::reach::reach(name, link));
+        Ok(Response::new(ListStagesResponse { stages: futures::future::join_all(stages).await }))
+    }
+
     async fn explain_turn(
         &self,
         request: Request<ExplainTurnRequest>,
     ) -> Result<Response<ExplainTurnResponse>, Status> {
         let ExplainTurnRequest { turn_id, trace_id } = request.into_inner();
         let found = self.orchestrator.journal.record(&turn_id, &trace_id).await;
-        let record = found.map_err(|error| status(NAME, &Error::from(error)))?;
+        let record = found.map_err(unread)?;
         let asked = if turn_id.is_empty() { "trace_id" } else { "turn_id" };
         let record = record.ok_or_else(|| status(NAME, &Error::NotFound(asked)))?;
         Ok(Response::new(ExplainTurnResponse { record: Some(record) }))
