@@ -13,12 +13,15 @@ use proto::converse_response::Event;
 use proto::{ClassifyRequest, ConverseRequest, Delta, Message, Outcome, Turn};
 use tests::model::{Model, Script, finish, words};
 use tests::{Names, Stage, World, inside, python, scratch};
+use tokio::task::JoinSet;
 use tonic::{Code, Request};
 
 const NAME: &str = "stage.test";
 const QUESTION: &str = "How long does a replacement card take to arrive?";
 const ANSWER: &str = "A replacement debit or credit card sent by standard post in the UK takes 3 to 5 working days to arrive [1]. \
                       A card sent by express delivery arrives on the next working day if it is ordered before 14:00 [1].";
+/// Who else calls while a process goes away.
+const BESIDE: usize = 5;
 /// Longest wait for a state.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,6 +29,7 @@ fn are(names: &Names, replicas: &[&Stage]) {
     names.are(replicas.iter().map(|replica| (NAME, replica.address.ip())));
 }
 
+#[derive(Clone)]
 struct Caller {
     client: ClassifierServiceClient<Link>,
     calls: usize,
@@ -57,6 +61,25 @@ impl Caller {
     async fn calls(&mut self, n: usize) {
         for _ in 0..n {
             self.call().await;
+        }
+    }
+
+    /// Calls of several at the same time, in whose midst something is done.
+    async fn calls_around(&mut self, act: impl FnOnce()) {
+        let mut beside = JoinSet::new();
+        for _ in 0..BESIDE {
+            let mut other = Self { calls: 0, again: 0, ..self.clone() };
+            beside.spawn(async move {
+                other.calls(200).await;
+                other
+            });
+        }
+        self.calls(50).await;
+        act();
+        self.calls(150).await;
+        for other in beside.join_all().await {
+            self.calls += other.calls;
+            self.again += other.again;
         }
     }
 
@@ -112,13 +135,11 @@ async fn come_and_go(names: &Names, by_envoy: bool) {
     let three = start(3);
     are(names, &[&one, &two, &three]);
     let seen = caller.until_used(&three, 40).await;
-    one.kill();
-    caller.calls(300).await;
+    caller.calls_around(|| one.kill()).await;
     are(names, &[&two, &three]);
     let killed = caller.again;
     // Kubernetes takes a pod out of the name before it stops it; here it is stopped while it is still in it.
-    two.terminate();
-    caller.calls(300).await;
+    caller.calls_around(|| two.terminate()).await;
     assert_eq!(two.ended(), Some(0));
     are(names, &[&three]);
     caller.calls(100).await;

@@ -21,16 +21,13 @@ use tonic_health::pb::health_client::HealthClient;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt as _};
 
-use crate::balance::Way;
+use crate::balance::{KEEPALIVE_EVERY, KEEPALIVE_TIMEOUT, Way};
 use crate::call::Call;
 use crate::config::{Balance, Server};
 use crate::serve::{Context, Stage};
 use crate::tls::{self, Introduction};
 
 type Transport = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
-
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A way to a stage. A generated client takes it as its transport.
 #[derive(Debug, Clone)]
