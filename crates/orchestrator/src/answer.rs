@@ -157,7 +157,7 @@ impl Orchestrator {
         {
             tries -= 1;
             draft.note("the generator was lost, and is asked again");
-            // Until callers have noticed, a name still leads to the one that is gone.
+            // Until a mesh has noticed, it still leads to the one that is gone; a balancer of names knows at once.
             tokio::time::sleep(NOTICED).await;
             written = self.write(draft, asks(draft), left).await;
         }
